@@ -4,8 +4,6 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use crate::name::{Name, ServiceName, as_text};
 
 /// The longest SPIFFE id that implementations must take (SPIFFE-ID §2.3), in bytes.

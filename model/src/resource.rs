@@ -1,0 +1,131 @@
+//! Pure. The kinds' specs: one file a kind, with its type, its rules and its tests.
+
+use serde_json::{Map, Value};
+
+use crate::{
+    invalid::Invalid,
+    kind::Kind,
+    object::Metadata,
+    shape::{Decoder, Mode, Path, Shape},
+};
+
+mod endpoint;
+mod httproute;
+mod namespace;
+mod node;
+mod role;
+mod service;
+mod token;
+
+pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};
+pub use httproute::{
+    BackendRef, BackendRequestTimeouts, CookieMatch, HeaderMatch, HttpRouteSpec, ParentRef, PathMatch, PathMatchType, QueryParamMatch,
+    Retry, RouteMatch, RouteRule, ValueMatchType, Weight,
+};
+pub use namespace::{BUILT_IN as NAMESPACES_BUILT_IN, NamespaceSpec};
+pub use node::NodeSpec;
+pub use role::{RoleRule, RoleSpec, Verb};
+pub use service::{Port, Protocol, ServicePort, ServiceSpec, Subset};
+pub use token::{AccessTokenSpec, JoinRole, JoinTokenSpec, SERVER_TOKEN_TTL_MAX};
+
+/// A decoded spec.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resource {
+    /// Of a [`Kind::Namespace`].
+    Namespace(NamespaceSpec),
+    /// Of a [`Kind::Node`].
+    Node(NodeSpec),
+    /// Of a [`Kind::Service`].
+    Service(ServiceSpec),
+    /// Of a [`Kind::Endpoint`].
+    Endpoint(EndpointSpec),
+    /// Of a [`Kind::HTTPRoute`].
+    HttpRoute(HttpRouteSpec),
+    /// Of a [`Kind::JoinToken`].
+    JoinToken(JoinTokenSpec),
+    /// Of a [`Kind::AccessToken`].
+    AccessToken(AccessTokenSpec),
+    /// Of a [`Kind::Role`].
+    Role(RoleSpec),
+}
+
+/// Rules of a spec beyond the shapes of its fields.
+pub(crate) trait Rules: Shape {
+    /// Reports what does not fit together; `at` is where the spec stands.
+    fn check(&self, _metadata: Option<&Metadata>, _at: &Path<'_>, _decoder: &mut Decoder) {}
+}
+
+impl Resource {
+    /// Decodes the spec of an object of `kind`.
+    ///
+    /// # Errors
+    /// Every wrong field.
+    pub fn decode(kind: Kind, metadata: &Metadata, spec: &Map<String, Value>, mode: Mode) -> Result<Self, Invalid> {
+        let mut decoder = Decoder::new(mode);
+        let resource = Self::decode_into(kind, Some(metadata), spec, &mut decoder);
+        decoder.finish()?;
+        resource.ok_or_else(|| Invalid::one("spec", "is not valid"))
+    }
+
+    pub(crate) fn decode_into(
+        kind: Kind,
+        metadata: Option<&Metadata>,
+        spec: &Map<String, Value>,
+        decoder: &mut Decoder,
+    ) -> Option<Self> {
+        let decode = Decode { metadata, spec };
+        match kind {
+            Kind::Namespace => decode.with(decoder).map(Self::Namespace),
+            Kind::Node => decode.with(decoder).map(Self::Node),
+            Kind::Service => decode.with(decoder).map(Self::Service),
+            Kind::Endpoint => decode.with(decoder).map(Self::Endpoint),
+            Kind::HTTPRoute => decode.with(decoder).map(Self::HttpRoute),
+            Kind::JoinToken => decode.with(decoder).map(Self::JoinToken),
+            Kind::AccessToken => decode.with(decoder).map(Self::AccessToken),
+            Kind::Role => decode.with(decoder).map(Self::Role),
+        }
+    }
+
+    /// The spec with every default filled in, as `status.effective` shows it.
+    pub fn effective(&self) -> Value {
+        let value = match self {
+            Self::Namespace(spec) => serde_json::to_value(spec),
+            Self::Node(spec) => serde_json::to_value(spec),
+            Self::Service(spec) => serde_json::to_value(spec.effective()),
+            Self::Endpoint(spec) => serde_json::to_value(spec),
+            Self::HttpRoute(spec) => serde_json::to_value(spec.effective()),
+            Self::JoinToken(spec) => serde_json::to_value(spec),
+            Self::AccessToken(spec) => serde_json::to_value(spec),
+            Self::Role(spec) => serde_json::to_value(spec),
+        };
+        value.expect("a spec is made of texts, numbers, lists and objects with text keys")
+    }
+
+    /// The JSON schema of the spec of `kind`.
+    pub fn schema(kind: Kind) -> Value {
+        match kind {
+            Kind::Namespace => NamespaceSpec::schema(),
+            Kind::Node => NodeSpec::schema(),
+            Kind::Service => ServiceSpec::schema(),
+            Kind::Endpoint => EndpointSpec::schema(),
+            Kind::HTTPRoute => HttpRouteSpec::schema(),
+            Kind::JoinToken => JoinTokenSpec::schema(),
+            Kind::AccessToken => AccessTokenSpec::schema(),
+            Kind::Role => RoleSpec::schema(),
+        }
+    }
+}
+
+struct Decode<'a> {
+    metadata: Option<&'a Metadata>,
+    spec: &'a Map<String, Value>,
+}
+
+impl Decode<'_> {
+    fn with<T: Rules>(&self, decoder: &mut Decoder) -> Option<T> {
+        let at = Path::Field(&Path::Root, "spec");
+        let spec = T::decode(&Value::Object(self.spec.clone()), &at, decoder)?;
+        spec.check(self.metadata, &at, decoder);
+        Some(spec)
+    }
+}

@@ -1,0 +1,270 @@
+//! Pure. HTTPRoute: where HTTP requests to a service go, in Gateway API's terms.
+
+use super::{Port, Rules};
+use crate::{
+    duration::Timespan,
+    name::{Name, ServiceName},
+    object::Metadata,
+    shape::{Decoder, Int, Path, Text, choice, record},
+};
+
+/// A share among the back ends of a rule; relative to the others' sum.
+pub type Weight = Int<0, 1_000_000>;
+
+choice! {
+    /// The kinds that routes refer to.
+    pub enum RefKind {
+        /// A Service of the mesh.
+        Service = "Service",
+    }
+}
+
+choice! {
+    /// How a path is compared.
+    pub enum PathMatchType {
+        /// The whole path.
+        Exact = "Exact",
+        /// Whole segments from the start.
+        PathPrefix = "PathPrefix",
+        /// A regular expression over the whole path.
+        RegularExpression = "RegularExpression",
+    }
+}
+
+choice! {
+    /// How a header, query parameter or cookie is compared.
+    pub enum ValueMatchType {
+        /// The whole value.
+        Exact = "Exact",
+        /// A regular expression over the whole value.
+        RegularExpression = "RegularExpression",
+    }
+}
+
+record! {
+    /// The service that a route belongs to; of the route's own namespace.
+    pub struct ParentRef {
+        /// `Service`.
+        "kind" kind: RefKind = RefKind::Service,
+        /// Its name.
+        "name" name: Name,
+        /// The port the route is for; all HTTP ports if left out.
+        "port" port: Option<Port>,
+    }
+}
+
+record! {
+    /// A path to compare with.
+    pub struct PathMatch {
+        /// How.
+        "type" kind: PathMatchType = PathMatchType::PathPrefix,
+        /// With what; starts with `/` unless it is a regular expression.
+        "value" value: Text<1024>,
+    }
+}
+
+record! {
+    /// A header to compare with.
+    pub struct HeaderMatch {
+        /// How.
+        "type" kind: ValueMatchType = ValueMatchType::Exact,
+        /// The header's name; case does not matter.
+        "name" name: Text<256>,
+        /// With what.
+        "value" value: Text<4096>,
+    }
+}
+
+record! {
+    /// A query parameter to compare with; the first of that name counts.
+    pub struct QueryParamMatch {
+        /// How.
+        "type" kind: ValueMatchType = ValueMatchType::Exact,
+        /// The parameter's name.
+        "name" name: Text<256>,
+        /// With what.
+        "value" value: Text<1024>,
+    }
+}
+
+record! {
+    /// A cookie to compare with.
+    pub struct CookieMatch {
+        /// How.
+        "type" kind: ValueMatchType = ValueMatchType::Exact,
+        /// The cookie's name.
+        "name" name: Text<256>,
+        /// With what.
+        "value" value: Text<4096>,
+    }
+}
+
+record! {
+    /// What a request must be like; all of it.
+    pub struct RouteMatch {
+        /// The path; any if left out.
+        "path" path: Option<PathMatch>,
+        /// The method; any if left out.
+        "method" method: Option<Text<32>>,
+        /// Headers.
+        "headers" headers: Vec<HeaderMatch>,
+        /// Query parameters.
+        "queryParams" query_params: Vec<QueryParamMatch>,
+        /// Cookies.
+        "cookies" cookies: Vec<CookieMatch>,
+    }
+}
+
+record! {
+    /// A service that requests go to.
+    pub struct BackendRef {
+        /// `Service`.
+        "kind" kind: RefKind = RefKind::Service,
+        /// Its namespace; the route's if left out.
+        "namespace" namespace: Option<Name>,
+        /// Its name.
+        "name" name: Name,
+        /// A subset of its endpoints; all if left out.
+        "subset" subset: Option<Name>,
+        /// Its port.
+        "port" port: Port,
+        /// Its share.
+        "weight" weight: Weight = Weight::clamped(1),
+    }
+}
+
+record! {
+    /// How long things may take.
+    pub struct BackendRequestTimeouts {
+        /// From the request's last byte in to the answer's end, all tries together.
+        "request" request: Option<Timespan>,
+        /// One try.
+        "backendRequest" backend_request: Option<Timespan>,
+    }
+}
+
+record! {
+    /// When a request is tried again.
+    pub struct Retry {
+        /// Tries after the first.
+        "attempts" attempts: Int<0, 10> = Int::clamped(1),
+        /// Answers that are tried again.
+        "codes" codes: Vec<Int<400, 599>>,
+        /// The wait before the first retry; doubled, with jitter, for each further one.
+        "backoff" backoff: Timespan = Timespan::from_millis(25),
+    }
+}
+
+record! {
+    /// A rule: the first that matches, by Gateway API's precedence, decides.
+    pub struct RouteRule {
+        /// For metrics and explain; its index if left out.
+        "name" name: Option<Name>,
+        /// Any of these; every request if left out.
+        "matches" matches: Vec<RouteMatch>,
+        /// Where requests go, by weight; nowhere (500) if left out.
+        "backendRefs" backend_refs: Vec<BackendRef>,
+        /// How long things may take.
+        "timeouts" timeouts: Option<BackendRequestTimeouts>,
+        /// When a request is tried again.
+        "retry" retry: Option<Retry>,
+    }
+}
+
+record! {
+    /// Where HTTP requests to a service go.
+    pub struct HttpRouteSpec {
+        /// The services that it is for; at least one.
+        "parentRefs" parent_refs: Vec<ParentRef>,
+        /// The rules.
+        "rules" rules: Vec<RouteRule>,
+    }
+}
+
+impl HttpRouteSpec {
+    /// With every default filled in.
+    pub fn effective(&self) -> Self {
+        let mut effective = self.clone();
+        for rule in &mut effective.rules {
+            if rule.matches.is_empty() {
+                rule.matches.push(RouteMatch::any());
+            }
+        }
+        effective
+    }
+
+    /// Every service that the route may send requests to.
+    pub fn backends<'a>(&'a self, namespace: &'a Name) -> impl Iterator<Item = ServiceName> + 'a {
+        self.rules.iter().flat_map(|rule| &rule.backend_refs).map(|backend| backend.service(namespace))
+    }
+}
+
+impl RouteMatch {
+    fn any() -> Self {
+        let path = PathMatch { kind: PathMatchType::PathPrefix, value: Text::new("/").expect("one byte") };
+        Self { path: Some(path), method: None, headers: Vec::new(), query_params: Vec::new(), cookies: Vec::new() }
+    }
+}
+
+impl BackendRef {
+    /// The service, for a route of `namespace`.
+    pub fn service(&self, namespace: &Name) -> ServiceName {
+        ServiceName::new(self.namespace.as_ref().unwrap_or(namespace).clone(), self.name.clone())
+    }
+}
+
+impl Rules for HttpRouteSpec {
+    fn check(&self, _metadata: Option<&Metadata>, at: &Path<'_>, decoder: &mut Decoder) {
+        if self.parent_refs.is_empty() {
+            decoder.report(&Path::Field(at, "parentRefs"), "must name at least one Service");
+        }
+        let rules_at = Path::Field(at, "rules");
+        if self.rules.is_empty() {
+            decoder.report(&rules_at, "must have at least one rule");
+        }
+        for (index, rule) in self.rules.iter().enumerate() {
+            check_rule(rule, &Path::Index(&rules_at, index), decoder);
+        }
+    }
+}
+
+fn check_rule(rule: &RouteRule, at: &Path<'_>, decoder: &mut Decoder) {
+    let matches_at = Path::Field(at, "matches");
+    for (index, one) in rule.matches.iter().enumerate() {
+        check_match(one, &Path::Index(&matches_at, index), decoder);
+    }
+    let weights: u64 = rule.backend_refs.iter().map(|backend| backend.weight.value()).sum();
+    if !rule.backend_refs.is_empty() && weights == 0 {
+        decoder.report(&Path::Field(at, "backendRefs"), "must have one back end with a weight above 0");
+    }
+    if let Some(BackendRequestTimeouts { request: Some(request), backend_request: Some(backend) }) = &rule.timeouts
+        && backend > request
+        && !request.duration().is_zero()
+    {
+        let timeouts_at = Path::Field(at, "timeouts");
+        decoder.report(&Path::Field(&timeouts_at, "backendRequest"), format_args!("must be at most timeouts.request, {request}"));
+    }
+}
+
+fn check_match(one: &RouteMatch, at: &Path<'_>, decoder: &mut Decoder) {
+    if let Some(path) = &one.path {
+        let path_at = Path::Field(at, "path");
+        let value = path.value.as_str();
+        if path.kind != PathMatchType::RegularExpression && !value.starts_with('/') {
+            decoder.report(&Path::Field(&path_at, "value"), "must start with '/'");
+        }
+    }
+    if let Some(method) = &one.method
+        && (method.as_str().is_empty() || !method.as_str().bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte)))
+    {
+        decoder.report(&Path::Field(at, "method"), "must be a method in upper case, such as GET");
+    }
+    let headers_at = Path::Field(at, "headers");
+    for (index, header) in one.headers.iter().enumerate() {
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if header.name.as_str().is_empty() || !header.name.as_str().bytes().all(token) {
+            let header_at = Path::Index(&headers_at, index);
+            decoder.report(&Path::Field(&header_at, "name"), "must be a header's name (RFC 9110 §5.1)");
+        }
+    }
+}
