@@ -116,7 +116,11 @@ impl fmt::Debug for Millis {
 /// A text for people (JSON, YAML), the number where the format is binary (log, snapshot).
 impl Serialize for Millis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
@@ -135,9 +139,13 @@ mod tests {
 
     #[test]
     fn spans_parse_and_print_in_their_shortest_form() {
-        for (text, millis, printed) in
-            [("1m30s", 90_000, "1m30s"), ("500ms", 500, "500ms"), ("90s", 90_000, "1m30s"), ("720h", 2_592_000_000, "720h"), ("0s", 0, "0s")]
-        {
+        for (text, millis, printed) in [
+            ("1m30s", 90_000, "1m30s"),
+            ("500ms", 500, "500ms"),
+            ("90s", 90_000, "1m30s"),
+            ("720h", 2_592_000_000, "720h"),
+            ("0s", 0, "0s"),
+        ] {
             let span: Timespan = text.parse().expect(text);
             assert_eq!((span.duration().as_millis(), span.to_string().as_str()), (millis, printed));
         }
@@ -150,7 +158,10 @@ mod tests {
     fn times_are_rfc_3339_in_json_and_numbers_in_binary() {
         let at = Millis(1_795_406_400_123);
         assert_eq!(at.to_string(), "2026-11-23T04:00:00.123Z");
-        assert_eq!(serde_json::from_value::<Millis>(serde_json::json!("2026-11-23T04:00:00.123Z")).expect("a time"), at);
+        assert_eq!(
+            serde_json::from_value::<Millis>(serde_json::json!("2026-11-23T04:00:00.123Z")).expect("a time"),
+            at
+        );
         assert_eq!(at.after(Duration::from_secs(1)), Millis(1_795_406_401_123));
     }
 }

@@ -49,7 +49,9 @@ pub enum SpiffeIdError {
     #[error("trust domain '{0}' may only have lower-case letters, digits, '.', '-' and '_'")]
     DomainCharacter(String),
     /// A path segment that is empty, `.`, `..`, or has another character than letters, digits, `.`, `-`, `_`.
-    #[error("path segment '{0}' must be letters, digits, '.', '-' and '_', and neither empty nor '.' nor '..'")]
+    #[error(
+        "path segment '{0}' must be letters, digits, '.', '-' and '_', and neither empty nor '.' nor '..'"
+    )]
     Segment(String),
     /// Longer than [`SPIFFE_ID_BYTES_MAX`].
     #[error("must have at most {SPIFFE_ID_BYTES_MAX} bytes, has {0}")]
@@ -167,8 +169,16 @@ mod tests {
         let node: Name = "shop-1".parse().expect("a name");
         let ids = [
             (SpiffeId::meshd(&domain, 3), "spiffe://mesh.internal/meshd/3", Identity::Meshd(3)),
-            (SpiffeId::node(&domain, &node), "spiffe://mesh.internal/node/shop-1", Identity::Node(node.clone())),
-            (SpiffeId::service(&domain, &service), "spiffe://mesh.internal/ns/default/svc/orders", Identity::Service(service)),
+            (
+                SpiffeId::node(&domain, &node),
+                "spiffe://mesh.internal/node/shop-1",
+                Identity::Node(node.clone()),
+            ),
+            (
+                SpiffeId::service(&domain, &service),
+                "spiffe://mesh.internal/ns/default/svc/orders",
+                Identity::Service(service),
+            ),
         ];
         for (id, text, identity) in ids {
             assert_eq!(id.to_string(), text);
@@ -179,7 +189,13 @@ mod tests {
 
     #[test]
     fn other_paths_are_nobody_of_ours() {
-        for text in ["spiffe://d", "spiffe://d/meshd/03", "spiffe://d/meshd/x", "spiffe://d/ns/A/svc/b", "spiffe://d/node/a/b"] {
+        for text in [
+            "spiffe://d",
+            "spiffe://d/meshd/03",
+            "spiffe://d/meshd/x",
+            "spiffe://d/ns/A/svc/b",
+            "spiffe://d/node/a/b",
+        ] {
             assert_eq!(text.parse::<SpiffeId>().expect("a valid id").identity(), Identity::Other, "{text}");
         }
     }
@@ -188,9 +204,24 @@ mod tests {
     fn the_standard_s_wrong_ids_are_refused() {
         let long = format!("spiffe://d/{}", "x".repeat(2_048));
         for text in [
-            "", "http://d/a", "SPIFFE://d/a", "spiffe://", "spiffe:///a", "spiffe://D/a", "spiffe://d:80/a", "spiffe://u@d/a",
-            "spiffe://d/", "spiffe://d/a/", "spiffe://d//a", "spiffe://d/./a", "spiffe://d/../a", "spiffe://d/%41",
-            "spiffe://d/a?q", "spiffe://d/a#f", "spiffe://d/ä", &long,
+            "",
+            "http://d/a",
+            "SPIFFE://d/a",
+            "spiffe://",
+            "spiffe:///a",
+            "spiffe://D/a",
+            "spiffe://d:80/a",
+            "spiffe://u@d/a",
+            "spiffe://d/",
+            "spiffe://d/a/",
+            "spiffe://d//a",
+            "spiffe://d/./a",
+            "spiffe://d/../a",
+            "spiffe://d/%41",
+            "spiffe://d/a?q",
+            "spiffe://d/a#f",
+            "spiffe://d/ä",
+            &long,
         ] {
             assert!(text.parse::<SpiffeId>().is_err(), "{text:?} was taken");
         }

@@ -32,7 +32,8 @@ impl Invalid {
     /// The same errors, with every path below `prefix` (`items[3]`).
     pub fn below(mut self, prefix: impl fmt::Display) -> Self {
         for error in &mut self.errors {
-            error.path = if error.path.is_empty() { prefix.to_string() } else { format!("{prefix}.{}", error.path) };
+            error.path =
+                if error.path.is_empty() { prefix.to_string() } else { format!("{prefix}.{}", error.path) };
         }
         self
     }

@@ -88,7 +88,9 @@ pub enum JoinRefused {
         asked: JoinRole,
     },
     /// The key took a use and may no longer ask again.
-    #[error("the token was used with this key for node '{node}' more than 10 minutes ago; join with a new token")]
+    #[error(
+        "the token was used with this key for node '{node}' more than 10 minutes ago; join with a new token"
+    )]
     RetryOver {
         /// The name under which it joined.
         node: Name,
@@ -234,7 +236,9 @@ mod tests {
         }
         assert!(refused(&record, &mine, true, NOW + RETRY_MS + 1).contains("more than 10 minutes ago"));
         assert_eq!(refused(&record, &attempt("shop-2", "k2"), false, NOW + 1), "the token is used up");
-        assert!(refused(&record, &attempt("shop-2", "k1"), false, NOW + 1).contains("'shop-1', not 'shop-2'"));
+        assert!(
+            refused(&record, &attempt("shop-2", "k1"), false, NOW + 1).contains("'shop-1', not 'shop-2'")
+        );
     }
 
     #[test]
@@ -261,8 +265,13 @@ mod tests {
         let server = JoinAttempt { role: JoinRole::Server, ..attempt("shop-1", "k") };
         assert!(refused(&record, &server, false, NOW).contains("not for a Server"));
         assert_eq!(refused(&record, &attempt("shop-1", "k"), false, NOW + 60_000), "the token has expired");
-        assert!(refused(&record, &attempt("web-1", "k"), false, NOW).contains("does not allow node 'web-1', only [shop-*]"));
-        assert!(refused(&record, &attempt("shop-1", "k"), true, NOW).contains("exists; make a token with rejoin"));
+        assert!(
+            refused(&record, &attempt("web-1", "k"), false, NOW)
+                .contains("does not allow node 'web-1', only [shop-*]")
+        );
+        assert!(
+            refused(&record, &attempt("shop-1", "k"), true, NOW).contains("exists; make a token with rejoin")
+        );
     }
 
     #[test]
@@ -272,6 +281,9 @@ mod tests {
         assert!(refused(&rejoin, &attempt("shop-1", "k"), false, NOW).contains("does not exist"));
         assert!(refused(&rejoin, &attempt("shop-2", "k"), true, NOW).contains("does not allow"));
         let pattern = JoinRecord { rejoin: true, ..record() };
-        assert!(refused(&pattern, &attempt("shop-1", "k"), true, NOW).contains("does not allow"), "a pattern is no name");
+        assert!(
+            refused(&pattern, &attempt("shop-1", "k"), true, NOW).contains("does not allow"),
+            "a pattern is no name"
+        );
     }
 }

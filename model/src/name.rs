@@ -17,7 +17,9 @@ pub enum NameError {
     #[error("must have 1 to {NAME_BYTES_MAX} characters, has {0}")]
     Length(usize),
     /// A character that a label may not have.
-    #[error("must be lower-case letters, digits and '-', starting and ending with a letter or digit: '{0}' is not")]
+    #[error(
+        "must be lower-case letters, digits and '-', starting and ending with a letter or digit: '{0}' is not"
+    )]
     Character(String),
     /// Not `namespace/name`.
     #[error("must be <namespace>/<name>, for example default/orders: '{0}' is not")]
@@ -124,7 +126,8 @@ impl FromStr for NameGlob {
         if text.is_empty() || text.len() > NAME_BYTES_MAX {
             return Err(NameError::Length(text.len()));
         }
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'*';
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'*';
         if !text.bytes().all(allowed) {
             return Err(NameError::Character(text.to_owned()));
         }
@@ -223,7 +226,10 @@ mod tests {
     #[test]
     fn service_names_are_pairs() {
         let name: ServiceName = "default/orders".parse().expect("a pair");
-        assert_eq!((name.to_string().as_str(), name.hostname().as_str()), ("default/orders", "orders.default.mesh"));
+        assert_eq!(
+            (name.to_string().as_str(), name.hostname().as_str()),
+            ("default/orders", "orders.default.mesh")
+        );
         for bad in ["orders", "default/", "/orders", "a/b/c"] {
             assert!(bad.parse::<ServiceName>().is_err(), "{bad:?} was taken");
         }
@@ -242,9 +248,22 @@ mod tests {
     #[test]
     fn globs_match_whole_names() {
         let check = |glob: &str, text: &str| glob.parse::<NameGlob>().expect("a glob").matches(text);
-        assert!(check("*", "anything") && check("shop-*", "shop-1") && check("a*c*e", "abcde") && check("orders", "orders"));
-        assert!(!check("shop-*", "web-1") && !check("orders", "orders2") && !check("a*c*e", "abcd") && !check("a*a", "a"));
+        assert!(
+            check("*", "anything")
+                && check("shop-*", "shop-1")
+                && check("a*c*e", "abcde")
+                && check("orders", "orders")
+        );
+        assert!(
+            !check("shop-*", "web-1")
+                && !check("orders", "orders2")
+                && !check("a*c*e", "abcd")
+                && !check("a*a", "a")
+        );
         let any: ServiceGlob = "shop/*".parse().expect("a glob");
-        assert!(any.matches(&"shop/web".parse().expect("a name")) && !any.matches(&"default/web".parse().expect("a name")));
+        assert!(
+            any.matches(&"shop/web".parse().expect("a name"))
+                && !any.matches(&"default/web".parse().expect("a name"))
+        );
     }
 }

@@ -102,7 +102,9 @@ pub struct LabelKey(String);
 
 /// Why a text is not a label's key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a label's key must have 1 to 253 letters, digits, '.', '-', '_' or '/', and start with a letter or digit")]
+#[error(
+    "a label's key must have 1 to 253 letters, digits, '.', '-', '_' or '/', and start with a letter or digit"
+)]
 pub struct LabelKeyError;
 
 /// An object with its decoded spec.
@@ -208,7 +210,10 @@ impl Object {
     /// Whether a user who wrote `other` over this changes nothing.
     pub fn same_input(&self, other: &Self) -> bool {
         let (a, b) = (&self.metadata, &other.metadata);
-        self.key() == other.key() && a.labels == b.labels && a.annotations == b.annotations && self.spec == other.spec
+        self.key() == other.key()
+            && a.labels == b.labels
+            && a.annotations == b.annotations
+            && self.spec == other.spec
     }
 }
 
@@ -226,7 +231,8 @@ impl Parsed {
         };
         check_version(fields, &mut decoder);
         let kind = input_kind(fields, kind, &mut decoder);
-        let metadata = decoder.field::<MetadataInput>(fields, &Path::Root, "metadata", None).map(Metadata::from);
+        let metadata =
+            decoder.field::<MetadataInput>(fields, &Path::Root, "metadata", None).map(Metadata::from);
         if let (Some(kind), Some(metadata)) = (kind, &metadata) {
             check_scope(kind, metadata, &mut decoder);
         }
@@ -236,7 +242,8 @@ impl Parsed {
             _ => None,
         };
         decoder.finish()?;
-        let (Some(kind), Some(metadata), Some(spec), Some(resource)) = (kind, metadata, spec, resource) else {
+        let (Some(kind), Some(metadata), Some(spec), Some(resource)) = (kind, metadata, spec, resource)
+        else {
             return Err(Invalid::one("", "is not an object of the mesh"));
         };
         Ok(Self { object: Object { kind, metadata, spec, status: None }, resource })
@@ -248,7 +255,10 @@ fn check_version(fields: &Map<String, Value>, decoder: &mut Decoder) {
         None => {}
         Some(Value::String(version)) if version == API_VERSION => {}
         Some(other) => {
-            decoder.report(&Path::Field(&Path::Root, "apiVersion"), format_args!("must be {API_VERSION}, is {}", describe(other)));
+            decoder.report(
+                &Path::Field(&Path::Root, "apiVersion"),
+                format_args!("must be {API_VERSION}, is {}", describe(other)),
+            );
         }
     }
 }
@@ -266,7 +276,10 @@ fn input_kind(fields: &Map<String, Value>, expected: Option<Kind>, decoder: &mut
             match (kind, expected) {
                 (None, _) => {
                     let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-                    decoder.report(&at, format_args!("must be one of {}; is {}", known.join(", "), describe(value)));
+                    decoder.report(
+                        &at,
+                        format_args!("must be one of {}; is {}", known.join(", "), describe(value)),
+                    );
                 }
                 (Some(kind), Some(expected)) if kind != expected => {
                     decoder.report(&at, format_args!("must be {expected}, as in the path; is {kind}"));
@@ -293,7 +306,10 @@ fn input_spec(fields: &Map<String, Value>, decoder: &mut Decoder) -> Option<Map<
         None | Some(Value::Null) => Some(Map::new()),
         Some(Value::Object(spec)) => Some(spec.clone()),
         Some(other) => {
-            decoder.report(&Path::Field(&Path::Root, "spec"), format_args!("must be an object, is {}", describe(other)));
+            decoder.report(
+                &Path::Field(&Path::Root, "spec"),
+                format_args!("must be an object, is {}", describe(other)),
+            );
             None
         }
     }
@@ -302,7 +318,15 @@ fn input_spec(fields: &Map<String, Value>, decoder: &mut Decoder) -> Option<Map<
 impl From<MetadataInput> for Metadata {
     fn from(input: MetadataInput) -> Self {
         let MetadataInput { namespace, name, labels, annotations, .. } = input;
-        Self { namespace, name, labels, annotations, revision: 0, created_at: Millis(0), updated_at: Millis(0) }
+        Self {
+            namespace,
+            name,
+            labels,
+            annotations,
+            revision: 0,
+            created_at: Millis(0),
+            updated_at: Millis(0),
+        }
     }
 }
 

@@ -19,8 +19,8 @@ mod token;
 
 pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};
 pub use httproute::{
-    BackendRef, BackendRequestTimeouts, CookieMatch, HeaderMatch, HttpRouteSpec, ParentRef, PathMatch, PathMatchType, QueryParamMatch,
-    Retry, RouteMatch, RouteRule, ValueMatchType, Weight,
+    BackendRef, BackendRequestTimeouts, CookieMatch, HeaderMatch, HttpRouteSpec, ParentRef, PathMatch,
+    PathMatchType, QueryParamMatch, Retry, RouteMatch, RouteRule, ValueMatchType, Weight,
 };
 pub use namespace::{BUILT_IN as NAMESPACES_BUILT_IN, NamespaceSpec};
 pub use node::NodeSpec;
@@ -60,7 +60,12 @@ impl Resource {
     ///
     /// # Errors
     /// Every wrong field.
-    pub fn decode(kind: Kind, metadata: &Metadata, spec: &Map<String, Value>, mode: Mode) -> Result<Self, Invalid> {
+    pub fn decode(
+        kind: Kind,
+        metadata: &Metadata,
+        spec: &Map<String, Value>,
+        mode: Mode,
+    ) -> Result<Self, Invalid> {
         let mut decoder = Decoder::new(mode);
         let resource = Self::decode_into(kind, Some(metadata), spec, &mut decoder);
         decoder.finish()?;

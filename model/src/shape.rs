@@ -102,14 +102,22 @@ impl Decoder {
     }
 
     /// The value as an object whose fields are among `known`.
-    pub fn object<'v>(&mut self, value: &'v Value, at: &Path<'_>, known: &[&str]) -> Option<&'v Map<String, Value>> {
+    pub fn object<'v>(
+        &mut self,
+        value: &'v Value,
+        at: &Path<'_>,
+        known: &[&str],
+    ) -> Option<&'v Map<String, Value>> {
         let Value::Object(fields) = value else {
             self.report(at, format_args!("must be an object, is {}", describe(value)));
             return None;
         };
         if self.mode == Mode::Strict {
             for field in fields.keys().filter(|field| !known.contains(&field.as_str())) {
-                self.report(&Path::Field(at, field), format_args!("unknown field; known are {}", known.join(", ")));
+                self.report(
+                    &Path::Field(at, field),
+                    format_args!("unknown field; known are {}", known.join(", ")),
+                );
             }
         }
         Some(fields)
@@ -193,7 +201,10 @@ impl<T: Shape> Shape for Vec<T> {
             return None;
         };
         if elements.len() > LIST_ELEMENTS_MAX {
-            decoder.report(at, format_args!("must have at most {LIST_ELEMENTS_MAX} elements, has {}", elements.len()));
+            decoder.report(
+                at,
+                format_args!("must have at most {LIST_ELEMENTS_MAX} elements, has {}", elements.len()),
+            );
             return None;
         }
         let decode = |(index, element)| T::decode(element, &Path::Index(at, index), decoder);
@@ -221,13 +232,20 @@ impl<K: FromStr<Err: fmt::Display> + Ord, V: Shape> Shape for BTreeMap<K, V> {
             return None;
         };
         if fields.len() > LIST_ELEMENTS_MAX {
-            decoder.report(at, format_args!("must have at most {LIST_ELEMENTS_MAX} fields, has {}", fields.len()));
+            decoder.report(
+                at,
+                format_args!("must have at most {LIST_ELEMENTS_MAX} fields, has {}", fields.len()),
+            );
             return None;
         }
         let mut decoded = Some(BTreeMap::new());
         for (key, value) in fields {
             let at = Path::Field(at, key);
-            let pair = key.parse::<K>().map_err(|error| decoder.report(&at, error)).ok().zip(V::decode(value, &at, decoder));
+            let pair = key
+                .parse::<K>()
+                .map_err(|error| decoder.report(&at, error))
+                .ok()
+                .zip(V::decode(value, &at, decoder));
             match (pair, &mut decoded) {
                 (Some((key, value)), Some(map)) => drop(map.insert(key, value)),
                 (Some(_), None) => {}

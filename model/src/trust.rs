@@ -126,7 +126,11 @@ mod tests {
         assert_eq!(distrusted.leaf(&id("/node/host-a"), None, 1_000), by_node);
         assert_eq!(distrusted.leaf(&id("/ns/default/svc/web"), Some(&host), 999), by_node);
         assert_eq!(distrusted.leaf(&id("/ns/default/svc/web"), Some(&name("host-b")), 999), None);
-        assert_eq!(distrusted.leaf(&id("/node/host-a"), Some(&host), 1_001), None, "signed after it was let in again");
+        assert_eq!(
+            distrusted.leaf(&id("/node/host-a"), Some(&host), 1_001),
+            None,
+            "signed after it was let in again"
+        );
     }
 
     #[test]
@@ -152,7 +156,9 @@ mod tests {
         };
         assert!(!distrusted.prune(200, 100, 1_000));
         assert!(distrusted.prune(201, 100, 1_000));
-        assert!(distrusted.ids.is_empty() && distrusted.nodes.len() == 1 && distrusted.intermediates.len() == 1);
+        assert!(
+            distrusted.ids.is_empty() && distrusted.nodes.len() == 1 && distrusted.intermediates.len() == 1
+        );
         assert!(distrusted.prune(9_999, 100, 1_000));
         assert!(distrusted.is_empty());
     }

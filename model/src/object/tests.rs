@@ -12,7 +12,10 @@ fn the_spec_comes_back_as_it_was_written_and_defaults_stand_apart() {
     let input = json!({"kind": "Service", "metadata": {"namespace": "default", "name": "orders"}, "spec": {"ports": [{"port": 80}]}});
     let parsed = Parsed::from_input(&input, None).expect("valid");
     assert_eq!(Value::Object(parsed.object.spec.clone()), input["spec"]);
-    assert_eq!(parsed.resource.effective(), json!({"ports": [{"port": 80, "targetPort": 80, "protocol": "auto"}]}));
+    assert_eq!(
+        parsed.resource.effective(),
+        json!({"ports": [{"port": 80, "targetPort": 80, "protocol": "auto"}]})
+    );
     assert_eq!(parsed.object.key().path(), "/v1/namespaces/default/services/orders");
 }
 
@@ -42,7 +45,8 @@ fn kinds_stand_where_they_belong() {
         errors(json!({"kind": "Node", "metadata": {"name": "a", "namespace": "b"}})),
         ["metadata.namespace: must be left out: Node is mesh-wide"]
     );
-    let other = Parsed::from_input(&json!({"kind": "Node", "metadata": {"name": "a"}}), Some(Kind::Role)).expect_err("another kind");
+    let other = Parsed::from_input(&json!({"kind": "Node", "metadata": {"name": "a"}}), Some(Kind::Role))
+        .expect_err("another kind");
     assert_eq!(other.to_string(), "kind: must be Role, as in the path; is Node");
 }
 

@@ -202,7 +202,13 @@ impl HttpRouteSpec {
 impl RouteMatch {
     fn any() -> Self {
         let path = PathMatch { kind: PathMatchType::PathPrefix, value: Text::new("/").expect("one byte") };
-        Self { path: Some(path), method: None, headers: Vec::new(), query_params: Vec::new(), cookies: Vec::new() }
+        Self {
+            path: Some(path),
+            method: None,
+            headers: Vec::new(),
+            query_params: Vec::new(),
+            cookies: Vec::new(),
+        }
     }
 }
 
@@ -237,12 +243,16 @@ fn check_rule(rule: &RouteRule, at: &Path<'_>, decoder: &mut Decoder) {
     if !rule.backend_refs.is_empty() && weights == 0 {
         decoder.report(&Path::Field(at, "backendRefs"), "must have one back end with a weight above 0");
     }
-    if let Some(BackendRequestTimeouts { request: Some(request), backend_request: Some(backend) }) = &rule.timeouts
+    if let Some(BackendRequestTimeouts { request: Some(request), backend_request: Some(backend) }) =
+        &rule.timeouts
         && backend > request
         && !request.duration().is_zero()
     {
         let timeouts_at = Path::Field(at, "timeouts");
-        decoder.report(&Path::Field(&timeouts_at, "backendRequest"), format_args!("must be at most timeouts.request, {request}"));
+        decoder.report(
+            &Path::Field(&timeouts_at, "backendRequest"),
+            format_args!("must be at most timeouts.request, {request}"),
+        );
     }
 }
 
@@ -255,7 +265,8 @@ fn check_match(one: &RouteMatch, at: &Path<'_>, decoder: &mut Decoder) {
         }
     }
     if let Some(method) = &one.method
-        && (method.as_str().is_empty() || !method.as_str().bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte)))
+        && (method.as_str().is_empty()
+            || !method.as_str().bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte)))
     {
         decoder.report(&Path::Field(at, "method"), "must be a method in upper case, such as GET");
     }

@@ -1,7 +1,10 @@
 //! Pure. Node: a host with its proxy.
 
 use super::Rules;
-use crate::{name::{Name, ServiceGlob, ServiceName}, shape::record};
+use crate::{
+    name::{Name, ServiceGlob, ServiceName},
+    shape::record,
+};
 
 record! {
     /// What a host is, and what it may run.

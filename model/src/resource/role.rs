@@ -69,7 +69,8 @@ impl Rules for RoleSpec {
             }
             for (index, kind) in rule.kinds.iter().enumerate() {
                 if kind.as_str() != "*" && !kind.as_str().chars().next().is_some_and(char::is_uppercase) {
-                    decoder.report(&Path::Index(&kinds_at, index), "must be a kind such as Service, or \"*\"");
+                    decoder
+                        .report(&Path::Index(&kinds_at, index), "must be a kind such as Service, or \"*\"");
                 }
             }
             if rule.verbs.is_empty() {
@@ -92,11 +93,14 @@ impl RoleRule {
     /// Whether it allows `verb` on `kind` in `namespace` (`None` for mesh-wide kinds, which no namespace limits).
     pub fn allows(&self, verb: Verb, kind: Kind, namespace: Option<&Name>) -> bool {
         let verbs = self.verbs.iter().any(|allowed| *allowed == verb || *allowed == Verb::Any);
-        let kinds = self.kinds.iter().any(|allowed| allowed.as_str() == "*" || allowed.as_str() == kind.as_str());
+        let kinds =
+            self.kinds.iter().any(|allowed| allowed.as_str() == "*" || allowed.as_str() == kind.as_str());
         let any = |namespace: &Text<63>| namespace.as_str() == "*";
         let namespaces = match namespace {
             None => self.namespaces.is_empty() || self.namespaces.iter().any(any),
-            Some(name) => self.namespaces.iter().any(|allowed| any(allowed) || allowed.as_str() == name.as_str()),
+            Some(name) => {
+                self.namespaces.iter().any(|allowed| any(allowed) || allowed.as_str() == name.as_str())
+            }
         };
         verbs && kinds && namespaces
     }

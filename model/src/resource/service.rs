@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Rules;
 use crate::{
     name::Name,
-    object::{LabelKey, LABEL_VALUE_BYTES_MAX, Labels, Metadata},
+    object::{LABEL_VALUE_BYTES_MAX, LabelKey, Labels, Metadata},
     shape::{Decoder, Int, Path, Text, choice, record},
 };
 

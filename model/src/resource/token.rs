@@ -6,7 +6,7 @@ use super::Rules;
 use crate::{
     duration::Timespan,
     name::{Name, NameGlob, ServiceGlob},
-    object::{LabelKey, LABEL_VALUE_BYTES_MAX, Metadata},
+    object::{LABEL_VALUE_BYTES_MAX, LabelKey, Metadata},
     shape::{Decoder, Int, Path, Text, choice, record},
 };
 
@@ -53,12 +53,16 @@ impl Rules for JoinTokenSpec {
                 decoder.report(&Path::Field(at, "uses"), "must be 1 for a server");
             }
             if self.ttl > SERVER_TOKEN_TTL_MAX {
-                decoder.report(&Path::Field(at, "ttl"), format_args!("must be at most {SERVER_TOKEN_TTL_MAX} for a server"));
+                decoder.report(
+                    &Path::Field(at, "ttl"),
+                    format_args!("must be at most {SERVER_TOKEN_TTL_MAX} for a server"),
+                );
             }
         }
         let exact = matches!(&self.nodes[..], [one] if one.as_str().parse::<Name>().is_ok());
         if self.rejoin && (self.uses.value() != 1 || !exact) {
-            decoder.report(&Path::Field(at, "rejoin"), "needs uses 1 and exactly one name without '*' in nodes");
+            decoder
+                .report(&Path::Field(at, "rejoin"), "needs uses 1 and exactly one name without '*' in nodes");
         }
     }
 }
@@ -76,7 +80,10 @@ record! {
 impl Rules for AccessTokenSpec {
     fn check(&self, _metadata: Option<&Metadata>, at: &Path<'_>, decoder: &mut Decoder) {
         if self.roles.is_empty() {
-            decoder.report(&Path::Field(at, "roles"), "must name at least one role: admin, operator, viewer, or a Role");
+            decoder.report(
+                &Path::Field(at, "roles"),
+                "must name at least one role: admin, operator, viewer, or a Role",
+            );
         }
         if self.ttl.is_some_and(|ttl| ttl.duration().is_zero()) {
             decoder.report(&Path::Field(at, "ttl"), "must be longer than 0s");

@@ -54,7 +54,10 @@ impl<const MIN: u64, const MAX: u64> Shape for Int<MIN, MAX> {
     fn decode(value: &Value, at: &Path<'_>, decoder: &mut Decoder) -> Option<Self> {
         let number = value.as_u64().and_then(Self::new);
         if number.is_none() {
-            decoder.report(at, format_args!("must be a whole number from {MIN} to {MAX}, is {}", describe(value)));
+            decoder.report(
+                at,
+                format_args!("must be a whole number from {MIN} to {MAX}, is {}", describe(value)),
+            );
         }
         number
     }
@@ -93,7 +96,10 @@ impl<const MAX: usize> Shape for Text<MAX> {
         let text = value.as_str().and_then(Self::new);
         if text.is_none() {
             let is = describe(value);
-            decoder.report(at, format_args!("must be a text of at most {MAX} bytes without control characters, is {is}"));
+            decoder.report(
+                at,
+                format_args!("must be a text of at most {MAX} bytes without control characters, is {is}"),
+            );
         }
         text
     }

@@ -58,7 +58,10 @@ fn every_wrong_field_is_reported_by_its_path() {
 
 #[test]
 fn another_version_s_fields_are_passed_over_where_users_do_not_write() {
-    assert_eq!(errors(json!({"wheels": [{"diameterMm": 5, "size": 3}], "x": 1}), Mode::Lenient), Vec::<String>::new());
+    assert_eq!(
+        errors(json!({"wheels": [{"diameterMm": 5, "size": 3}], "x": 1}), Mode::Lenient),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -81,5 +84,8 @@ fn a_hostile_input_cannot_make_a_huge_answer() {
     let wheels: Vec<_> = (0..1_000).map(|_| json!({})).collect();
     assert_eq!(errors(json!({"wheels": wheels}), Mode::Strict).len(), FIELD_ERRORS_MAX);
     let wheels: Vec<_> = (0..=LIST_ELEMENTS_MAX).map(|_| json!({})).collect();
-    assert_eq!(errors(json!({"wheels": wheels}), Mode::Strict), ["wheels: must have at most 4096 elements, has 4097"]);
+    assert_eq!(
+        errors(json!({"wheels": wheels}), Mode::Strict),
+        ["wheels: must have at most 4096 elements, has 4097"]
+    );
 }
