@@ -2,6 +2,8 @@
 //! Every other crate depends on this one; it depends on none of them.
 
 pub mod ca;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod duration;
 pub mod identity;
 pub mod invalid;

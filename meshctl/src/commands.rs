@@ -1,0 +1,181 @@
+//! The verbs: each asks the API and prints the answer.
+
+use std::{io::Read, path::Path};
+
+use anyhow::{Context as _, bail};
+use clap::CommandFactory;
+use model::{
+    client::{Client, Selection},
+    kind::Kind,
+    manifest,
+    name::Name,
+    object::Key,
+};
+
+use crate::{
+    cli::{Cli, Command, Format, Place, Target},
+    columns, context,
+    output::{self, Rows, hint, line},
+};
+
+mod cluster;
+mod contexts;
+mod status;
+mod token;
+mod watch;
+
+/// The namespace of objects where none is named.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Runs what the command line says.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
+    let Cli { connection, command } = cli;
+    let client = || context::connect(&connection);
+    match command {
+        Command::Apply { files, dry_run, output } => apply(&client()?, &files, dry_run, output.output).await,
+        Command::Get { kind, name: Some(name), place, output, .. } => {
+            get_one(&client()?, kind, name, place, output.output).await
+        }
+        Command::Get { kind, place, all_namespaces, selector, output, .. } => {
+            let namespace = if all_namespaces || !kind.namespaced() { None } else { Some(place.name()) };
+            get_all(&client()?, kind, Selection { namespace, labels: selector }, output.output).await
+        }
+        Command::Describe { target } => describe(&client()?, target).await,
+        Command::Delete { kind: Some(kind), name: Some(name), place, .. } => {
+            delete(&client()?, place.key(kind, name)).await
+        }
+        Command::Delete { files, .. } => delete_all(&client()?, &files).await,
+        Command::Watch { kinds, namespace, from, output } => {
+            watch::run(&client()?, &kinds, namespace, from, output.output).await
+        }
+        Command::Status { output } => status::run(&client()?, output.output).await,
+        Command::Proxies { output } => status::proxies(&client()?, output.output).await,
+        Command::Token { command } => token::run(&client()?, command).await,
+        Command::Cluster { command } => cluster::run(&client()?, command).await,
+        Command::Ca { command } => cluster::ca(&client()?, command).await,
+        Command::Snapshot { command } => cluster::snapshot(&client()?, command).await,
+        Command::Context { command } => contexts::run(&connection, command),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "meshctl", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?),
+    }
+}
+
+async fn apply(
+    client: &Client,
+    files: &[std::path::PathBuf],
+    dry_run: bool,
+    format: Format,
+) -> anyhow::Result<()> {
+    let manifest = read_manifests(files)?;
+    let applied = client.apply(manifest, dry_run).await?;
+    match format {
+        Format::Table => {
+            let note = if dry_run { " (dry run)" } else { "" };
+            for result in &applied.results {
+                let place =
+                    result.namespace.as_ref().map_or(String::new(), |namespace| format!("{namespace}/"));
+                line(&format!("{} {place}{} {}{note}", result.kind, result.name, result.outcome))?;
+            }
+            Ok(())
+        }
+        other => output::print(other, &applied.items, || Rows { header: Vec::new(), rows: Vec::new() }),
+    }
+}
+
+async fn get_one(
+    client: &Client,
+    kind: Kind,
+    name: Name,
+    place: Place,
+    format: Format,
+) -> anyhow::Result<()> {
+    let object = client.get(&place.key(kind, name)).await?;
+    output::print(format, &object, || columns::rows(kind, std::slice::from_ref(&object), false))
+}
+
+async fn get_all(client: &Client, kind: Kind, selection: Selection, format: Format) -> anyhow::Result<()> {
+    let list = client.list(kind, &selection).await?;
+    if list.items.is_empty() && format == Format::Table {
+        let place =
+            selection.namespace.map_or(String::new(), |namespace| format!(" in namespace {namespace}"));
+        hint(&format!("no {}{place}", kind.plural()));
+        return Ok(());
+    }
+    let whole =
+        serde_json::json!({"items": list.items, "metadata": {"revision": list.revision, "continue": ""}});
+    output::print(format, &whole, || columns::rows(kind, &list.items, selection.namespace.is_none()))
+}
+
+async fn describe(client: &Client, target: Target) -> anyhow::Result<()> {
+    let Target { kind, name, place } = target;
+    let object = client.get(&place.key(kind, name)).await?;
+    line(output::yaml(&object)?.trim_end())?;
+    if kind == Kind::Service {
+        let key = object.key();
+        let endpoints =
+            client.list(Kind::Endpoint, &Selection { namespace: key.namespace, labels: None }).await?;
+        let own: Vec<_> = endpoints
+            .items
+            .into_iter()
+            .filter(|endpoint| endpoint.spec["service"] == key.name.as_str())
+            .collect();
+        line("\nEndpoints:")?;
+        output::print(Format::Table, &own, || columns::rows(Kind::Endpoint, &own, false))?;
+    }
+    Ok(())
+}
+
+async fn delete(client: &Client, key: Key) -> anyhow::Result<()> {
+    client.delete(&key).await?;
+    line(&format!("{key} deleted"))
+}
+
+async fn delete_all(client: &Client, files: &[std::path::PathBuf]) -> anyhow::Result<()> {
+    // In the manifest's reverse order: what stands below needs what stands above.
+    let parsed = manifest::parse(&read_manifests(files)?)?;
+    for parsed in parsed.into_iter().rev() {
+        match client.delete(&parsed.object.key()).await {
+            Err(error) if error.status() == Some(404) => {
+                hint(&format!("{} is not there", parsed.object.key()))
+            }
+            Err(error) => return Err(error.into()),
+            Ok(_) => line(&format!("{} deleted", parsed.object.key()))?,
+        }
+    }
+    Ok(())
+}
+
+/// All files as one manifest, so that they are applied together or not at all.
+fn read_manifests(files: &[std::path::PathBuf]) -> anyhow::Result<String> {
+    let mut objects = Vec::new();
+    for file in files {
+        let text = read(file)?;
+        objects.extend(manifest::values(&text).with_context(|| file.display().to_string())?);
+    }
+    if objects.is_empty() {
+        bail!("the manifests hold no objects");
+    }
+    Ok(serde_json::to_string(&serde_json::json!({ "items": objects }))?)
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+impl Place {
+    fn name(&self) -> Name {
+        self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.parse().expect("a label"))
+    }
+
+    fn key(&self, kind: Kind, name: Name) -> Key {
+        if kind.namespaced() { Key::namespaced(kind, self.name(), name) } else { Key::mesh_wide(kind, name) }
+    }
+}

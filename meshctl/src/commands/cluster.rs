@@ -1,0 +1,126 @@
+//! `meshctl cluster`, `ca` and `snapshot`: the control plane itself.
+
+use std::{fs, io::Write, path::Path};
+
+use anyhow::Context as _;
+use model::client::Client;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{Ca, Cluster, Snapshot},
+    output::{self, Rows, hint, line, text},
+};
+
+pub(super) async fn run(client: &Client, command: Cluster) -> anyhow::Result<()> {
+    match command {
+        Cluster::Status { output } => {
+            let cluster: Value = client.json(Method::GET, "/v1/cluster", None).await?;
+            output::print(output.output, &cluster, || Rows {
+                header: vec![
+                    "id",
+                    "name",
+                    "role",
+                    "leader",
+                    "reachable",
+                    "applied",
+                    "version",
+                    "api",
+                    "raft",
+                ],
+                rows: rows(
+                    &cluster["members"],
+                    &[
+                        "/id",
+                        "/name",
+                        "/role",
+                        "/leader",
+                        "/reachable",
+                        "/applied",
+                        "/version",
+                        "/api",
+                        "/raft",
+                    ],
+                ),
+            })
+        }
+        Cluster::Transfer { to } => {
+            let _: Value =
+                client.json(Method::POST, "/v1/cluster/transfer", Some(&json!({ "to": to }))).await?;
+            line(&format!("member {to} leads"))
+        }
+        Cluster::Remove { id } => {
+            let _: Value = client.json(Method::DELETE, &format!("/v1/cluster/members/{id}"), None).await?;
+            line(&format!("member {id} removed"))
+        }
+    }
+}
+
+pub(super) async fn ca(client: &Client, command: Ca) -> anyhow::Result<()> {
+    match command {
+        Ca::Status { output } => {
+            let ca: Value = client.json(Method::GET, "/v1/ca", None).await?;
+            output::print(output.output, &ca, || Rows {
+                header: vec!["certificate", "member", "state", "not after", "fingerprint"],
+                rows: certificates(&ca),
+            })
+        }
+        Ca::Bundle => {
+            let bundle: Value = client.json(Method::GET, "/v1/ca/bundle", None).await?;
+            let roots = bundle["roots"].as_array().context("the answer has no roots")?;
+            let pems: Vec<_> = roots.iter().filter_map(Value::as_str).map(str::trim_end).collect();
+            line(&pems.join("\n"))
+        }
+        Ca::Distrust { node, id, intermediate } => {
+            let body = match (node, id, intermediate) {
+                (Some(node), ..) => json!({ "node": node }),
+                (_, Some(id), _) => json!({ "id": id }),
+                (.., intermediate) => json!({ "intermediate": intermediate }),
+            };
+            let _: Value = client.json(Method::POST, "/v1/ca/distrust", Some(&body)).await?;
+            line("distrusted; proxies refuse it as soon as they hear of it")
+        }
+    }
+}
+
+pub(super) async fn snapshot(client: &Client, command: Snapshot) -> anyhow::Result<()> {
+    let Snapshot::Save { file } = command;
+    let mut response = client.download("/v1/snapshot").await?;
+    let temporary = file.with_extension("partial");
+    let mut partial = create(&file, &temporary)?;
+    let mut bytes = 0_u64;
+    while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
+        partial.write_all(&chunk).with_context(|| format!("cannot write {}", temporary.display()))?;
+        bytes += chunk.len() as u64;
+    }
+    partial.sync_all()?;
+    fs::rename(&temporary, &file).with_context(|| format!("cannot write {}", file.display()))?;
+    hint(&format!("{bytes} bytes"));
+    line(&format!("snapshot saved to {}", file.display()))
+}
+
+fn create(file: &Path, temporary: &Path) -> anyhow::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if file.exists() {
+        anyhow::bail!("{} exists; name another file", file.display());
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(temporary).with_context(|| format!("cannot write {}", temporary.display()))
+}
+
+fn rows(list: &Value, pointers: &[&str]) -> Vec<Vec<String>> {
+    let row = |item: &Value| pointers.iter().map(|pointer| text(item, pointer)).collect();
+    list.as_array().into_iter().flatten().map(row).collect()
+}
+
+fn certificates(ca: &Value) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for (kind, list) in [("root", &ca["roots"]), ("intermediate", &ca["intermediates"])] {
+        for mut row in rows(list, &["/member", "/state", "/notAfter", "/fingerprint"]) {
+            row.insert(0, kind.to_owned());
+            all.push(row);
+        }
+    }
+    all
+}
