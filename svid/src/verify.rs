@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use model::{
-    identity::SpiffeId,
+    identity::{SpiffeId, TrustDomain},
     name::Name,
     trust::{BACKDATE, Distrust},
 };
@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, Error as PathError, KeyUsage};
 
 use crate::{
-    error::{LeafFault, Part, SvidError},
+    error::{AuthorityFault, LeafFault, Part, SvidError},
     facts::Facts,
     trust::Trust,
 };
@@ -74,6 +74,43 @@ pub fn verify(
 pub fn peer_id(chain: &[CertificateDer<'_>]) -> Result<SpiffeId, SvidError> {
     let leaf = Facts::read(chain.first().ok_or(SvidError::NoCertificate)?)?;
     only_id(&leaf)
+}
+
+/// What an authority needs to know of its own certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// From when it is valid.
+    pub not_before: UnixTime,
+    /// Until when it is valid.
+    pub not_after: UnixTime,
+    /// SHA-256 over its SubjectPublicKeyInfo, lower-case hex: by this it is distrusted.
+    pub key_fingerprint: String,
+}
+
+/// Reads a signing certificate of `domain` and holds it to the rules for one; signatures are not checked.
+pub fn authority(der: &CertificateDer<'_>, domain: &TrustDomain) -> Result<CertificateFacts, AuthorityError> {
+    let facts = Facts::read(der)?;
+    if let Some(fault) = facts.authority_fault(domain) {
+        return Err(AuthorityError::Fault { subject: facts.subject, fault });
+    }
+    let Facts { not_before, not_after, key_fingerprint, .. } = facts;
+    Ok(CertificateFacts { not_before, not_after, key_fingerprint })
+}
+
+/// Why a certificate may not sign.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] SvidError),
+    /// It is no signing certificate of the domain.
+    #[error("'{subject}' {fault}")]
+    Fault {
+        /// Its subject.
+        subject: String,
+        /// What is wrong.
+        fault: AuthorityFault,
+    },
 }
 
 /// X509-SVID §2: exactly one URI SAN, a SPIFFE id; whatever other SANs there are.
