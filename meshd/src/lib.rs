@@ -1,0 +1,6 @@
+//! The control plane's daemon: puts registry, authority and API together and starts them. Owns no rules of its own.
+//!
+//! Read [`run`] for what a server consists of, `api` for what it answers.
+
+pub mod clock;
+pub mod settings;

@@ -1,0 +1,288 @@
+//! Pure. What meshd.toml says. Unknown keys are refused; every fault is told with its file, line and key.
+//! Nothing else configures a server: where its peers are it learns from the log.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use model::{
+    duration::Timespan,
+    identity::TrustDomain,
+    name::{Name, NameError},
+};
+use toml::de::DeTable;
+
+use self::table::{Faults, Table};
+
+mod table;
+
+/// The shortest and the longest life of a certificate for a host or service.
+pub const CERTIFICATE_TTL: (Timespan, Timespan) = (Timespan::from_secs(3_600), Timespan::from_secs(604_800));
+/// The port of the API where none is named.
+pub const API_PORT: u16 = 8_443;
+/// The port of the registry where none is named.
+pub const RAFT_PORT: u16 = 8_444;
+
+/// One server's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What people call this server; the host's name if left out.
+    pub node: Option<Name>,
+    /// Where everything is kept that must survive a restart.
+    pub data_dir: PathBuf,
+    /// What all identities stand under; fixed when the cluster is made.
+    pub trust_domain: TrustDomain,
+    /// Where this server listens.
+    pub listen: Listen,
+    /// Where others dial it.
+    pub advertise: Advertise,
+    /// Where the key comes from that opens the sealed root.
+    pub seal: SealSource,
+    /// How long certificates for hosts and services live.
+    pub certificate_ttl: Timespan,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The API.
+    pub api: SocketAddr,
+    /// The registry: other members only.
+    pub raft: SocketAddr,
+    /// Metrics and health, without TLS: for this host.
+    pub metrics: SocketAddr,
+}
+
+/// Where others dial a server; the server's name with the port it listens on, if left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Advertise {
+    /// The API.
+    pub api: Option<HostPort>,
+    /// The registry.
+    pub raft: Option<HostPort>,
+}
+
+/// A host name or address, and a port: `cp1:8443`, `10.0.0.1:8444`, `[::1]:8443`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// A DNS name or an IP address, without brackets.
+    pub host: String,
+    /// The port; never 0.
+    pub port: u16,
+}
+
+/// Where the key comes from that opens the sealed root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SealSource {
+    /// systemd's `$CREDENTIALS_DIRECTORY/mesh-seal`.
+    Credential,
+    /// A file that only meshd may read.
+    Keyfile(PathBuf),
+    /// A passphrase, read from a file, or asked for when the server starts.
+    Passphrase(Option<PathBuf>),
+}
+
+/// A text that is no configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct SettingsError {
+    /// The file, as it was named.
+    pub file: String,
+    /// Everything that is wrong with it.
+    pub faults: Vec<Fault>,
+}
+
+/// One fault of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The line, from 1.
+    pub line: usize,
+    /// The key, with its tables; empty where the text is no TOML.
+    pub key: String,
+    /// What would be right.
+    pub message: String,
+}
+
+/// Reads a configuration; `file` is only named in errors.
+///
+/// # Errors
+/// Everything that is wrong, each with line and key.
+pub fn parse(text: &str, file: &str) -> Result<Settings, SettingsError> {
+    let mut faults = Faults::new(text);
+    let settings = match DeTable::parse(text) {
+        Ok(table) => read(Table::whole(table.get_ref()), &mut faults),
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            faults.report(at, String::new(), error.message());
+            Settings::default()
+        }
+    };
+    if faults.found.is_empty() {
+        return Ok(settings);
+    }
+    faults.found.sort_by_key(|fault| fault.line);
+    Err(SettingsError { file: file.to_owned(), faults: faults.found })
+}
+
+fn read<'t>(mut whole: Table<'_, 't>, faults: &mut Faults<'t>) -> Settings {
+    let default = Settings::default();
+    let settings = Settings {
+        node: whole.parsed("node", faults),
+        data_dir: whole.parsed("data_dir", faults).unwrap_or(default.data_dir),
+        trust_domain: whole.parsed("trust_domain", faults).unwrap_or(default.trust_domain),
+        listen: listen(whole.table("listen", faults), default.listen, faults),
+        advertise: advertise(whole.table("advertise", faults), faults),
+        seal: seal(whole.table("seal", faults), faults).unwrap_or(default.seal),
+        certificate_ttl: certificate_ttl(whole.table("certificates", faults), faults)
+            .unwrap_or(default.certificate_ttl),
+    };
+    whole.finish(faults);
+    settings
+}
+
+fn listen<'t>(mut table: Table<'_, 't>, default: Listen, faults: &mut Faults<'t>) -> Listen {
+    let listen = Listen {
+        api: table.parsed("api", faults).unwrap_or(default.api),
+        raft: table.parsed("raft", faults).unwrap_or(default.raft),
+        metrics: table.parsed("metrics", faults).unwrap_or(default.metrics),
+    };
+    table.finish(faults);
+    listen
+}
+
+fn advertise<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Advertise {
+    let advertise = Advertise { api: table.parsed("api", faults), raft: table.parsed("raft", faults) };
+    table.finish(faults);
+    advertise
+}
+
+fn seal<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Option<SealSource> {
+    let kind = table.parsed::<SealKind>("kind", faults);
+    let source = match kind {
+        None => None,
+        Some(SealKind::Credential) => Some(SealSource::Credential),
+        Some(SealKind::Passphrase) => Some(SealSource::Passphrase(table.parsed("file", faults))),
+        Some(SealKind::Keyfile) => {
+            let path = table.parsed("path", faults);
+            if path.is_none() {
+                faults.report(table.at("kind"), table.name("path"), "is required with kind = \"keyfile\"");
+            }
+            path.map(SealSource::Keyfile)
+        }
+    };
+    table.finish(faults);
+    source
+}
+
+fn certificate_ttl<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Option<Timespan> {
+    let ttl = table.parsed::<Timespan>("ttl", faults);
+    let (least, most) = CERTIFICATE_TTL;
+    if ttl.is_some_and(|ttl| ttl < least || ttl > most) {
+        faults.report(table.at("ttl"), table.name("ttl"), format!("must be between {least} and {most}"));
+    }
+    table.finish(faults);
+    ttl
+}
+
+impl Settings {
+    /// Where others dial this server, which is called `node`: API, then registry.
+    pub fn advertised(&self, node: &str) -> (HostPort, HostPort) {
+        let own = |port: u16| HostPort { host: node.to_owned(), port };
+        (
+            self.advertise.api.clone().unwrap_or_else(|| own(self.listen.api.port())),
+            self.advertise.raft.clone().unwrap_or_else(|| own(self.listen.raft.port())),
+        )
+    }
+}
+
+/// The contract's defaults; a server is reachable from everywhere but for its metrics.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            node: None,
+            data_dir: PathBuf::from("/var/lib/meshd"),
+            trust_domain: "mesh.internal".parse().expect("a valid trust domain"),
+            listen: Listen {
+                api: SocketAddr::from(([0, 0, 0, 0], API_PORT)),
+                raft: SocketAddr::from(([0, 0, 0, 0], RAFT_PORT)),
+                metrics: SocketAddr::from(([127, 0, 0, 1], 8_480)),
+            },
+            advertise: Advertise::default(),
+            seal: SealSource::Credential,
+            certificate_ttl: Timespan::from_secs(72 * 3_600),
+        }
+    }
+}
+
+enum SealKind {
+    Credential,
+    Keyfile,
+    Passphrase,
+}
+
+impl FromStr for SealKind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "credential" => Ok(Self::Credential),
+            "keyfile" => Ok(Self::Keyfile),
+            "passphrase" => Ok(Self::Passphrase),
+            _ => Err("must be credential, keyfile or passphrase"),
+        }
+    }
+}
+
+/// Why a text is no [`HostPort`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a host name or address and a port, such as cp1:8443 or [::1]:8443")]
+pub struct HostPortError;
+
+impl FromStr for HostPort {
+    type Err = HostPortError;
+
+    fn from_str(text: &str) -> Result<Self, HostPortError> {
+        let (host, port) = text.rsplit_once(':').ok_or(HostPortError)?;
+        let port = port.parse().ok().filter(|&port: &u16| port != 0).ok_or(HostPortError)?;
+        let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(inner) => inner.parse::<std::net::Ipv6Addr>().map_err(|_| HostPortError)?.to_string(),
+            None => dns_name(host)?,
+        };
+        Ok(Self { host, port })
+    }
+}
+
+/// Labels of letters, digits and `-` (RFC 1123 §2.1), or an IPv4 address; an unspecified address is dialled by nobody.
+fn dns_name(host: &str) -> Result<String, HostPortError> {
+    let label = |label: &str| label.parse::<Name>();
+    let lower = host.to_ascii_lowercase();
+    let labels: Result<Vec<Name>, NameError> = lower.split('.').map(label).collect();
+    match labels {
+        Ok(_) if lower.len() <= 253 && lower != "0.0.0.0" => Ok(lower),
+        _ => Err(HostPortError),
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.faults.iter().enumerate() {
+            let end = if index == 0 { "" } else { "\n" };
+            write!(f, "{end}{}:{}: ", self.file, fault.line)?;
+            if !fault.key.is_empty() {
+                write!(f, "{}: ", fault.key)?;
+            }
+            f.write_str(&fault.message)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+use super::*;
+
+#[track_caller]
+fn wrong(text: &str, lines: &[&str]) {
+    let error = parse(text, "meshd.toml").expect_err("the text is wrong").to_string();
+    assert_eq!(error.lines().collect::<Vec<_>>(), lines, "{text}");
+}
+
+#[test]
+fn the_documented_file_is_read() {
+    let text = r#"
+node = "cp1"
+data_dir = "/srv/meshd"
+trust_domain = "shop.example"
+[listen]
+api = "10.0.0.1:8443"
+raft = "[::]:9444"
+metrics = "127.0.0.1:9480"
+[advertise]
+api = "CP1.example:8443"
+raft = "[fd00::1]:9444"
+[seal]
+kind = "keyfile"
+path = "/etc/mesh/seal.key"
+[certificates]
+ttl = "24h"
+"#;
+    let settings = parse(text, "meshd.toml").expect("it is right");
+    assert_eq!(settings.node.as_ref().map(Name::as_str), Some("cp1"));
+    assert_eq!(settings.data_dir, PathBuf::from("/srv/meshd"));
+    assert_eq!(settings.trust_domain.as_str(), "shop.example");
+    assert_eq!(settings.listen.raft.port(), 9_444);
+    assert_eq!(settings.seal, SealSource::Keyfile("/etc/mesh/seal.key".into()));
+    assert_eq!(settings.certificate_ttl, Timespan::from_secs(86_400));
+    let (api, raft) = settings.advertised("cp1");
+    assert_eq!((api.to_string().as_str(), raft.to_string().as_str()), ("cp1.example:8443", "[fd00::1]:9444"));
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    let settings = parse("", "meshd.toml").expect("nothing is required");
+    assert_eq!(settings, Settings::default());
+    assert_eq!(settings.listen.api.to_string(), "0.0.0.0:8443");
+    assert_eq!(settings.listen.metrics.to_string(), "127.0.0.1:8480");
+    assert_eq!(settings.seal, SealSource::Credential);
+    assert_eq!(settings.advertised("cp1").1.to_string(), "cp1:8444");
+}
+
+#[test]
+fn every_fault_is_told_with_line_and_key() {
+    wrong(
+        "nodes = \"cp1\"\ndata_dir = 7\n[listen]\napi = \"cp1:8443\"\nport = 1\n\n[advertise]\nraft = \"0.0.0.0:8444\"\n",
+        &[
+            "meshd.toml:1: nodes: is not a key here; known are node, data_dir, trust_domain, listen, advertise, seal, certificates",
+            "meshd.toml:2: data_dir: must be a text in quotes, is of type integer",
+            "meshd.toml:4: listen.api: 'cp1:8443': invalid socket address syntax",
+            "meshd.toml:5: listen.port: is not a key here; known are api, raft, metrics",
+            "meshd.toml:8: advertise.raft: '0.0.0.0:8444': must be a host name or address and a port, such as cp1:8443 or [::1]:8443",
+        ],
+    );
+}
+
+#[test]
+fn seals_say_what_they_lack() {
+    wrong("[seal]\nkind = \"keyfile\"\n", &["meshd.toml:2: seal.path: is required with kind = \"keyfile\""]);
+    wrong(
+        "[seal]\nkind = \"vault\"\n",
+        &["meshd.toml:2: seal.kind: 'vault': must be credential, keyfile or passphrase"],
+    );
+    wrong(
+        "[seal]\nkind = \"credential\"\npath = \"/x\"\n",
+        &["meshd.toml:3: seal.path: is not a key here; known are kind"],
+    );
+    wrong("seal = \"credential\"\n", &["meshd.toml:1: seal: must be a table ([seal]), is of type string"]);
+    let asked = parse("[seal]\nkind = \"passphrase\"\n", "f").expect("right");
+    assert_eq!(asked.seal, SealSource::Passphrase(None));
+}
+
+#[test]
+fn lives_of_certificates_have_limits() {
+    wrong(
+        "[certificates]\nttl = \"59m\"\n",
+        &["meshd.toml:2: certificates.ttl: must be between 1h and 168h"],
+    );
+    assert!(parse("[certificates]\nttl = \"168h\"\n", "f").is_ok());
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_line() {
+    let error = parse("node = \"cp1\"\n[listen\n", "meshd.toml").expect_err("wrong").to_string();
+    assert!(error.starts_with("meshd.toml:2: "), "{error}");
+    let twice = parse("node = \"a\"\nnode = \"b\"\n", "meshd.toml").expect_err("wrong").to_string();
+    assert!(twice.starts_with("meshd.toml:2: "), "{twice}");
+}
+
+#[test]
+fn host_and_port_print_as_they_parse() {
+    for text in ["cp1:8443", "10.0.0.1:8444", "[::1]:1", "a.b.example:65535"] {
+        assert_eq!(text.parse::<HostPort>().expect("valid").to_string(), text);
+    }
+    for text in ["", "cp1", ":1", "cp1:0", "cp1:65536", "::1:8443", "[cp1]:1", "a b:1", "a..b:1", "0.0.0.0:1"]
+    {
+        assert!(text.parse::<HostPort>().is_err(), "{text:?} was taken");
+    }
+}
