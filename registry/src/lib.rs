@@ -1,1 +1,13 @@
-//! placeholder
+//! The replicated truth of the mesh: what operators wrote, who is registered, what is trusted. Raft keeps the members
+//! alike, a write-ahead log keeps what was acknowledged, [`State`] is what all of them agree on.
+//!
+//! It never knows HTTP, TLS or certificates: streams between members come from whoever opens it.
+
+pub mod command;
+pub mod state;
+
+pub use command::{
+    Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Joined, MemberChange, MemberId, Outcome,
+    RedeemJoin, Refusal, Refused, Register, Reply, SessionRef, TrustChange, Write, Written,
+};
+pub use state::{Compacted, Held, Member, Revision, Session, State, Trust};
