@@ -1,2 +1,2 @@
-//! placeholder
+//! The proxy's program: see the crate's documentation.
 fn main() {}

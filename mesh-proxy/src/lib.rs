@@ -1,0 +1,4 @@
+//! One host's share of the mesh: it registers the local services, watches their health, and carries their traffic over
+//! mutual TLS to the other hosts. What is decided about a request is decided in `traffic`; here it is done.
+
+pub mod settings;

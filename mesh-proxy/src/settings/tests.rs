@@ -1,0 +1,142 @@
+use model::resource::{Port, Protocol};
+
+use super::*;
+
+const SAMPLE: &str = r#"
+node = "host-a"
+servers = ["https://cp1:8443", "https://[::1]:9443", "https://cp2"]
+data_dir = "/tmp/p"
+services_dir = "/tmp/s"
+advertise = "10.0.0.5"
+threads = 2
+drain = "3s"
+host_router_identity = "default/web"
+
+[listen]
+inbound = "0.0.0.0:15008"
+inbound_plain = ""
+outbound = []
+host_router = ["127.0.0.1:15080", "[::1]:15080"]
+dns = ""
+admin = ""
+
+[access_log]
+output = "/var/log/mesh.log"
+"#;
+
+#[track_caller]
+fn wrong(text: &str, want: &str) {
+    let error = parse_proxy(text, "proxy.toml").expect_err("it must be refused").to_string();
+    assert!(error.starts_with(want), "{error}\nis not\n{want}");
+}
+
+#[track_caller]
+fn wrong_service(text: &str, want: &str) {
+    let error = parse_service(text, "orders.toml").expect_err("it must be refused").to_string();
+    assert!(error.starts_with(want), "{error}\nis not\n{want}");
+}
+
+#[test]
+fn every_key_is_read() {
+    let settings = parse_proxy(SAMPLE, "proxy.toml").expect("it is right");
+    assert_eq!(settings.node.as_ref().map(Name::as_str), Some("host-a"));
+    let servers: Vec<String> = settings.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["https://cp1:8443", "https://[::1]:9443", "https://cp2:8443"]);
+    assert_eq!(settings.listen.host_router.0.len(), 2);
+    assert_eq!(settings.listen.admin, Addresses::default());
+    assert_eq!(settings.access_log.output, Output::File("/var/log/mesh.log".into()));
+    assert_eq!((settings.threads(8), settings.drain()), (2, Duration::from_secs(3)));
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let settings = parse_proxy("", "proxy.toml").expect("it is right");
+    assert_eq!(settings, Settings::default());
+    assert_eq!(settings.listen.inbound.0, ["0.0.0.0:15008".parse().expect("an address")]);
+    assert_eq!((settings.threads(1), settings.threads(64)), (1, THREADS_DEFAULT));
+}
+
+#[test]
+fn errors_name_file_line_and_key() {
+    wrong("threads = 2\nthread = 3\n", "proxy.toml:2: thread: unknown field `thread`");
+    wrong("[listen]\n\nadmin = 15000\n", "proxy.toml:3: listen.admin: must be an address");
+    wrong("[listen]\nadmin = \"localhost:15000\"\n", "proxy.toml:2: listen.admin: must be an address such as");
+    wrong("threads = 0", "proxy.toml:1: threads: must be from 1 to 64, is 0");
+    wrong("servers = [\"http://cp1\"]", "proxy.toml:1: servers: must be https://HOST:PORT");
+    wrong("node = \"Host_A\"", "proxy.toml:1: node: must be lower-case");
+    wrong("[access_log]\noutput = \"journald\"", "proxy.toml:2: access_log.output: this version has no journald");
+    wrong("drain = \"soon\"", "proxy.toml:1: drain: must be a duration");
+    wrong("\n[listen\n", "proxy.toml:2: ");
+}
+
+#[test]
+fn what_needs_capture_is_refused_by_name() {
+    for key in ["outbound", "dns", "inbound_plain"] {
+        let text = format!("[listen]\n{key} = \"127.0.0.1:15001\"\n");
+        wrong(&text, &format!("proxy.toml:2: listen.{key}: this version captures no traffic"));
+    }
+}
+
+const ORDERS: &str = r#"
+[service]
+name = "orders"
+namespace = "shop"
+port = 8080
+service_port = 80
+protocol = "http"
+unit = "orders.service"
+[service.labels]
+version = "v2"
+[service.check]
+http = "/healthz"
+interval = "500ms"
+[[upstream]]
+service = "payments"
+listen = "127.0.0.1:9001"
+[[upstream]]
+service = "other/ledger"
+port = 50051
+listen = ["127.0.0.1:9002", "[::1]:9002"]
+"#;
+
+#[test]
+fn a_service_s_file_is_read() {
+    let file = parse_service(ORDERS, "orders.toml").expect("it is right");
+    assert_eq!(file.service.to_string(), "shop/orders");
+    assert_eq!(file.target_port.map(Port::value), Some(8_080));
+    assert_eq!(file.service_port.map(Port::value), Some(80));
+    assert_eq!((file.protocol, file.bound), (Protocol::Http, true));
+    let check = file.check.expect("it has one");
+    assert_eq!(check.kind, CheckKind::Http("/healthz".to_owned()));
+    assert_eq!((check.interval, check.timeout), (Timespan::from_millis(500), CHECK_TIMEOUT));
+    let upstreams: Vec<_> = file.upstreams.iter().map(|up| (up.service.to_string(), up.port, up.listen.len())).collect();
+    assert_eq!(upstreams, [("shop/payments".to_owned(), None, 1), ("other/ledger".to_owned(), Some(50_051), 2)]);
+}
+
+#[test]
+fn the_least_file_is_a_caller_and_a_port_is_its_own_service_port() {
+    let caller = parse_service("[service]\nname = \"web\"", "web.toml").expect("it is right");
+    assert_eq!((caller.service.to_string().as_str(), caller.target_port), ("default/web", None));
+    let server = parse_service("[service]\nname = \"web\"\nport = 8080", "web.toml").expect("it is right");
+    assert_eq!(server.service_port.map(Port::value), Some(8_080));
+    assert_eq!((server.protocol, server.check), (Protocol::Auto, None));
+}
+
+#[test]
+fn a_wrong_service_file_names_line_and_key() {
+    wrong_service("", "orders.toml:1: ");
+    wrong_service("[service]\nname = \"a\"\nprot = \"http\"", "orders.toml:3: service.prot: unknown field");
+    wrong_service("[service]\nname = \"a\"\nport = 70000", "orders.toml:3: service.port: must be a port");
+    wrong_service("[service]\nname = \"a\"\nprotocol = \"udp\"", "orders.toml:3: service.protocol: must be http,");
+    wrong_service("[service]\nname = \"a\"\nservice_port = 80", "orders.toml:1: service.port: is required");
+    let check = "[service]\nname = \"a\"\nport = 1\n[service.check]\n";
+    wrong_service(&format!("{check}interval = \"5s\""), "orders.toml:4: service.check: needs one of");
+    wrong_service(&format!("{check}http = \"healthz\""), "orders.toml:5: service.check.http: must be a path");
+    wrong_service(&format!("{check}tcp = true\nhttp = \"/\""), "orders.toml:4: service.check: needs one of");
+    wrong_service(&format!("{check}command = []"), "orders.toml:4: service.check: command must name");
+    wrong_service(
+        "[service]\nname = \"a\"\n[[upstream]]\nservice = \"b\"\nlisten = \"9001\"",
+        "orders.toml:5: upstream.listen: must be an address",
+    );
+    wrong_service("[service]\nname = \"a\"\n[service.labels]\n\"-\" = \"b\"", "orders.toml:");
+}
