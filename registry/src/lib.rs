@@ -5,6 +5,11 @@
 
 pub mod command;
 pub mod state;
+pub mod wal;
+/// Raft: everything that names openraft's types.
+pub mod raft {
+    pub mod log;
+}
 
 pub use command::{
     Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Joined, MemberChange, MemberId, Outcome,

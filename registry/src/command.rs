@@ -1,0 +1,566 @@
+//! Pure. What the log carries and what applying it answers. A closed set: a new feature is a new variant, and an arm
+//! that the compiler demands in `state.rs`. Written as msgpack with field names; readers ignore unknown fields.
+//!
+//! Nothing here decides: a command says what is wanted, [`Refusal`] why it was not done.
+
+use std::{fmt, sync::Arc};
+
+use model::{
+    duration::Millis,
+    identity::TrustDomain,
+    join::{JoinAttempt, JoinGranted, JoinRefused},
+    name::{Name, ServiceName},
+    object::{Key, Labels, Object},
+    resource::ServicePort,
+    trust::Distrust,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A member of the control plane; numbered by the log, never used twice.
+pub type MemberId = u64;
+
+/// The version of the commands that this program understands. Raised with each new variant or field that an older
+/// program must not miss; the leader proposes none above the cluster's minimum.
+pub const COMMAND_VERSION: u32 = 1;
+/// How deep batches nest: the leader's own around one that a client made. Deeper ones come only from a bug.
+pub const BATCH_DEPTH_MAX: usize = 3;
+
+/// One entry of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The leader's wall clock; log time is the greatest seen so far.
+    pub at: Millis,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What to do to the state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// One after the other in one revision. Each sees what those before it did; a refused one changes nothing.
+    Batch(Vec<Command>),
+    /// An operator's change of objects; all or nothing.
+    Write(Write),
+    /// A node's whole set in one write; opens or continues its session.
+    Register(Register),
+    /// The node leaves for now: its endpoints go at once.
+    Unregister(SessionRef),
+    /// The leader saw no keep-alive of these for a time to live.
+    Expire(Vec<SessionRef>),
+    /// As `Expire`, but so many at once that their endpoints are kept for a while, marked stale.
+    MarkStale(Vec<SessionRef>),
+    /// A host or server joins with a token.
+    RedeemJoin(RedeemJoin),
+    /// A change of what is trusted.
+    Trust(TrustChange),
+    /// A change of the control plane's members.
+    Member(MemberChange),
+}
+
+/// Changes of objects; all or nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// Who asked, for the audit: an identity or a token's name.
+    pub actor: String,
+    /// What to change, in order.
+    pub changes: Vec<Change>,
+}
+
+/// One change of an object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    /// Creates or replaces. Revision and times of `object` are ignored, as is its status.
+    Put {
+        /// What to store.
+        object: Object,
+        /// What must hold before.
+        #[serde(default)]
+        expect: Expect,
+        /// The hashed secret, where a token is created.
+        #[serde(default)]
+        credential: Option<Credential>,
+    },
+    /// Removes.
+    Delete {
+        /// Which.
+        key: Key,
+        /// What must hold before.
+        #[serde(default)]
+        expect: Expect,
+    },
+}
+
+/// What must hold of an object before it is changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expect {
+    /// Nothing.
+    #[default]
+    Any,
+    /// It does not exist (`If-None-Match: *`).
+    Absent,
+    /// It exists with this revision (`If-Match`).
+    Revision(u64),
+}
+
+/// A token's secret as the cluster keeps it: apart from objects, never listed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    /// The token's public half: what stands before the secret.
+    pub id: String,
+    /// SHA-256 of the secret's text as it is presented.
+    pub hash: [u8; 32],
+}
+
+/// A node's session at one generation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionRef {
+    /// The node.
+    pub node: Name,
+    /// The generation that was seen; another one is another session.
+    pub generation: u64,
+}
+
+/// A node's whole set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Register {
+    /// The node.
+    pub node: Name,
+    /// Its proxy's version.
+    #[serde(default)]
+    pub version: String,
+    /// Where it is reached, for people.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// The services that it runs.
+    #[serde(default)]
+    pub services: Vec<Claim>,
+    /// Their endpoints on this host, with `status.health`.
+    #[serde(default)]
+    pub endpoints: Vec<Object>,
+}
+
+/// A service that a node says it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Which.
+    pub service: ServiceName,
+    /// The ports that it serves.
+    #[serde(deserialize_with = "ports_field")]
+    pub ports: Vec<ServicePort>,
+    /// Labels for the Service, should it have to be made.
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+/// A join token's use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RedeemJoin {
+    /// The token's public half, as in [`Credential::id`].
+    pub token: String,
+    /// What is asked for, with the secret's hash and the key's fingerprint.
+    pub attempt: JoinAttempt,
+    /// For role `server`: where the new member is reached.
+    #[serde(default)]
+    pub server: Option<Admission>,
+}
+
+/// A server that wants to be a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// Where it is reached.
+    pub addresses: Addresses,
+    /// Of its data folder; the same one asked for twice is the same member.
+    pub incarnation: Uuid,
+}
+
+/// Where a member is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// `host:port` for Raft.
+    pub raft: String,
+    /// `host:port` for the API.
+    pub api: String,
+}
+
+/// A change of what is trusted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum TrustChange {
+    /// Once, at the very start: names the mesh and its history.
+    Found {
+        /// What all identities stand under.
+        domain: TrustDomain,
+        /// The cluster's history.
+        epoch: Uuid,
+    },
+    /// One more root certificate.
+    AddRoot {
+        /// Its PEM.
+        pem: String,
+    },
+    /// One root certificate less.
+    DropRoot {
+        /// Its PEM, as it was added.
+        pem: String,
+    },
+    /// The root's key, sealed; opaque here.
+    SealRoot {
+        /// The sealed bytes.
+        #[serde(with = "bytes_field")]
+        blob: Vec<u8>,
+    },
+    /// A member's own intermediate.
+    SetIntermediate {
+        /// Whose.
+        member: MemberId,
+        /// Its PEM.
+        pem: String,
+    },
+    /// Certificates to refuse before they expire.
+    Distrust(Refused),
+    /// Drops what can no longer meet a valid certificate.
+    Prune {
+        /// The longest life of a leaf, in seconds.
+        leaf_ttl: u64,
+        /// The longest life of an intermediate, in seconds.
+        intermediate_ttl: u64,
+    },
+}
+
+/// What to refuse; the log's form of [`Distrust`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refused {
+    /// An intermediate, by the fingerprint of its key.
+    Intermediate(String),
+    /// A node and what was signed for it.
+    Node(Name),
+    /// One SPIFFE id.
+    Id(model::identity::SpiffeId),
+}
+
+/// A change of the control plane's members.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum MemberChange {
+    /// A new member; its id is in the reply.
+    Admit(Admission),
+    /// A member started.
+    Boot {
+        /// Which.
+        id: MemberId,
+        /// Of its data folder.
+        incarnation: Uuid,
+        /// How often the folder was started.
+        boot: u64,
+        /// Drawn at this start: tells a folder from its copy.
+        nonce: Uuid,
+        /// The commands that it understands.
+        command_version: u32,
+        /// Where it is reached now, if that changed.
+        #[serde(default)]
+        addresses: Option<Addresses>,
+    },
+    /// A member is gone for good; its id is not used again, and its certificates are refused.
+    Forget {
+        /// Which.
+        id: MemberId,
+    },
+}
+
+/// What applying a command answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Nothing to say: done, or nothing to do.
+    Nothing,
+    /// One for each command of the batch.
+    Batch(Vec<Reply>),
+    /// One for each change of the write.
+    Written(Vec<Written>),
+    /// The node's session.
+    Registered {
+        /// For keep-alives.
+        generation: u64,
+        /// The state with the registration in it.
+        revision: u64,
+    },
+    /// The attempt was let in.
+    Joined(Joined),
+    /// The member's id.
+    Member {
+        /// Its id.
+        id: MemberId,
+    },
+    /// Nothing was changed.
+    Refused(Refusal),
+}
+
+/// What became of one change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Written {
+    /// Of which object.
+    pub key: Key,
+    /// As it is stored; as it was, if it was deleted.
+    pub object: Arc<Object>,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+/// What happened to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It is new.
+    Created,
+    /// It is another.
+    Replaced,
+    /// It was so already: no revision.
+    Unchanged,
+    /// It is gone.
+    Deleted,
+}
+
+/// Who was let in, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Whether this use was the first, or its key asking again.
+    pub granted: JoinGranted,
+    /// The Node, for role `host`.
+    pub node: Option<Arc<Object>>,
+    /// The member's id, for role `server`.
+    pub member: Option<MemberId>,
+    /// The state with it.
+    pub revision: u64,
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, Deserialize)]
+pub enum Refusal {
+    /// It does not exist.
+    #[error("{key} does not exist")]
+    NotFound {
+        /// Which.
+        key: Key,
+    },
+    /// It exists, and was expected not to.
+    #[error("{key} exists")]
+    Exists {
+        /// Which.
+        key: Key,
+    },
+    /// It has another revision than expected.
+    #[error("{key} has revision {actual}, not {expected}")]
+    RevisionMismatch {
+        /// Which.
+        key: Key,
+        /// The revision that was named.
+        expected: u64,
+        /// The one that it has; 0 if it does not exist.
+        actual: u64,
+    },
+    /// The namespace does not exist.
+    #[error("namespace {namespace} does not exist")]
+    UnknownNamespace {
+        /// Which.
+        namespace: Name,
+    },
+    /// The namespace has objects.
+    #[error("namespace {namespace} still holds {holds}")]
+    NamespaceNotEmpty {
+        /// Which.
+        namespace: Name,
+        /// One of its objects.
+        holds: Key,
+    },
+    /// It always exists.
+    #[error("{key} is built in")]
+    BuiltIn {
+        /// Which.
+        key: Key,
+    },
+    /// It does not go together with what is there.
+    #[error("{key}: {message}")]
+    Conflict {
+        /// Which.
+        key: Key,
+        /// With which other object.
+        with: Option<Key>,
+        /// What would be right.
+        message: String,
+    },
+    /// The spec cannot be read.
+    #[error("{key}: {message}")]
+    Invalid {
+        /// Which.
+        key: Key,
+        /// What is wrong.
+        message: String,
+    },
+    /// No such session, or a later one.
+    #[error("node {node} has no session of that generation")]
+    SessionGone {
+        /// Whose.
+        node: Name,
+    },
+    /// The node may not run the service.
+    #[error("node {node} may not run {service}; allow it in the Node's spec.services")]
+    NotGranted {
+        /// Which node.
+        node: Name,
+        /// Which service.
+        service: ServiceName,
+    },
+    /// The node is shut out.
+    #[error("node {node} is disabled")]
+    Disabled {
+        /// Which.
+        node: Name,
+    },
+    /// The token does not let it in.
+    #[error(transparent)]
+    Join(JoinRefused),
+    /// The attempt says too little.
+    #[error("a server must say where it is reached")]
+    NoAdmission,
+    /// No such member.
+    #[error("member {id} is not of this cluster")]
+    UnknownMember {
+        /// Which.
+        id: MemberId,
+    },
+    /// The member's data folder is an old copy, or another's.
+    #[error(
+        "member {id} was started from another or an older data folder (boot {boot}, known {known}); \
+         empty the folder and join under a new id"
+    )]
+    StaleMember {
+        /// Which.
+        id: MemberId,
+        /// What it says.
+        boot: u64,
+        /// What the cluster knows.
+        known: u64,
+    },
+    /// The mesh has its name already.
+    #[error("the trust domain is {domain} already")]
+    Founded {
+        /// Its name.
+        domain: TrustDomain,
+    },
+    /// Over a limit.
+    #[error("{what}: {actual}, at most {limit}")]
+    TooLarge {
+        /// Of what.
+        what: String,
+        /// How many there would be.
+        actual: u64,
+        /// How many there may be.
+        limit: u64,
+    },
+}
+
+// === impl Refused ===
+
+impl From<Refused> for Distrust {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Intermediate(fingerprint) => Self::Intermediate(fingerprint),
+            Refused::Node(node) => Self::Node(node),
+            Refused::Id(id) => Self::Id(id),
+        }
+    }
+}
+
+// === impl Command ===
+
+impl Command {
+    /// Whether doing it twice is as good as once, whatever was done in between: then an unknown outcome may be tried
+    /// again. A `Write` may not: its second run would undo what another wrote in between, or be refused for what its
+    /// first run did.
+    pub fn repeatable(&self) -> bool {
+        match self {
+            Self::Batch(commands) => commands.iter().all(Self::repeatable),
+            Self::Write(_) => false,
+            // Generations, fingerprints and incarnations tell a repetition from a new wish.
+            Self::Register(_) | Self::Unregister(_) | Self::Expire(_) | Self::MarkStale(_) => true,
+            Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => true,
+        }
+    }
+}
+
+/// A hash is no secret, but it does not belong in logs either.
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Short, for the log engine's messages.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.command, self.at)
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Batch(commands) => write!(f, "batch of {}", commands.len()),
+            Self::Write(write) => write!(f, "write of {} by {}", write.changes.len(), write.actor),
+            Self::Register(register) => write!(f, "register {}", register.node),
+            Self::Unregister(session) => write!(f, "unregister {}", session.node),
+            Self::Expire(sessions) => write!(f, "expire {}", sessions.len()),
+            Self::MarkStale(sessions) => write!(f, "mark {} stale", sessions.len()),
+            Self::RedeemJoin(join) => write!(f, "join {}", join.attempt.node),
+            Self::Trust(_) => f.write_str("trust"),
+            Self::Member(_) => f.write_str("member"),
+        }
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            _ => f.write_str("done"),
+        }
+    }
+}
+
+/// Specs are read by their shape: leniently, as another version may have written them.
+fn ports_field<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<ServicePort>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    model::shape::decode(&value, model::shape::Mode::Lenient).map_err(serde::de::Error::custom)
+}
+
+/// Bytes as msgpack's own bytes, not as a list of numbers.
+mod bytes_field {
+    use serde::{Deserializer, Serializer, de::Visitor};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        deserializer.deserialize_byte_buf(Bytes)
+    }
+
+    struct Bytes;
+
+    impl<'de> Visitor<'de> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u8>, A::Error> {
+            let mut bytes = Vec::new();
+            while let Some(byte) = seq.next_element()? {
+                bytes.push(byte);
+            }
+            Ok(bytes)
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Pure. The replicated truth: the only place where it changes is [`State::apply`], which is total: what cannot be done
+//! is answered with a [`Refusal`] and changes nothing. It reads no clock and throws no dice; time comes with the entry.
+//!
+//! A revision belongs to an entry: an entry that changes anything raises it by one, whatever it holds.
+
+use imbl::OrdMap;
+use model::{
+    duration::Millis,
+    join::JoinRecord,
+    name::{Name, ServiceName},
+    object::Key,
+};
+
+use crate::command::{BATCH_DEPTH_MAX, Command, Entry, Refusal, Reply};
+
+mod catalog;
+mod check;
+mod history;
+mod join;
+mod member;
+mod objects;
+mod query;
+mod session;
+pub(crate) mod table;
+mod tokens;
+mod trust;
+
+pub use check::Broken;
+pub use history::{Changed, Compacted, HISTORY_BYTES_MAX, HISTORY_REVISIONS_MAX, History, Revision};
+pub use member::{MEMBERS_MAX, Member, Members};
+pub use objects::Objects;
+pub use session::{CONDITIONS_MAX, ENDPOINTS_PER_NODE_MAX, MANAGED_BY, REGISTRATION, SERVICES_PER_NODE_MAX, Session};
+pub use table::{RecordKey, Unreadable};
+pub use tokens::Held;
+pub use trust::{ROOTS_MAX, Trust};
+use table::Table;
+
+/// The replicated truth at one revision. A clone is cheap: the maps are persistent.
+#[derive(Clone, Debug)]
+pub struct State {
+    revision: u64,
+    /// The greatest time that any entry carried.
+    time: Millis,
+    objects: Objects,
+    sessions: Table<Name, Session>,
+    credentials: Table<String, Held>,
+    joins: Table<String, JoinRecord>,
+    trust: Table<(), Trust>,
+    members: Members,
+    history: History,
+    /// Whether the entry that is being applied changed anything so far.
+    touched: bool,
+}
+
+impl State {
+    /// Before the first entry: the built-in namespaces, nothing else.
+    pub fn new() -> Self {
+        Self::with_history(HISTORY_REVISIONS_MAX)
+    }
+
+    /// As [`State::new`], keeping at most so many revisions for watchers.
+    pub fn with_history(revisions_max: usize) -> Self {
+        Self {
+            revision: 0,
+            time: Millis(0),
+            objects: Objects::built_in(),
+            sessions: Table::new(2),
+            credentials: Table::new(3),
+            joins: Table::new(4),
+            trust: Table::new(5),
+            members: Members::new(),
+            history: History::new(revisions_max),
+            touched: false,
+        }
+    }
+
+    /// Applies one entry of the log.
+    pub fn apply(&mut self, entry: Entry) -> Reply {
+        let before = self.objects.clone();
+        self.time = self.time.max(entry.at);
+        self.touched = false;
+        let reply = self.command(entry.command, 0);
+        if self.touched {
+            self.revision += 1;
+            self.history.push(self.revision, self.time, &before, &self.objects);
+        }
+        reply
+    }
+
+    /// One command, all or nothing.
+    fn command(&mut self, command: Command, depth: usize) -> Reply {
+        if let Command::Batch(commands) = command {
+            return self.batch(commands, depth + 1);
+        }
+        let before = self.clone();
+        self.decide(command).unwrap_or_else(|refusal| {
+            *self = before;
+            Reply::Refused(refusal)
+        })
+    }
+
+    /// Each command of a batch sees what those before it did.
+    fn batch(&mut self, commands: Vec<Command>, depth: usize) -> Reply {
+        if depth > BATCH_DEPTH_MAX {
+            let (actual, limit) = (depth as u64, BATCH_DEPTH_MAX as u64);
+            return Reply::Refused(Refusal::TooLarge { what: "nested batches".to_owned(), actual, limit });
+        }
+        Reply::Batch(commands.into_iter().map(|command| self.command(command, depth)).collect())
+    }
+
+    /// The table of contents. What is refused here is undone by the caller.
+    fn decide(&mut self, command: Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::Batch(commands) => Ok(self.batch(commands, BATCH_DEPTH_MAX)),
+            Command::Write(write) => self.write(write),
+            Command::Register(register) => self.register(register),
+            Command::Unregister(session) => self.unregister(&session),
+            Command::Expire(sessions) => Ok(self.expire(&sessions)),
+            Command::MarkStale(sessions) => Ok(self.mark_stale(&sessions)),
+            Command::RedeemJoin(join) => self.redeem(join),
+            Command::Trust(change) => self.change_trust(change),
+            Command::Member(change) => self.change_members(change),
+        }
+    }
+
+    /// The revision that the entry being applied makes, should it change anything.
+    fn pending_revision(&self) -> u64 {
+        self.revision + 1
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An index from a service to the keys of what belongs to it.
+type ByService = OrdMap<ServiceName, imbl::OrdSet<Key>>;

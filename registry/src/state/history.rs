@@ -1,0 +1,139 @@
+//! Pure. The last revisions, with what each changed, for watchers that come back. Bounded in number and in bytes.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use model::{
+    duration::Millis,
+    object::{Key, Object},
+};
+use serde::{Deserialize, Serialize};
+
+use super::objects::Objects;
+
+/// The most revisions that are kept: at ten writes a second a watcher may be away for sixteen minutes.
+pub const HISTORY_REVISIONS_MAX: usize = 10_000;
+/// The most bytes that the kept revisions' objects have, roughly: what a member's memory can spare.
+pub const HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What one revision changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Which.
+    pub revision: u64,
+    /// Log time.
+    pub at: Millis,
+    /// The objects that it changed, by key; none where only sessions, secrets, trust or members changed.
+    pub changes: Vec<Changed>,
+}
+
+/// What became of an object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Which.
+    pub key: Key,
+    /// As it was; `None` if it is new.
+    pub before: Option<Arc<Object>>,
+    /// As it is; `None` if it is gone.
+    pub after: Option<Arc<Object>>,
+}
+
+/// What was asked for is no longer kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("revisions before {oldest} are no longer kept")]
+pub struct Compacted {
+    /// The least revision from which one can go on (exclusive, as in `from=`).
+    pub oldest: u64,
+}
+
+/// The last revisions.
+#[derive(Debug, Clone)]
+pub struct History {
+    kept: OrdMap<u64, Arc<Revision>>,
+    bytes: usize,
+    /// Changes up to this revision are not kept.
+    compacted: u64,
+    revisions_max: usize,
+}
+
+impl History {
+    pub(super) fn new(revisions_max: usize) -> Self {
+        Self { kept: OrdMap::new(), bytes: 0, compacted: 0, revisions_max: revisions_max.max(1) }
+    }
+
+    /// What changed after `revision`, oldest first.
+    ///
+    /// # Errors
+    /// That is no longer kept.
+    pub fn since(&self, revision: u64) -> Result<impl Iterator<Item = &Arc<Revision>> + use<'_>, Compacted> {
+        if revision < self.compacted {
+            return Err(Compacted { oldest: self.compacted });
+        }
+        let after = (std::ops::Bound::Excluded(revision), std::ops::Bound::Unbounded);
+        Ok(self.kept.range::<_, u64>(after).map(|(_, revision)| revision))
+    }
+
+    /// All that is kept, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Revision>> {
+        self.kept.iter().map(|(_, revision)| revision)
+    }
+
+    /// The least revision that `since` takes.
+    pub fn oldest(&self) -> u64 {
+        self.compacted
+    }
+
+    pub(super) fn push(&mut self, revision: u64, at: Millis, before: &Objects, after: &Objects) {
+        let changes = after.changes_since(before).map(|(key, old, new)| Changed {
+            key: key.clone(),
+            before: old.cloned(),
+            after: new.cloned(),
+        });
+        self.keep(Revision { revision, at, changes: changes.collect() });
+    }
+
+    /// Starts at a revision, with none kept.
+    pub(super) fn restart(&mut self, revision: u64) {
+        *self = Self { compacted: revision, ..Self::new(self.revisions_max) };
+    }
+
+    pub(super) fn keep(&mut self, revision: Revision) {
+        self.bytes += weight(&revision);
+        self.kept.insert(revision.revision, Arc::new(revision));
+        while self.kept.len() > self.revisions_max || (self.bytes > HISTORY_BYTES_MAX && self.kept.len() > 1) {
+            let Some((oldest, gone)) = self.kept.get_min().cloned() else { return };
+            self.kept.remove(&oldest);
+            self.bytes -= weight(&gone);
+            self.compacted = oldest;
+        }
+    }
+
+    pub(super) fn limit(&mut self, revisions_max: usize) {
+        self.revisions_max = revisions_max.max(1);
+    }
+
+    pub(super) fn set_compacted(&mut self, revision: u64) {
+        self.compacted = revision;
+    }
+}
+
+/// About what a revision takes in memory: the texts of its objects and an allowance for what is around them.
+fn weight(revision: &Revision) -> usize {
+    const AROUND: usize = 256;
+    let object = |object: &Option<Arc<Object>>| object.as_ref().map_or(0, |object| AROUND + spec_weight(&object.spec));
+    AROUND + revision.changes.iter().map(|changed| AROUND + object(&changed.before) + object(&changed.after)).sum::<usize>()
+}
+
+fn spec_weight(spec: &serde_json::Map<String, serde_json::Value>) -> usize {
+    spec.iter().map(|(key, value)| key.len() + value_weight(value)).sum()
+}
+
+fn value_weight(value: &serde_json::Value) -> usize {
+    const SCALAR: usize = 32;
+    match value {
+        serde_json::Value::String(text) => SCALAR + text.len(),
+        serde_json::Value::Array(values) => SCALAR + values.iter().map(value_weight).sum::<usize>(),
+        serde_json::Value::Object(map) => SCALAR + spec_weight(map),
+        _ => SCALAR,
+    }
+}
