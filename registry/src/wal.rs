@@ -161,7 +161,11 @@ impl Wal {
     ///
     /// # Errors
     /// [`Error::Gap`] or [`Error::TooLong`], with nothing queued; [`Error::Stopped`].
-    pub async fn append(&self, entries: Vec<Entry>, done: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    pub async fn append(
+        &self,
+        entries: Vec<Entry>,
+        done: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Error> {
         check_entries(&entries)?;
         let mut pieces = pieces(entries);
         let last = pieces.pop().unwrap_or_default();

@@ -87,7 +87,9 @@ impl Header {
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(self.identity.cluster.as_bytes());
         let ledger = &self.ledger;
-        for number in [self.identity.node, self.number, self.first_sequence, self.len, ledger.first, ledger.next] {
+        for number in
+            [self.identity.node, self.number, self.first_sequence, self.len, ledger.first, ledger.next]
+        {
             out.extend_from_slice(&number.to_le_bytes());
         }
         put_u64(&mut out, ledger.purged.as_ref().map_or(0, |mark| mark.index));

@@ -159,9 +159,13 @@ mod tests {
 
     #[test]
     fn the_end_of_numbers_is_a_gap_not_a_panic() {
-        check(&format!("append {}", u64::MAX), &format!(
-            "entry {} does not follow the log, which continues at 0", u64::MAX));
-        check(&format!("purge {}", u64::MAX), &format!(
-            "entry {} does not follow the log, which continues at 0", u64::MAX));
+        check(
+            &format!("append {}", u64::MAX),
+            &format!("entry {} does not follow the log, which continues at 0", u64::MAX),
+        );
+        check(
+            &format!("purge {}", u64::MAX),
+            &format!("entry {} does not follow the log, which continues at 0", u64::MAX),
+        );
     }
 }

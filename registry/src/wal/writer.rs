@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Receiver;
 
 use super::error::Error;
-use super::header::{Header, HEADER_LEN, Identity};
+use super::header::{HEADER_LEN, Header, Identity};
 use super::housekeeper::Housekeeper;
 use super::index::Place;
 use super::ledger::{Ledger, Mark};
@@ -109,8 +109,7 @@ impl Writer {
     ) -> Result<Self, Error> {
         let metrics = Arc::clone(&shared.metrics);
         let on_fatal = Arc::clone(&options.on_fatal);
-        let housekeeper =
-            Housekeeper::start(Arc::clone(&folder), options.segment_bytes, metrics, on_fatal)?;
+        let housekeeper = Housekeeper::start(Arc::clone(&folder), options.segment_bytes, metrics, on_fatal)?;
         let Origin { active, offset, starts, ledger, sequence } = origin;
         let mut writer = Self {
             folder,

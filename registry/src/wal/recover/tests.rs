@@ -336,7 +336,10 @@ fn every_flipped_byte_is_refused_or_costs_nothing_acknowledged() {
                     assert!(recovered.sequence < sound.sequence);
                 }
                 Ok(recovered) => {
-                    assert!(segment == 2 && at >= written.offset, "segment {segment}, byte {at} went unnoticed");
+                    assert!(
+                        segment == 2 && at >= written.offset,
+                        "segment {segment}, byte {at} went unnoticed"
+                    );
                     assert_eq!((&recovered.ledger, &recovered.places), (&sound.ledger, &sound.places));
                     assert_eq!(recovered.torn_bytes, (at + 1 - written.offset) as u64);
                     opened += 1;
