@@ -1,0 +1,18 @@
+//! Where the programs under test are: beside the program that runs.
+
+use std::path::PathBuf;
+
+/// The path of one of the workspace's programs, built with the same profile as the caller.
+///
+/// # Panics
+/// If it was not built: `cargo build` makes all of them.
+pub fn path(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a running program has a path");
+    let mut folder = own.parent().expect("a file stands in a folder");
+    if folder.ends_with("deps") {
+        folder = folder.parent().expect("deps stands in the profile's folder");
+    }
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build` first", path.display());
+    path
+}

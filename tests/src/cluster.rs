@@ -1,0 +1,219 @@
+//! A control plane of real `meshd` processes, brought up by the commands that an operator would type.
+
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use model::client::{Client, ClientError, Settings};
+use serde_json::Value;
+
+use crate::{binaries, loopback::Network, process::{Process, run}, wait::until};
+
+/// How long a member may take to be ready.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// A control plane.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The addresses of this mesh.
+    pub network: Network,
+    /// The members, in the order in which they came.
+    pub members: Vec<Member>,
+    /// The administrator's token.
+    pub token: String,
+    /// The file with the root certificate.
+    pub cacert: PathBuf,
+    folder: PathBuf,
+    announce: fn(&str),
+}
+
+/// One `meshd`.
+#[derive(Debug)]
+pub struct Member {
+    /// `cp1`, `cp2`, …
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its configuration.
+    pub config: PathBuf,
+    /// `None` while it is stopped.
+    pub process: Option<Process>,
+    folder: PathBuf,
+}
+
+impl Cluster {
+    /// Starts `size` members in `folder`; each command that an operator would type is given to `announce`.
+    ///
+    /// # Errors
+    /// If one of them does not come up.
+    pub async fn start(folder: &Path, size: u8, announce: fn(&str)) -> anyhow::Result<Self> {
+        let network = Network::claim();
+        let folder = folder.to_path_buf();
+        std::fs::write(folder.join("seal.key"), "a key for loopback and nothing else: 0123456789abcdef\n")?;
+        restrict(&folder.join("seal.key"))?;
+        let cacert = folder.join("ca.pem");
+        let mut cluster = Self { network, members: Vec::new(), token: String::new(), cacert, folder, announce };
+        cluster.first().await?;
+        for n in 2..=size {
+            cluster.join(n).await?;
+        }
+        cluster.wait_for_voters(usize::from(size)).await?;
+        Ok(cluster)
+    }
+
+    /// A client of the `index`th member.
+    ///
+    /// # Errors
+    /// If the root certificate cannot be read.
+    pub fn client(&self, index: usize) -> anyhow::Result<Client> {
+        let roots = std::fs::read_to_string(&self.cacert)?;
+        let token = Some(self.token.clone());
+        Ok(Client::new(Settings { address: self.members[index].url(), token, roots: Some(roots) })?)
+    }
+
+    /// Runs `meshctl` against the first member.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn meshctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        (self.announce)(&format!("meshctl {}", arguments.join(" ")));
+        let mut command = tokio::process::Command::new(binaries::path("meshctl"));
+        command.args(arguments).env("MESH_ADDR", self.members[0].url()).env("MESH_TOKEN", &self.token).env("MESH_CACERT", &self.cacert);
+        run(&mut command).await
+    }
+
+    /// The index of the member that leads, as the running members see it.
+    ///
+    /// # Errors
+    /// If there is no leader in time.
+    pub async fn leader(&self) -> anyhow::Result<usize> {
+        until("a leader", READY_LIMIT, || self.ask_for_leader()).await
+    }
+
+    async fn ask_for_leader(&self) -> Result<usize, String> {
+        let mut last = "no member runs".to_owned();
+        for (index, _) in self.members.iter().enumerate().filter(|(_, member)| member.process.is_some()) {
+            let client = self.client(index).map_err(|error| error.to_string())?;
+            match client.json::<Value>(reqwest::Method::GET, "/v1/cluster", None).await {
+                Ok(cluster) => match self.leader_in(&cluster) {
+                    Some(leader) if self.members[leader].process.is_some() => return Ok(leader),
+                    _ => last = format!("{cluster}"),
+                },
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(last)
+    }
+
+    fn leader_in(&self, cluster: &Value) -> Option<usize> {
+        let leader = cluster["members"].as_array()?.iter().find(|member| member["leader"] == true)?;
+        self.members.iter().position(|member| leader["name"] == member.name.as_str())
+    }
+
+    async fn first(&mut self) -> anyhow::Result<()> {
+        let member = Member::configure(&self.folder, 1, self.network)?;
+        (self.announce)(&format!("meshd init --config {}", member.config.display()));
+        let printed = run(tokio::process::Command::new(binaries::path("meshd")).arg("init").arg("--config").arg(&member.config)).await?;
+        let token = printed.split_whitespace().find(|word| word.starts_with("mesha1.")).context("init printed no admin token")?;
+        self.token = token.to_owned();
+        self.members.push(member);
+        self.run(0).await?;
+        let url = self.members[0].url();
+        let bundle = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?.get(format!("{url}/v1/ca/bundle"));
+        let bundle: Value = serde_json::from_slice(&bundle.send().await?.error_for_status()?.bytes().await?)?;
+        std::fs::write(&self.cacert, bundle["roots"][0].as_str().context("the bundle has no root")?)?;
+        Ok(())
+    }
+
+    async fn join(&mut self, n: u8) -> anyhow::Result<()> {
+        let name = format!("cp{n}");
+        let token = self.meshctl(&["token", "join", &format!("server-{name}"), "--server", "--node", &name]).await?;
+        let member = Member::configure(&self.folder, n, self.network)?;
+        let first = self.members[0].url();
+        (self.announce)(&format!("meshd join {first} --token mesh1.… --config {}", member.config.display()));
+        let mut command = tokio::process::Command::new(binaries::path("meshd"));
+        run(command.args(["join", &first, "--token", token.trim(), "--config"]).arg(&member.config)).await?;
+        self.members.push(member);
+        self.run(self.members.len() - 1).await
+    }
+
+    /// Starts the `index`th member (again) and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn run(&mut self, index: usize) -> anyhow::Result<()> {
+        let member = &mut self.members[index];
+        (self.announce)(&format!("meshd run --config {}", member.config.display()));
+        member.spawn()?;
+        let url = format!("{}/readyz", member.url());
+        let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?;
+        let what = format!("{} is ready", member.name);
+        let ready = until(&what, READY_LIMIT, || async {
+            http.get(&url).send().await.map_err(|error| format!("{error:?}"))?.error_for_status().map_err(|error| error.to_string())
+        });
+        match ready.await {
+            Ok(_) => Ok(()),
+            Err(error) => anyhow::bail!("{error}\n{}", self.members[index].log()),
+        }
+    }
+
+    async fn wait_for_voters(&self, count: usize) -> anyhow::Result<()> {
+        let client = self.client(0)?;
+        until("all members vote", READY_LIMIT, || async {
+            let cluster: Value = client.json(reqwest::Method::GET, "/v1/cluster", None).await.map_err(|error: ClientError| error.to_string())?;
+            let voters = cluster["members"].as_array().map_or(0, |members| members.iter().filter(|member| member["role"] == "voter").count());
+            if voters == count { Ok(()) } else { Err(format!("{voters} of {count}: {cluster}")) }
+        })
+        .await
+    }
+}
+
+impl Member {
+    fn configure(folder: &Path, n: u8, network: Network) -> anyhow::Result<Self> {
+        let (name, address) = (format!("cp{n}"), network.address(n));
+        let folder = folder.join(&name);
+        std::fs::create_dir_all(&folder)?;
+        let (data, seal) = (folder.join("data"), folder.parent().context("a member has the mesh's folder above it")?.join("seal.key"));
+        let config = folder.join("meshd.toml");
+        let text = format!(
+            "node = \"{name}\"\ndata_dir = {data:?}\n\n[listen]\napi = \"{address}:8443\"\nraft = \"{address}:8444\"\nmetrics = \"{address}:8480\"\n\n\
+             [advertise]\napi = \"{address}:8443\"\nraft = \"{address}:8444\"\n\n[seal]\nkind = \"keyfile\"\npath = {seal:?}\n"
+        );
+        std::fs::write(&config, text)?;
+        Ok(Self { name, address, config, process: None, folder })
+    }
+
+    /// Where its API is.
+    pub fn url(&self) -> String {
+        format!("https://{}:8443", self.address)
+    }
+
+    /// What it wrote to its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join(format!("{}.log", self.name))).unwrap_or_default()
+    }
+
+    /// Starts it, without waiting.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn(&mut self) -> anyhow::Result<()> {
+        let mut command = Command::new(binaries::path("meshd"));
+        self.process = Some(Process::spawn(&self.name, &self.folder, command.arg("run").arg("--config").arg(&self.config))?);
+        Ok(())
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+}
+
+fn restrict(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600))
+}
