@@ -4,15 +4,16 @@
 //! It never knows HTTP, TLS or certificates: streams between members come from whoever opens it.
 
 pub mod command;
+pub mod raft;
 pub mod state;
 pub mod wal;
-/// Raft: everything that names openraft's types.
-pub mod raft {
-    pub mod log;
-}
 
 pub use command::{
     Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Joined, MemberChange, MemberId, Outcome,
     RedeemJoin, Refusal, Refused, Register, Reply, SessionRef, TrustChange, Write, Written,
 };
 pub use state::{Compacted, Held, Member, Revision, Session, State, Trust};
+pub use raft::{
+    ClusterStatus, Dial, KeepAlive, KeepAlives, Leadership, MembershipError, OpenError, ProposeError, ReadError, Recovery, Registry,
+    Settings, SnapshotError, Source, Stream, Tuning,
+};

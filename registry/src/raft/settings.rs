@@ -1,0 +1,97 @@
+//! Pure. How a member is set up, and how fast its Raft is.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use openraft::{Config, ConfigError, SnapshotPolicy};
+use uuid::Uuid;
+
+use crate::{
+    command::{Addresses, MemberId},
+    state::HISTORY_REVISIONS_MAX,
+};
+
+/// Entries between two snapshots: a restart without its index replays at most so many, in about a second.
+pub const SNAPSHOT_EVERY: u64 = 10_000;
+/// Entries that stay in the log behind a snapshot: a member that was away for a moment needs no whole snapshot.
+pub const LOG_KEPT: u64 = 2_000;
+/// Entries in one append to a follower; their bytes are bounded where they are read.
+const APPEND_ENTRIES_MAX: u64 = 256;
+
+/// How a member is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it keeps everything; one member at a time.
+    pub data_dir: PathBuf,
+    /// Its id: 1 for the member that founds a cluster, else the one that its admission answered.
+    pub member: MemberId,
+    /// The cluster, drawn at its founding: members of another are refused.
+    pub cluster: Uuid,
+    /// Where others reach it.
+    pub addresses: Addresses,
+    /// How fast its Raft is.
+    pub tuning: Tuning,
+    /// Entries between two snapshots.
+    pub snapshot_every: u64,
+    /// Entries kept in the log behind a snapshot.
+    pub log_kept: u64,
+    /// Revisions kept for watchers.
+    pub history_revisions_max: usize,
+}
+
+/// How fast Raft is. A leader that is gone is followed within about `election_max`, as long as the disks and the network
+/// answer well within `heartbeat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Between two signs of life of the leader.
+    pub heartbeat: Duration,
+    /// Without one for so long, at least, a follower stands for election.
+    pub election_min: Duration,
+    /// At most so long.
+    pub election_max: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(300),
+            election_max: Duration::from_millis(600),
+        }
+    }
+}
+
+impl Settings {
+    /// The settings of a member with the usual tuning.
+    pub fn new(data_dir: PathBuf, member: MemberId, cluster: Uuid, addresses: Addresses) -> Self {
+        Self {
+            data_dir,
+            member,
+            cluster,
+            addresses,
+            tuning: Tuning::default(),
+            snapshot_every: SNAPSHOT_EVERY,
+            log_kept: LOG_KEPT,
+            history_revisions_max: HISTORY_REVISIONS_MAX,
+        }
+    }
+
+    /// As the Raft engine takes it.
+    pub(super) fn engine(&self) -> Result<Arc<Config>, ConfigError> {
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let Tuning { heartbeat, election_min, election_max } = self.tuning;
+        let config = Config {
+            cluster_name: self.cluster.to_string(),
+            heartbeat_interval: millis(heartbeat),
+            election_timeout_min: millis(election_min),
+            election_timeout_max: millis(election_max),
+            enable_pre_vote: Some(true),
+            // A leader that hears of no majority for this long steps down, so that clients look elsewhere.
+            quorum_loss_probe_interval: Some(millis(election_max)),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
+            max_in_snapshot_log_to_keep: self.log_kept,
+            max_payload_entries: APPEND_ENTRIES_MAX,
+            ..Config::default()
+        };
+        config.validate().map(Arc::new)
+    }
+}
