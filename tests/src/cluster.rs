@@ -11,7 +11,12 @@ use anyhow::Context as _;
 use model::client::{Client, ClientError, Settings};
 use serde_json::Value;
 
-use crate::{binaries, loopback::Network, process::{Process, run}, wait::until};
+use crate::{
+    binaries,
+    loopback::Network,
+    process::{Process, run},
+    wait::until,
+};
 
 /// How long a member may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -56,7 +61,8 @@ impl Cluster {
         std::fs::write(folder.join("seal.key"), "a key for loopback and nothing else: 0123456789abcdef\n")?;
         restrict(&folder.join("seal.key"))?;
         let cacert = folder.join("ca.pem");
-        let mut cluster = Self { network, members: Vec::new(), token: String::new(), cacert, folder, announce };
+        let mut cluster =
+            Self { network, members: Vec::new(), token: String::new(), cacert, folder, announce };
         cluster.first().await?;
         for n in 2..=size {
             cluster.join(n).await?;
@@ -82,7 +88,11 @@ impl Cluster {
     pub async fn meshctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         (self.announce)(&format!("meshctl {}", arguments.join(" ")));
         let mut command = tokio::process::Command::new(binaries::path("meshctl"));
-        command.args(arguments).env("MESH_ADDR", self.members[0].url()).env("MESH_TOKEN", &self.token).env("MESH_CACERT", &self.cacert);
+        command
+            .args(arguments)
+            .env("MESH_ADDR", self.members[0].url())
+            .env("MESH_TOKEN", &self.token)
+            .env("MESH_CACERT", &self.cacert);
         run(&mut command).await
     }
 
@@ -117,13 +127,23 @@ impl Cluster {
     async fn first(&mut self) -> anyhow::Result<()> {
         let member = Member::configure(&self.folder, 1, self.network)?;
         (self.announce)(&format!("meshd init --config {}", member.config.display()));
-        let printed = run(tokio::process::Command::new(binaries::path("meshd")).arg("init").arg("--config").arg(&member.config)).await?;
-        let token = printed.split_whitespace().find(|word| word.starts_with("mesha1.")).context("init printed no admin token")?;
+        let printed = run(tokio::process::Command::new(binaries::path("meshd"))
+            .arg("init")
+            .arg("--config")
+            .arg(&member.config))
+        .await?;
+        let token = printed
+            .split_whitespace()
+            .find(|word| word.starts_with("mesha1."))
+            .context("init printed no admin token")?;
         self.token = token.to_owned();
         self.members.push(member);
         self.run(0).await?;
         let url = self.members[0].url();
-        let bundle = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?.get(format!("{url}/v1/ca/bundle"));
+        let bundle = reqwest::Client::builder()
+            .tls_danger_accept_invalid_certs(true)
+            .build()?
+            .get(format!("{url}/v1/ca/bundle"));
         let bundle: Value = serde_json::from_slice(&bundle.send().await?.error_for_status()?.bytes().await?)?;
         std::fs::write(&self.cacert, bundle["roots"][0].as_str().context("the bundle has no root")?)?;
         Ok(())
@@ -131,7 +151,8 @@ impl Cluster {
 
     async fn join(&mut self, n: u8) -> anyhow::Result<()> {
         let name = format!("cp{n}");
-        let token = self.meshctl(&["token", "join", &format!("server-{name}"), "--server", "--node", &name]).await?;
+        let token =
+            self.meshctl(&["token", "join", &format!("server-{name}"), "--server", "--node", &name]).await?;
         let member = Member::configure(&self.folder, n, self.network)?;
         let first = self.members[0].url();
         (self.announce)(&format!("meshd join {first} --token mesh1.… --config {}", member.config.display()));
@@ -153,7 +174,12 @@ impl Cluster {
         let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?;
         let what = format!("{} is ready", member.name);
         let ready = until(&what, READY_LIMIT, || async {
-            http.get(&url).send().await.map_err(|error| format!("{error:?}"))?.error_for_status().map_err(|error| error.to_string())
+            http.get(&url)
+                .send()
+                .await
+                .map_err(|error| format!("{error:?}"))?
+                .error_for_status()
+                .map_err(|error| error.to_string())
         });
         match ready.await {
             Ok(_) => Ok(()),
@@ -164,8 +190,13 @@ impl Cluster {
     async fn wait_for_voters(&self, count: usize) -> anyhow::Result<()> {
         let client = self.client(0)?;
         until("all members vote", READY_LIMIT, || async {
-            let cluster: Value = client.json(reqwest::Method::GET, "/v1/cluster", None).await.map_err(|error: ClientError| error.to_string())?;
-            let voters = cluster["members"].as_array().map_or(0, |members| members.iter().filter(|member| member["role"] == "voter").count());
+            let cluster: Value = client
+                .json(reqwest::Method::GET, "/v1/cluster", None)
+                .await
+                .map_err(|error: ClientError| error.to_string())?;
+            let voters = cluster["members"]
+                .as_array()
+                .map_or(0, |members| members.iter().filter(|member| member["role"] == "voter").count());
             if voters == count { Ok(()) } else { Err(format!("{voters} of {count}: {cluster}")) }
         })
         .await
@@ -177,7 +208,10 @@ impl Member {
         let (name, address) = (format!("cp{n}"), network.address(n));
         let folder = folder.join(&name);
         std::fs::create_dir_all(&folder)?;
-        let (data, seal) = (folder.join("data"), folder.parent().context("a member has the mesh's folder above it")?.join("seal.key"));
+        let (data, seal) = (
+            folder.join("data"),
+            folder.parent().context("a member has the mesh's folder above it")?.join("seal.key"),
+        );
         let config = folder.join("meshd.toml");
         let text = format!(
             "node = \"{name}\"\ndata_dir = {data:?}\n\n[listen]\napi = \"{address}:8443\"\nraft = \"{address}:8444\"\nmetrics = \"{address}:8480\"\n\n\
@@ -203,7 +237,11 @@ impl Member {
     /// If it cannot be started.
     pub fn spawn(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new(binaries::path("meshd"));
-        self.process = Some(Process::spawn(&self.name, &self.folder, command.arg("run").arg("--config").arg(&self.config))?);
+        self.process = Some(Process::spawn(
+            &self.name,
+            &self.folder,
+            command.arg("run").arg("--config").arg(&self.config),
+        )?);
         Ok(())
     }
 

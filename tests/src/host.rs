@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{binaries, cluster::Cluster, process::{Process, run}, wait::until};
+use crate::{
+    binaries,
+    cluster::Cluster,
+    process::{Process, run},
+    wait::until,
+};
 
 /// How long a proxy may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -47,7 +52,9 @@ impl LocalService {
     /// The file's text, for a host of this address.
     fn toml(&self, address: Ipv4Addr) -> String {
         let Self { name, port, service_port, protocol, version, check, upstreams } = self;
-        let mut text = format!("[service]\nname = \"{name}\"\nport = {port}\nservice_port = {service_port}\nprotocol = \"{protocol}\"\n");
+        let mut text = format!(
+            "[service]\nname = \"{name}\"\nport = {port}\nservice_port = {service_port}\nprotocol = \"{protocol}\"\n"
+        );
         if let Some(version) = version {
             text += &format!("[service.labels]\nversion = \"{version}\"\n");
         }
@@ -68,7 +75,14 @@ impl Host {
     ///
     /// # Errors
     /// If it does not come up.
-    pub async fn start(cluster: &Cluster, folder: &Path, name: &str, n: u8, services: &[LocalService], announce: fn(&str)) -> anyhow::Result<Self> {
+    pub async fn start(
+        cluster: &Cluster,
+        folder: &Path,
+        name: &str,
+        n: u8,
+        services: &[LocalService],
+        announce: fn(&str),
+    ) -> anyhow::Result<Self> {
         let address = cluster.network.address(n);
         let folder = folder.join(name);
         std::fs::create_dir_all(folder.join("services.d"))?;
@@ -90,10 +104,18 @@ impl Host {
     /// # Errors
     /// If it cannot be written.
     pub fn write_service(&self, service: &LocalService) -> std::io::Result<()> {
-        std::fs::write(self.folder.join(format!("services.d/{}.toml", service.name)), service.toml(self.address))
+        std::fs::write(
+            self.folder.join(format!("services.d/{}.toml", service.name)),
+            service.toml(self.address),
+        )
     }
 
-    async fn join(&self, cluster: &Cluster, services: &[LocalService], announce: fn(&str)) -> anyhow::Result<()> {
+    async fn join(
+        &self,
+        cluster: &Cluster,
+        services: &[LocalService],
+        announce: fn(&str),
+    ) -> anyhow::Result<()> {
         let token_name = format!("host-{}", self.name);
         let mut arguments = vec!["token", "join", &token_name, "--node", &self.name];
         let granted: Vec<_> = services.iter().map(|service| format!("default/{}", service.name)).collect();
@@ -112,7 +134,11 @@ impl Host {
     /// If it does not come up.
     pub async fn run(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new(binaries::path("mesh-proxy"));
-        self.proxy = Some(Process::spawn("mesh-proxy", &self.folder, command.arg("run").arg("--config").arg(self.config()))?);
+        self.proxy = Some(Process::spawn(
+            "mesh-proxy",
+            &self.folder,
+            command.arg("run").arg("--config").arg(self.config()),
+        )?);
         let what = format!("{} is ready", self.name);
         match until(&what, READY_LIMIT, || self.admin("/healthz")).await {
             Ok(_) => Ok(()),
@@ -125,7 +151,8 @@ impl Host {
     /// # Errors
     /// If it does not answer with success.
     pub async fn admin(&self, path: &str) -> anyhow::Result<String> {
-        let response = reqwest::get(format!("http://{}:15000{path}", self.address)).await?.error_for_status()?;
+        let response =
+            reqwest::get(format!("http://{}:15000{path}", self.address)).await?.error_for_status()?;
         Ok(response.text().await?)
     }
 

@@ -1,24 +1,39 @@
-//! Loopback addresses that nobody else uses: 127.A.B.n, where A.B comes from the process id, so that several runs and
-//! tests stand beside each other with every port at its usual number.
+//! Loopback addresses that nobody else uses: 127.A.B.n, so that several runs and tests stand beside each other with
+//! every port at its usual number.
 
-use std::{net::Ipv4Addr, sync::atomic::{AtomicU16, Ordering}};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    sync::Mutex,
+};
 
-/// The addresses of one mesh: n from 1 to 254.
+/// The networks that there are: A from 50 to 249, B from 1 to 250.
+const NETWORKS: u32 = 50_000;
+
+/// The addresses of one mesh: n from 1 to 253.
 #[derive(Debug, Clone, Copy)]
 pub struct Network {
     a: u8,
     b: u8,
 }
 
-static NEXT: AtomicU16 = AtomicU16::new(0);
+/// What marks the networks of this process as taken, until it ends.
+static CLAIMS: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
 
 impl Network {
-    /// A network that no other one of this process has, nor one of another process with a near id.
+    /// A network that nobody else has: a listener on its last address marks it.
+    ///
+    /// # Panics
+    /// If all are taken.
     pub fn claim() -> Self {
-        // 200 × 250 networks: two processes share one only if their ids are 50,000 apart, or one claims very many.
-        let turn = NEXT.fetch_add(1, Ordering::Relaxed);
-        let number = (std::process::id() * 8 + u32::from(turn)) % 50_000;
-        Self { a: 50 + (number / 250) as u8, b: (number % 250) as u8 + 1 }
+        let start = std::process::id() % NETWORKS;
+        let candidates = (0..NETWORKS).map(|step| (start + step) % NETWORKS);
+        let mut networks =
+            candidates.map(|number| Self { a: 50 + (number / 250) as u8, b: (number % 250) as u8 + 1 });
+        let claim =
+            |network: Self| TcpListener::bind((network.address(254), 1)).ok().map(|claim| (network, claim));
+        let (network, claim) = networks.find_map(claim).expect("some network is free");
+        CLAIMS.lock().expect("nothing panics while it is held").push(claim);
+        network
     }
 
     /// Its `n`th address.
@@ -32,6 +47,18 @@ impl Network {
 /// # Panics
 /// If no port is free.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     listener.local_addr().expect("a bound listener has an address").port()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_claimed_once() {
+        let (one, other) = (Network::claim(), Network::claim());
+        assert_ne!(one.address(1), other.address(1));
+        assert!(one.address(1).is_loopback() && other.address(253).is_loopback());
+    }
 }

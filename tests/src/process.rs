@@ -37,9 +37,16 @@ impl Process {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn spawn_piped(name: &str, folder: &Path, command: &mut Command) -> anyhow::Result<(Self, std::process::ChildStdout)> {
+    pub fn spawn_piped(
+        name: &str,
+        folder: &Path,
+        command: &mut Command,
+    ) -> anyhow::Result<(Self, std::process::ChildStdout)> {
         let log = folder.join(format!("{name}.log"));
-        command.stdin(Stdio::null()).stderr(File::options().create(true).append(true).open(&log)?).stdout(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stderr(File::options().create(true).append(true).open(&log)?)
+            .stdout(Stdio::piped());
         let mut process = Self::start(name, log, command)?;
         let stdout = process.child.stdout.take().context("stdout was asked for")?;
         Ok((process, stdout))
@@ -104,12 +111,20 @@ impl Drop for Process {
 /// # Errors
 /// If it fails; the error has its stderr.
 pub async fn run(command: &mut tokio::process::Command) -> anyhow::Result<String> {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.with_context(|| format!("cannot start {command:?}"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("cannot start {command:?}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(stdout);
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let end = output.status.code().map_or_else(|| format!("signal {:?}", output.status.signal()), |code| format!("exit code {code}"));
+    let end = output
+        .status
+        .code()
+        .map_or_else(|| format!("signal {:?}", output.status.signal()), |code| format!("exit code {code}"));
     anyhow::bail!("{command:?} ended with {end}:\n{stdout}{stderr}")
 }

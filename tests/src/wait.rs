@@ -1,6 +1,10 @@
 //! Waiting for a condition: asked again until it holds or the deadline is over. Never for a time alone.
 
-use std::{fmt::Display, future::Future, time::{Duration, Instant}};
+use std::{
+    fmt::Display,
+    future::Future,
+    time::{Duration, Instant},
+};
 
 /// How often a condition is asked.
 const ASK_EVERY: Duration = Duration::from_millis(25);
@@ -9,7 +13,11 @@ const ASK_EVERY: Duration = Duration::from_millis(25);
 ///
 /// # Errors
 /// If there is none within `limit`; the error repeats `what` and the condition's last word.
-pub async fn until<T, E: Display, F>(what: &str, limit: Duration, mut condition: impl FnMut() -> F) -> anyhow::Result<T>
+pub async fn until<T, E: Display, F>(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> F,
+) -> anyhow::Result<T>
 where
     F: Future<Output = Result<T, E>>,
 {

@@ -1,0 +1,56 @@
+//! A plain client, as an application has it: HTTP/1.1 with kept connections, no TLS, no retries.
+
+use std::{net::SocketAddr, sync::Mutex};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Connections to one address.
+#[derive(Debug)]
+pub(crate) struct Plain {
+    address: SocketAddr,
+    host: String,
+    idle: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
+}
+
+impl Plain {
+    /// A client of `address`, where the service calls itself `host`.
+    pub(crate) fn new(address: SocketAddr, host: &str) -> Self {
+        Self { address, host: host.to_owned(), idle: Mutex::new(Vec::new()) }
+    }
+
+    /// One call, once.
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Response<Bytes>> {
+        let mut connection = self.connection().await?;
+        let request = Request::get(path).header("host", &self.host).body(Empty::new())?;
+        let (parts, body) = connection.send_request(request).await.context("no answer")?.into_parts();
+        let body = body.collect().await.context("the answer broke off")?.to_bytes();
+        let mut idle = self.idle.lock().expect("nothing panics while it is held");
+        idle.push(connection);
+        Ok(Response::from_parts(parts, body))
+    }
+
+    async fn connection(&self) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
+        while let Some(mut connection) = self.take() {
+            if connection.ready().await.is_ok() {
+                return Ok(connection);
+            }
+        }
+        let stream = TcpStream::connect(self.address)
+            .await
+            .with_context(|| format!("cannot dial {}", self.address))?;
+        stream.set_nodelay(true)?;
+        let (connection, driver) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(driver);
+        Ok(connection)
+    }
+
+    fn take(&self) -> Option<SendRequest<Empty<Bytes>>> {
+        self.idle.lock().expect("nothing panics while it is held").pop()
+    }
+}
