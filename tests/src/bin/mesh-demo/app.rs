@@ -154,10 +154,10 @@ impl App {
         name: &str,
         call: impl Future<Output = anyhow::Result<Answer>>,
     ) -> Result<String, Failure> {
-        let (started, clock) = (now_millis(), clock());
+        let (started, sent) = (now_millis(), clock());
         let result = call.await;
         let mut stats = self.stats();
-        stats.ended(name, clock.elapsed());
+        stats.ended(name, clock().duration_since(sent));
         let reason = match result {
             Ok(Answer::Good(versions)) => return Ok(versions),
             // It was told where it happened; only passed on here.

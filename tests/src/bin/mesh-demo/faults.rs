@@ -50,10 +50,10 @@ impl Faults {
 
     /// Does what is due.
     pub(crate) async fn step(&mut self, shop: &mut Shop) -> anyhow::Result<()> {
-        if self.next == STEPS.len() && self.turn_started.elapsed() >= TURN {
+        if self.next == STEPS.len() && clock().duration_since(self.turn_started) >= TURN {
             (self.turn_started, self.turn, self.next) = (clock(), self.turn + 1, 0);
         }
-        while self.next < STEPS.len() && self.turn_started.elapsed() >= self.at[self.next] {
+        while self.next < STEPS.len() && clock().duration_since(self.turn_started) >= self.at[self.next] {
             self.act(STEPS[self.next].1, shop).await?;
             self.next += 1;
         }

@@ -76,7 +76,7 @@ async fn call(client: Arc<Plain>, seen: Arc<Mutex<Seen>>) {
     let (started, running) = (now_millis(), clock());
     let result = ask(&client).await;
     let mut seen = seen.lock().expect("nothing panics while it is held");
-    seen.stats.ended("web", running.elapsed());
+    seen.stats.ended("web", clock().duration_since(running));
     match result {
         Ok(Answer::Good(versions)) if seen.answers.len() < ANSWERS_MAX => {
             seen.answers.push((started, versions.contains("orders:v2")));
