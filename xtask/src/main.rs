@@ -1,2 +1,91 @@
-//! placeholder
-fn main() {}
+//! All automation of the project: `cargo xtask` lists it. It builds in seconds, knows no crate of ours, and never
+//! hides what it does: each command that it runs is printed first.
+#![allow(clippy::print_stdout, reason = "a command-line tool: its output is its product")]
+#![allow(unreachable_pub, reason = "a binary: nothing is reachable from outside, and `pub` reads best")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod clock;
+mod command;
+mod fuzz;
+mod group;
+mod install;
+mod nextest;
+mod release;
+mod test;
+mod tidy;
+mod tree;
+mod verify;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The mesh's automation", disable_help_subcommand = true)]
+struct Xtask {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// A whole mesh on loopback with traffic through it: three meshd, hosts, a shop of four services
+    Demo {
+        /// For mesh-demo, such as `--for 30s --json`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// All tests; installs what they need
+    Test {
+        /// More rounds and longer runs (MESH_FULL=1)
+        #[arg(long)]
+        full: bool,
+    },
+    /// What must hold before a push: format, lints, tests, docs, licences; writes nothing
+    Verify,
+    /// Formats, applies what clippy can mend, rewrites the table of limits
+    Fix,
+    /// The style that a machine can hold
+    Tidy {
+        /// Rewrite the table of limits from the constants first
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Fuzz one target, or all
+    Fuzz {
+        /// A target of fuzz/fuzz_targets; all where none is named
+        target: Option<String>,
+        /// How long each target runs at least
+        #[arg(long, default_value_t = fuzz::SECONDS_MIN)]
+        seconds: u64,
+    },
+    /// Our release binaries beside the peers
+    Bench {
+        what: release::Bench,
+        /// For mesh-bench, such as `--json`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Xtask::parse().verb) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Demo { arguments } => release::demo(&arguments),
+        Verb::Test { full } => test::run(full),
+        Verb::Verify => verify::verify(),
+        Verb::Fix => verify::fix(),
+        Verb::Tidy { fix } => verify::tidy(fix),
+        Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds).map(|()| ExitCode::SUCCESS),
+        Verb::Bench { what, arguments } => release::bench(what, &arguments),
+    }
+}
