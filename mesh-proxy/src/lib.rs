@@ -2,3 +2,10 @@
 //! mutual TLS to the other hosts. What is decided about a request is decided in `traffic`; here it is done.
 
 pub mod settings;
+
+pub mod clock;
+pub mod disk;
+
+pub mod control;
+pub mod identity;
+pub mod join;

@@ -1,0 +1,46 @@
+//! The one place of this crate that reads clocks and draws dice. Decisions are handed what they need from here.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use model::duration::Millis;
+use rustls_pki_types::UnixTime;
+
+/// Now, for spans of time.
+#[expect(clippy::disallowed_methods, reason = "the crate's one reader of the clock")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Now, for certificates.
+#[expect(clippy::disallowed_methods, reason = "the crate's one reader of the clock")]
+pub fn unix() -> UnixTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    UnixTime::since_unix_epoch(since.unwrap_or_default())
+}
+
+/// Now, for logs.
+#[expect(clippy::disallowed_methods, reason = "the crate's one reader of the clock")]
+pub fn wall() -> Millis {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The clock that TLS handshakes read.
+pub fn tls() -> svid::tls::Clock {
+    Arc::new(rustls::time_provider::DefaultTimeProvider)
+}
+
+/// A number that nobody can guess.
+#[expect(clippy::disallowed_methods, reason = "the crate's one thrower of dice")]
+pub fn dice() -> u64 {
+    rand::random()
+}
+
+/// `span`, lengthened by up to half, so that those who wait together do not come back together.
+pub fn jittered(span: Duration) -> Duration {
+    let share = u32::try_from(dice() % 512).unwrap_or(0);
+    span + span * share / 1_024
+}

@@ -1,0 +1,218 @@
+//! A host joins, once: it learns the roots from anybody, believes those whose pin its token carries, and only then, to
+//! a server that such a root vouches for, says its secret. Its key is made here and stays here.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::Method;
+use http_body_util::{BodyExt, Limited};
+use model::{
+    ca::{JoinAnswer, JoinRequest, Subject},
+    identity::SpiffeId,
+    name::Name,
+    problem::Problem,
+    token::{JoinToken, hex},
+    trust::TrustBundle,
+};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::verify_tls13_signature,
+    version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use serde::de::DeserializeOwned;
+use svid::{Expect, Svid, Trust, TrustStore};
+use tokio::time::timeout;
+
+use crate::{
+    clock,
+    control::{connector, dial, request},
+    disk,
+    identity::{IdentityError, Keep, NodeFile},
+    settings::Server,
+};
+
+/// How long each of the two calls may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest answer that is read, in bytes: a bundle of a few roots and two certificates.
+const ANSWER_BYTES_MAX: usize = 1_024 * 1_024;
+
+/// Why a host could not join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// It has joined before.
+    #[error("this host is node '{0}' already; its identity is in the data folder")]
+    Joined(Name),
+    /// The server did not answer.
+    #[error("{server}: {cause}")]
+    Unreachable {
+        /// Who was asked.
+        server: Server,
+        /// Why it failed.
+        cause: String,
+    },
+    /// Whoever answered does not have the root that the token pins.
+    #[error("{server} is not the control plane that made the token: none of its roots has the fingerprint {pin}")]
+    Pin {
+        /// Who was asked.
+        server: Server,
+        /// The token's pin.
+        pin: String,
+    },
+    /// The server refused.
+    #[error("{0}")]
+    Refused(Box<Problem>),
+    /// An answer is not what the API promises.
+    #[error("unexpected answer: {0}")]
+    Answer(String),
+    /// The identity could not be kept.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Joins as `node` by `server`, and keeps what the control plane gives in `keep`. May be repeated after a failure: the
+/// key is kept, and the token's use is bound to it.
+///
+/// # Errors
+/// Why not; nothing is secret in it.
+pub async fn join(server: &Server, token: &JoinToken, node: &Name, keep: &Keep) -> Result<NodeFile, JoinError> {
+    if let Some(known) = keep.node()? {
+        return Err(JoinError::Joined(known.node));
+    }
+    let bundle: TrustBundle = learn_roots(server).await?;
+    let trust = pinned(&bundle, token, server)?;
+    let csr = request_for(node, keep)?;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let body = JoinRequest { token: token.without_pin(), node: node.clone(), csr, version };
+    let answer = ask(server, &body, trust).await?;
+    keep_answer(server, node, keep, answer)
+}
+
+/// The bundle of whoever answers: worth nothing until the pin is found in it.
+async fn learn_roots(server: &Server) -> Result<TrustBundle, JoinError> {
+    let builder = ClientConfig::builder_with_provider(svid::provider().clone());
+    let builder = builder.with_protocol_versions(&[&TLS13]).expect("the provider has suites of TLS 1.3");
+    let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody)).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let call = call(server, config, None, Method::GET, "/v1/ca/bundle", None);
+    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(late(server)))
+}
+
+/// Trust in the pinned root alone: what else the unverified answer says counts for nothing.
+fn pinned(bundle: &TrustBundle, token: &JoinToken, server: &Server) -> Result<Arc<TrustStore>, JoinError> {
+    let claimed = Trust::from_bundle(bundle).map_err(|error| JoinError::Answer(error.to_string()))?;
+    let foreign = || JoinError::Pin { server: server.clone(), pin: token.pin.clone() };
+    let pinned = |root: &&CertificateDer<'_>| hex(digest(&SHA256, root).as_ref()) == token.pin;
+    let root = claimed.roots().iter().find(pinned).ok_or_else(foreign)?.clone();
+    let trust = Trust::new(bundle.trust_domain.clone(), bundle.generation, vec![root], Default::default());
+    Ok(TrustStore::new(trust.map_err(|error| JoinError::Answer(error.to_string()))?))
+}
+
+async fn ask(server: &Server, body: &JoinRequest, trust: Arc<TrustStore>) -> Result<JoinAnswer, JoinError> {
+    let config = svid::client_config(None, trust.clone(), Expect::Meshd, &[b"http/1.1"], clock::tls());
+    let body = serde_json::to_vec(body).map_err(|error| JoinError::Answer(error.to_string()))?;
+    let call = call(server, config, Some(&trust), Method::POST, "/v1/ca/join", Some(body));
+    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(late(server)))
+}
+
+async fn call<T: DeserializeOwned>(
+    server: &Server,
+    config: ClientConfig,
+    trust: Option<&TrustStore>,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> Result<T, JoinError> {
+    let failed = |cause: String| JoinError::Unreachable { server: server.clone(), cause };
+    let mut sender = dial(server, &connector(config), trust).await.map_err(failed)?;
+    let response = sender.send_request(request(server, &method, path, body, None)).await;
+    let (head, body) = response.map_err(|error| failed(error.to_string()))?.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| failed(error.to_string()))?;
+    let body = body.to_bytes();
+    if head.status.is_success() {
+        return serde_json::from_slice(&body).map_err(|error| JoinError::Answer(error.to_string()));
+    }
+    let title = head.status.canonical_reason().unwrap_or("error");
+    let text = || String::from_utf8_lossy(&body).chars().take(200).collect::<String>();
+    let problem = serde_json::from_slice(&body).unwrap_or_else(|_| Problem::new(head.status.as_u16(), title, text()));
+    Err(JoinError::Refused(Box::new(problem)))
+}
+
+/// The request of the key that an earlier try made, or of a new one.
+fn request_for(node: &Name, keep: &Keep) -> Result<String, JoinError> {
+    let (subject, path) = (Subject::Node(node.clone()), keep.path("node.csr"));
+    let kept = disk::read(&path).map_err(IdentityError::from)?;
+    if let (Some(csr), Some(_)) = (kept, keep.pending_key(&subject)?) {
+        return Ok(csr);
+    }
+    let csr = keep.fresh_key(&subject)?.csr_pem;
+    disk::write(&path, csr.as_bytes()).map_err(IdentityError::from)?;
+    Ok(csr)
+}
+
+fn keep_answer(server: &Server, node: &Name, keep: &Keep, answer: JoinAnswer) -> Result<NodeFile, JoinError> {
+    Trust::from_bundle(&answer.bundle).map_err(|error| JoinError::Answer(error.to_string()))?;
+    let subject = Subject::Node(node.clone());
+    let asked = SpiffeId::node(&answer.trust_domain, node);
+    let key = keep.pending_key(&subject)?.ok_or_else(|| IdentityError::NoKey(subject.clone()))?;
+    let svid = Svid::from_pem(&answer.certificate, &key).map_err(IdentityError::from)?;
+    if svid.id != asked {
+        return Err(IdentityError::Another { asked, got: svid.id }.into());
+    }
+    keep.put_bundle(&answer.bundle)?;
+    keep.certified(&subject, &answer.certificate)?;
+    let file = NodeFile {
+        node: answer.node,
+        trust_domain: answer.trust_domain,
+        epoch: answer.epoch,
+        servers: vec![server.to_string()],
+    };
+    // Last of all: with this file the host has joined.
+    keep.put_node(&file)?;
+    Ok(file)
+}
+
+fn late(server: &Server) -> JoinError {
+    let cause = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
+    JoinError::Unreachable { server: server.clone(), cause }
+}
+
+/// Believes whoever answers. Only for learning what a pin is then held against.
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("only TLS 1.3 is spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signed, &svid::provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        svid::provider().signature_verification_algorithms.supported_schemes()
+    }
+}
