@@ -13,12 +13,7 @@ use model::{
 };
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor};
 
-use crate::{
-    error::AuthorityFault,
-    facts::{Facts, fingerprint},
-    pem,
-    tls::provider,
-};
+use crate::{error::AuthorityFault, facts::Facts, pem, tls::provider};
 
 /// The roots of one trust domain, ready for path validation, and its distrust. Never changed, only replaced.
 #[derive(Debug, Clone)]
@@ -100,11 +95,6 @@ impl Trust {
     /// What is refused all the same.
     pub fn distrusted(&self) -> &Distrusted {
         &self.distrusted
-    }
-
-    /// The root whose DER has this SHA-256 (lower-case hex), as pinned in a join token.
-    pub fn pinned(&self, pin: &str) -> Option<&CertificateDer<'static>> {
-        self.roots.iter().find(|root| fingerprint(root) == pin)
     }
 
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {

@@ -74,12 +74,6 @@ fn trust_comes_as_a_bundle() {
         (trust.generation(), trust.domain(), trust.roots()),
         (7, &domain(), [world.root.cert.clone()].as_slice())
     );
-    let pin = {
-        use aws_lc_rs::digest::{SHA256, digest};
-        model::token::hex(digest(&SHA256, &world.root.cert).as_ref())
-    };
-    assert_eq!(trust.pinned(&pin), Some(&world.root.cert));
-    assert_eq!(trust.pinned(&"0".repeat(64)), None);
     bundle.roots = vec![root.clone() + &root];
     let refused = svid::Trust::from_bundle(&bundle).expect_err("two in one text");
     assert_eq!(

@@ -385,6 +385,23 @@ fn every_presented_signing_certificate_is_held_to_the_rules() {
     taken(&world, &chain, &world.trust());
 }
 
+#[test]
+fn a_flipped_bit_anywhere_in_the_chain_is_refused() {
+    let world = world();
+    let (chain, trust) = (world.leaf(WEB), world.trust().load());
+    assert!(verify(&chain.certs, &trust, Usage::Client, unix(NOW)).is_ok());
+    for place in 0..chain.certs.len() {
+        for bit in 0..chain.certs[place].len() * 8 {
+            let mut changed = chain.certs[place].to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let mut certs = chain.certs.clone();
+            certs[place] = changed.into();
+            let verified = verify(&certs, &trust, Usage::Client, unix(NOW));
+            assert!(verified.is_err(), "certificate {place}, bit {bit}: {verified:?}");
+        }
+    }
+}
+
 // --- distrust ----------------------------------------------------------------------------------
 
 fn distrusting(world: &World, distrusted: Distrusted) -> Arc<TrustStore> {
