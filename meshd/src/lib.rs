@@ -2,5 +2,8 @@
 //!
 //! Read [`run`] for what a server consists of, `api` for what it answers.
 
+pub mod authority;
 pub mod clock;
+pub mod members;
+pub mod peer;
 pub mod settings;

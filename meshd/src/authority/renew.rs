@@ -1,0 +1,136 @@
+//! Keeps this member's certificates fresh: its leaf within a third of its life, its intermediate at half of it. The
+//! next intermediate is made, recorded in the log, and only then signs. Whoever can unseal the root signs it: this
+//! member itself, or another that it asks.
+
+use std::{sync::Arc, time::Duration};
+
+use ca::{Due, Intermediate, Slot, Tenure};
+use registry::{Command, MemberId, Registry, Reply, TrustChange};
+use rustls_pki_types::UnixTime;
+use svid::KeyRequest;
+use tokio_util::sync::CancellationToken;
+
+use super::{Authority, AuthorityError, INTERMEDIATE_FILE, read_csr, sign_leaf};
+use crate::{clock, peer};
+
+/// How often it is looked whether something is due: a fraction of the shortest life that a leaf can have left.
+const CHECK_EVERY: Duration = Duration::from_secs(60);
+
+/// The next intermediate, until it signs.
+struct Drawn {
+    intermediate: Arc<Intermediate>,
+    /// Key and certificate, as they will be kept.
+    text: String,
+}
+
+impl Authority {
+    /// Believes what the log says as soon as it says so; `changed` is called after each change of trust.
+    pub async fn keep_trust(
+        self: Arc<Self>,
+        registry: Registry,
+        changed: impl Fn(),
+        stop: CancellationToken,
+    ) {
+        let mut revisions = registry.revisions();
+        loop {
+            if self.follow(&registry.applied()) {
+                changed();
+            }
+            let more = stop.run_until_cancelled(revisions.changed()).await;
+            if !matches!(more, Some(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    /// Renews what is due until `stop`.
+    pub async fn keep_fresh(self: Arc<Self>, registry: Registry, stop: CancellationToken) {
+        let dice = clock::dice();
+        let mut slot = Slot::new(tenure(self.intermediate()));
+        while stop.run_until_cancelled(tokio::time::sleep(CHECK_EVERY)).await.is_some() {
+            let now = clock::unix();
+            if now >= self.leaf.load().renew_at(dice) {
+                self.renew_leaf(now);
+            }
+            if let Err(error) = self.renew_intermediate(&registry, &mut slot, now).await {
+                tracing::error!(%error, "the intermediate could not be renewed; trying again in a minute");
+            }
+        }
+    }
+
+    fn renew_leaf(&self, now: UnixTime) {
+        match sign_leaf(&self.intermediate.load(), self.member, &self.names, now) {
+            Ok(leaf) => {
+                tracing::info!(id = %leaf.id, "leaf renewed");
+                self.leaf.replace(leaf);
+            }
+            Err(error) => tracing::error!(%error, "the leaf could not be renewed; trying again in a minute"),
+        }
+    }
+
+    async fn renew_intermediate(
+        self: &Arc<Self>,
+        registry: &Registry,
+        slot: &mut Slot<Arc<Drawn>>,
+        now: UnixTime,
+    ) -> Result<(), AuthorityError> {
+        // Chains carry their intermediate, so nobody has to learn of it before it signs: known as soon as recorded.
+        match slot.due(now.as_secs(), true) {
+            Due::Nothing => {}
+            Due::Prepare => slot.prepare(self.draw_intermediate(registry, now).await?),
+            Due::Publish => {
+                let next = slot.next().expect("a slot publishes what was prepared").clone();
+                record(registry, self.member, next.intermediate.certificate_pem()).await?;
+                slot.publish();
+            }
+            Due::Activate => {
+                let next = slot.next().expect("a slot activates what was published").clone();
+                self.folder.write(INTERMEDIATE_FILE, &next.text)?;
+                self.intermediate.store(next.intermediate.clone());
+                slot.activate(now.as_secs());
+                self.renew_leaf(now);
+                tracing::info!(fingerprint = next.intermediate.fingerprint(), "intermediate renewed");
+            }
+            Due::Drop => slot.drop_previous(),
+        }
+        Ok(())
+    }
+
+    async fn draw_intermediate(
+        self: &Arc<Self>,
+        registry: &Registry,
+        now: UnixTime,
+    ) -> Result<Tenure<Arc<Drawn>>, AuthorityError> {
+        let key = KeyRequest::generate()?;
+        let state = registry.applied();
+        let own = self.sign_intermediate(&state, self.member, read_csr(&key.csr_pem)?, now).await;
+        let pem = match own {
+            Ok(pem) => pem,
+            Err(error) => {
+                tracing::warn!(%error, "cannot sign the own intermediate; asking the other members");
+                peer::ask_for_intermediate(self, &state, &key.csr_pem).await?
+            }
+        };
+        let text = format!("{}{pem}", key.key_pem);
+        let intermediate = Arc::new(Intermediate::from_pem(&self.domain, &text, &text)?);
+        Ok(tenure_of(Drawn { intermediate, text }))
+    }
+}
+
+async fn record(registry: &Registry, member: MemberId, pem: String) -> Result<(), AuthorityError> {
+    let change = Command::Trust(TrustChange::SetIntermediate { member, pem });
+    match registry.propose(change).await {
+        Ok(Reply::Refused(refusal)) => Err(AuthorityError::NotRecorded(refusal.to_string())),
+        Ok(_) => Ok(()),
+        Err(error) => Err(AuthorityError::NotRecorded(error.to_string())),
+    }
+}
+
+fn tenure(intermediate: Arc<Intermediate>) -> Tenure<Arc<Drawn>> {
+    tenure_of(Drawn { intermediate, text: String::new() })
+}
+
+fn tenure_of(drawn: Drawn) -> Tenure<Arc<Drawn>> {
+    let (not_before, not_after) = drawn.intermediate.validity();
+    Tenure { value: Arc::new(drawn), not_before: not_before.as_secs(), not_after: not_after.as_secs() }
+}
