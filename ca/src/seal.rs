@@ -22,8 +22,9 @@ const VERSION: u16 = 1;
 const MEMORY_KIB: u32 = 64 * 1_024;
 /// Passes over that memory.
 const PASSES: u32 = 3;
-/// The dearest derivation that a blob may demand of us: it comes from the log, and could be forged.
+/// The most memory, in KiB, that a blob may demand of a derivation: it comes from the log, and could be forged.
 const MEMORY_KIB_MAX: u32 = 256 * 1_024;
+/// The most passes that a blob may demand of a derivation, for the same reason.
 const PASSES_MAX: u32 = 10;
 /// Ways to unlock one blob: one for each member's kind, and the recovery passphrase, with room to change them.
 pub const UNLOCKS_MAX: usize = 8;
@@ -313,7 +314,7 @@ impl RecoveryPassphrase {
             let pair = u16::from_be_bytes([dice[byte], dice.get(byte + 1).copied().unwrap_or(0)]);
             char::from(Self::ALPHABET[usize::from(pair << bit >> 11)])
         };
-        let dash = |n: usize| (n > 0 && n % Self::GROUP == 0).then_some('-');
+        let dash = |n: usize| (n > 0 && n.is_multiple_of(Self::GROUP)).then_some('-');
         Self(Zeroizing::new(
             (0..Self::CHARACTERS).flat_map(|n| dash(n).into_iter().chain([letter(n)])).collect(),
         ))

@@ -80,9 +80,9 @@ pub enum SignerError {
 impl Root {
     /// A new root of `domain`, with a fresh P-256 key.
     pub fn generate(domain: &TrustDomain, serial: Serial, now: UnixTime) -> Result<Self, SignerError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(encoding)?;
+        let key = Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(encoding)?);
         let fields = Fields::root(domain, serial, now);
-        let certificate = params(&fields, serial)?.self_signed(&key).map_err(encoding)?;
+        let certificate = params(&fields, serial)?.self_signed(&*key).map_err(encoding)?;
         let secret = Zeroizing::new(key.serialize_der());
         Self::open(domain, certificate.der().clone(), &secret)
     }

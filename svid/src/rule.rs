@@ -25,7 +25,7 @@ pub enum Accept {
 }
 
 /// Whom a dialler expects.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Expect {
     /// This very identity; the name that was dialled says nothing.
     Id(SpiffeId),
@@ -41,12 +41,12 @@ impl Accept {
 
     /// Whether a verified caller is of an accepted class.
     pub fn admit(self, id: &SpiffeId) -> Result<(), SvidError> {
-        let taken = match (self, id.identity()) {
-            (Self::Services, Identity::Service(_)) => true,
-            (Self::Members, Identity::Meshd(_)) => true,
-            (Self::NodesAndMembers, Identity::Node(_) | Identity::Meshd(_)) => true,
-            _ => false,
-        };
+        let taken = matches!(
+            (self, id.identity()),
+            (Self::Services, Identity::Service(_))
+                | (Self::Members, Identity::Meshd(_))
+                | (Self::NodesAndMembers, Identity::Node(_) | Identity::Meshd(_))
+        );
         if taken { Ok(()) } else { Err(SvidError::NotAccepted { id: id.clone(), accepts: self.accepts() }) }
     }
 

@@ -69,7 +69,8 @@ fn two_seals_of_one_key_have_nothing_in_common() {
 fn a_flipped_bit_anywhere_opens_nothing() {
     let sealed = cheap();
     assert!(sealed.open(&keyfile()).is_ok());
-    let flips: [(&str, fn(&mut Sealed) -> Vec<&mut u8>); 8] = [
+    type Bytes = fn(&mut Sealed) -> Vec<&mut u8>;
+    let flips: [(&str, Bytes); 8] = [
         ("secret", |sealed| sealed.sealed.iter_mut().collect()),
         ("nonce", |sealed| sealed.nonce.iter_mut().collect()),
         ("my key", |sealed| sealed.unlocks[0].key.iter_mut().collect()),
