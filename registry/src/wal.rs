@@ -10,6 +10,7 @@
 //! the group commit, `housekeeper` the thread that prepares and removes segments.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -101,8 +102,11 @@ impl Default for Options {
 }
 
 /// No destructor runs and nothing is flushed: what is on disk stays as it is for the next open to judge.
+/// The last words go to stderr too: who listens to traces may not get to write them down.
 fn end_process(error: &Error) {
     tracing::error!(%error, "the log cannot go on, the process ends");
+    // With stderr gone as well, there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "the log cannot go on, the process ends: {error}");
     std::process::abort();
 }
 

@@ -209,7 +209,7 @@ impl Recovery {
     pub(super) fn sealed(&mut self, name: &str, bytes: &[u8]) -> Result<(), Refusal> {
         let segment = self.begin(name, bytes)?;
         match self.read(&segment)? {
-            Some((offset, bad)) if bytes[offset..].iter().any(|byte| *byte != 0) => {
+            Some((offset, bad)) if end_of_written(bytes) > offset => {
                 let why = Why::Sealed { sequence: self.so_far.sequence + 1, bad };
                 Err(segment.refuse(offset, why))
             }
@@ -226,8 +226,7 @@ impl Recovery {
             self.judge(&segment, offset, bad)?;
         }
         self.refuse_absent(&segment)?;
-        let end_of_torn = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-        self.so_far.torn_bytes = end_of_torn.saturating_sub(tail) as u64;
+        self.so_far.torn_bytes = end_of_written(bytes).saturating_sub(tail) as u64;
         self.so_far.tail = tail as u64;
         Ok(self.so_far)
     }
@@ -314,7 +313,7 @@ impl Recovery {
     /// be a sound one from further on.
     fn judge(&self, segment: &Segment<'_>, offset: usize, bad: Bad) -> Result<(), Refusal> {
         let sequence = self.so_far.sequence + 1;
-        let proof = (offset..segment.bytes.len()).find_map(|at| {
+        let proof = (offset..end_of_written(segment.bytes)).find_map(|at| {
             let room = (at - offset) / RECORD_HEAD_LEN;
             let later = proves_durable(&segment.bytes[at..], segment.seed, sequence, room as u64)?;
             Some((later, at as u64))
@@ -345,6 +344,14 @@ impl Segment<'_> {
     fn refuse(&self, offset: usize, why: Why) -> Refusal {
         Refusal { file: self.name.to_owned(), offset: offset as u64, why }
     }
+}
+
+/// One past the last byte that is not zero. Most of a segment's end is zeros: they are compared by the page.
+fn end_of_written(bytes: &[u8]) -> usize {
+    const PAGE: usize = 4096;
+    let page = bytes.chunks(PAGE).rposition(|page| page != &[0; PAGE][..page.len()]).unwrap_or(0) * PAGE;
+    let last = bytes[page..].iter().take(PAGE).rposition(|byte| *byte != 0);
+    last.map_or(0, |last| page + last + 1)
 }
 
 /// The stamp of a sound record at the start of `bytes` that was written when `sequence` was durable. No

@@ -1,0 +1,188 @@
+//! The log under kill -9, failing system calls and a full disk, seen from outside the process.
+//! Needs root, strace and e2fsprogs, and fails where they are missing.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const TORTURE: &str = env!("CARGO_BIN_EXE_wal-torture");
+const SIGABRT: i32 = 6;
+
+/// Under strace: some 60 KiB a round, so that a segment lasts for 70 rounds; an end, so that a failure which
+/// goes unnoticed is a failed test and not an endless one.
+const GROUP: &str = "256";
+const ROUNDS: &str = "2000";
+
+/// A folder for the log, and beside it a file with what was acknowledged.
+struct Bench {
+    dir: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("acks"), "").unwrap();
+        Self { dir }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn note(&self, lines: &str) {
+        let path = self.dir.path().join("acks");
+        let whole = lines.rfind('\n').map_or("", |end| &lines[..=end]);
+        std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + whole).unwrap();
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        let acks = self.dir.path().join("acks");
+        let output = Command::new(TORTURE).arg("check").arg(self.log()).arg(acks).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn write(log: &Path, group: u32) -> Child {
+    Command::new(TORTURE)
+        .arg("write")
+        .arg(log)
+        .args(["--group", &group.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_to_kill_9() {
+    let bench = Bench::new();
+    for (round, group) in [1, 16, 2, 1, 16].into_iter().enumerate() {
+        let mut writer = write(&bench.log(), group);
+        let mut lines = BufReader::new(writer.stdout.take().unwrap());
+        let mut seen = String::new();
+        for _ in 0..500 * (round + 1) {
+            lines.read_line(&mut seen).unwrap();
+        }
+        writer.kill().unwrap();
+        // What it printed before it died counts too: all of it was acknowledged or announced.
+        lines.read_to_string(&mut seen).unwrap();
+        writer.wait().unwrap();
+        bench.note(&seen);
+        bench.check();
+    }
+}
+
+/// Lets one system call of a writer fail and expects the process to end at once, saying `message`. strace
+/// counts the calls of each thread for itself.
+#[track_caller]
+fn check_failure(inject: &str, message: &str) {
+    let bench = Bench::new();
+    let (calls, _) = inject.split_once(':').unwrap();
+    let output = Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={calls}"),
+            "-e",
+            &format!("inject={inject}"),
+        ])
+        .args([TORTURE, "write"])
+        .arg(bench.log())
+        .args(["--group", GROUP, "--rounds", ROUNDS])
+        .output()
+        .expect("strace is installed (apt-get install strace)");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.signal(), Some(SIGABRT), "{inject}: {said}");
+    assert!(said.contains("the process ends: ") && said.contains(message), "{inject}: {said}");
+    assert_acknowledged(&output, inject);
+    bench.note(&text(&output.stdout));
+    bench.check();
+}
+
+#[track_caller]
+fn assert_acknowledged(output: &Output, inject: &str) {
+    let acknowledged = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    assert!(acknowledged >= 16, "{inject}: it should fail later, after {acknowledged}");
+}
+
+#[test]
+fn a_failed_fdatasync_ends_the_process_and_is_never_retried() {
+    check_failure("fdatasync:error=EIO:when=3", "cannot sync");
+    check_failure("fdatasync:error=EIO:when=50", "cannot sync");
+    // Once is enough: the second one would succeed, and with it a lie.
+    check_failure("fdatasync:error=ENOSPC:when=20..20", "cannot sync");
+}
+
+#[test]
+fn a_failed_write_ends_the_process() {
+    // A segment's zeros are 16 writes of the housekeeper; this is one of the writer's groups.
+    check_failure("pwrite64:error=EIO:when=40", "cannot write to");
+}
+
+#[test]
+fn a_failure_while_a_segment_is_made_ends_the_process() {
+    // Opening takes four: parent, zeros, header, folder. Then one thread syncs zeros, and the writer a
+    // segment's header and the folder.
+    check_failure("fsync:error=EIO:when=5", "cannot sync");
+    check_failure("fsync:error=EIO:when=6", "cannot sync");
+    check_failure("?rename,?renameat,?renameat2:error=EIO:when=2", "cannot rename");
+}
+
+#[test]
+fn a_failed_unlink_ends_the_process() {
+    // The first unlink looks for an unfinished segment at open.
+    check_failure("?unlink,?unlinkat:error=EIO:when=2", "cannot remove");
+}
+
+/// Fills a small disk, in a mount namespace that takes the mount with it when it ends.
+const FULL_DISK: &str = r#"
+set -eu
+base=$1 torture=$2
+truncate -s 40M $base/image
+mkfs.ext4 -q -F -m 0 $base/image
+mkdir $base/mount
+mount -o loop $base/image $base/mount
+trap 'umount $base/mount' EXIT
+head -c 12M /dev/zero > $base/mount/ballast
+status=0
+$torture write $base/mount/log --group 16 --keep > $base/full 2> $base/said || status=$?
+echo $status > $base/status
+df --output=avail $base/mount | tail -1 > $base/room
+cp $base/full $base/before
+$torture check $base/mount/log $base/full
+rm $base/mount/ballast
+$torture write $base/mount/log --group 16 --keep --rounds 2000 > $base/more
+cat $base/more >> $base/full
+$torture check $base/mount/log $base/full
+"#;
+
+#[test]
+fn a_full_disk_is_announced_then_ends_the_process_and_loses_nothing() {
+    assert!(rustix::process::geteuid().is_root(), "a loop mount needs root");
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "bash", "-c", FULL_DISK, "full-disk"])
+        .args([dir.path(), Path::new(TORTURE)])
+        .output()
+        .expect("unshare (util-linux) is installed");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert_eq!(read("status").trim(), (128 + SIGABRT).to_string());
+    assert!(read("said").contains("new.tmp: No space left on device"), "{}", read("said"));
+    let before = read("before");
+    let (_, after_warning) = before.split_once("\nF\n").expect("it says that the disk is full");
+    assert!(after_warning.lines().count() > 1000, "and goes on in the segment that it has");
+    let room_kib: u64 = read("room").trim().parse().unwrap();
+    assert!(room_kib < 4 << 10, "it ended with {room_kib} KiB left, enough for a segment");
+    assert!(read("more").lines().count() >= 2000 * 16, "with room again it goes on");
+}
