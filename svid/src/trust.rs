@@ -97,6 +97,11 @@ impl Trust {
         &self.distrusted
     }
 
+    /// Whether both believe and refuse the same; the anchors follow from the roots.
+    fn same(&self, other: &Self) -> bool {
+        (&self.domain, &self.roots, &self.distrusted) == (&other.domain, &other.roots, &other.distrusted)
+    }
+
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
     }
@@ -138,11 +143,15 @@ impl TrustStore {
         self.current.load_full()
     }
 
-    /// Believes `trust` from now on. TLS sessions of before are no longer resumed; the caller rechecks its live
-    /// connections.
-    pub fn replace(&self, trust: Trust) {
-        self.current.store(Arc::new(trust));
-        self.version.fetch_add(1, Ordering::AcqRel);
+    /// Believes `trust` from now on, and says whether that is news. If so, TLS sessions of before are no longer
+    /// resumed, and the caller rechecks its live connections.
+    pub fn replace(&self, trust: Trust) -> bool {
+        let before = self.current.swap(Arc::new(trust));
+        let news = !before.same(&self.current.load());
+        if news {
+            self.version.fetch_add(1, Ordering::AcqRel);
+        }
+        news
     }
 
     /// Counts replacements in this process. A generation cannot tell them apart: it may fall when the cluster was

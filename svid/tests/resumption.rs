@@ -65,10 +65,23 @@ fn a_resumed_session_still_knows_both_chains() {
     assert_eq!(callee.expect("fine").id, id(ORDERS));
 }
 
+/// Distrust that concerns neither end.
+fn elsewhere() -> Distrusted {
+    Distrusted { ids: [(id("/meshd/9"), NOW)].into(), ..Default::default() }
+}
+
+#[test]
+fn the_same_trust_again_is_no_news() {
+    let pair = Pair::settled();
+    assert!(!pair.server_trust.replace(pair.world.trust_but(Distrusted::default())));
+    assert!(!pair.client_trust.replace(pair.world.trust_but(Distrusted::default())));
+    assert!(pair.resumes());
+}
+
 #[test]
 fn a_server_whose_trust_changed_resumes_nothing() {
     let pair = Pair::settled();
-    pair.server_trust.replace(pair.world.trust_but(Distrusted::default()));
+    assert!(pair.server_trust.replace(pair.world.trust_but(elsewhere())));
     assert!(!pair.resumes(), "the ticket was made under the trust of before");
     assert!(pair.resumes());
 }
@@ -76,7 +89,7 @@ fn a_server_whose_trust_changed_resumes_nothing() {
 #[test]
 fn a_client_whose_trust_changed_resumes_nothing() {
     let pair = Pair::settled();
-    pair.client_trust.replace(pair.world.trust_but(Distrusted::default()));
+    assert!(pair.client_trust.replace(pair.world.trust_but(elsewhere())));
     assert!(!pair.resumes());
     assert!(pair.resumes());
 }
