@@ -1,0 +1,118 @@
+//! Pure. What was measured, beside whom.
+
+use serde::Serialize;
+
+/// One figure, ours beside a peer's.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Comparison {
+    /// What was measured.
+    pub(crate) name: String,
+    /// Our figure: the median of the rounds.
+    pub(crate) ours: f64,
+    /// Beside whom; `None` for a figure that has no peer.
+    pub(crate) peer: Option<String>,
+    /// The peer's figure: the median of the rounds.
+    pub(crate) peer_value: Option<f64>,
+    /// Of both figures.
+    pub(crate) unit: &'static str,
+    /// The median of the rounds' ratios, ours ÷ peer; ours itself where there is no peer.
+    pub(crate) ratio: f64,
+    /// What the ratio should be; empty where nothing is set.
+    pub(crate) goal: String,
+    /// Whether it is; true where nothing is set.
+    pub(crate) met: bool,
+}
+
+/// The figures of all rounds of one measurement.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Rounds(pub(crate) Vec<f64>);
+
+impl Rounds {
+    /// The middle one; 0 where there is none.
+    pub(crate) fn median(&self) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+}
+
+/// Compares round by round, so that a machine whose speed drifts compares like with like.
+pub(crate) fn compare(
+    name: &str,
+    unit: &'static str,
+    ours: &Rounds,
+    peer: &str,
+    theirs: &Rounds,
+) -> Comparison {
+    let ratios = Rounds(
+        ours.0
+            .iter()
+            .zip(&theirs.0)
+            .map(|(ours, theirs)| if *theirs > 0.0 { ours / theirs } else { 0.0 })
+            .collect(),
+    );
+    Comparison {
+        name: name.to_owned(),
+        ours: rounded(ours.median()),
+        peer: Some(peer.to_owned()),
+        peer_value: Some(rounded(theirs.median())),
+        unit,
+        ratio: rounded(ratios.median()),
+        goal: String::new(),
+        met: true,
+    }
+}
+
+/// A figure without a peer.
+pub(crate) fn alone(name: &str, unit: &'static str, ours: &Rounds) -> Comparison {
+    let ours = rounded(ours.median());
+    Comparison {
+        name: name.to_owned(),
+        ours,
+        peer: None,
+        peer_value: None,
+        unit,
+        ratio: ours,
+        goal: String::new(),
+        met: true,
+    }
+}
+
+/// Prints a table for people, or the line for programs.
+pub(crate) fn print(results: &[Comparison], json: bool) {
+    println!("{:<44} {:>12} {:>12} {:<14} {:>8}  UNIT", "MEASURED", "OURS", "PEER'S", "PEER", "RATIO");
+    for one in results {
+        let (peer, value) = (
+            one.peer.as_deref().unwrap_or("-"),
+            one.peer_value.map_or("-".to_owned(), |value| format!("{value:.2}")),
+        );
+        println!(
+            "{:<44} {:>12.2} {value:>12} {peer:<14} {:>8.3}  {}",
+            one.name, one.ours, one.ratio, one.unit
+        );
+    }
+    if json {
+        println!("{}", serde_json::to_string(results).expect("figures and texts"));
+    }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_taken_round_by_round() {
+        let (ours, theirs) = (Rounds(vec![1.0, 4.0, 9.0]), Rounds(vec![2.0, 4.0, 3.0]));
+        let one = compare("x", "µs", &ours, "etcd", &theirs);
+        assert_eq!((one.ours, one.peer_value, one.ratio), (4.0, Some(3.0), 1.0));
+        let line = serde_json::to_value([one, alone("y", "MB", &ours)]).expect("serialises");
+        assert_eq!(line[1]["peer"], serde_json::Value::Null);
+        assert!(line[0]["ratio"].is_number() && line[0]["goal"].is_string() && line[0]["met"] == true);
+        assert!(line[0]["peerValue"].is_number());
+    }
+}
