@@ -6,4 +6,5 @@ pub mod authority;
 pub mod clock;
 pub mod members;
 pub mod peer;
+pub mod proxy_scope;
 pub mod settings;
