@@ -1,0 +1,170 @@
+//! Pure. Objects of the registry become a [`Snapshot`]. What did not change is taken over from the one before: objects
+//! are read once, back ends are made anew when their service or its endpoints change, routes bound anew when they or a
+//! back end change. If one object cannot be compiled there is no new snapshot, and the old one stays.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use model::{
+    identity::{SpiffeId, TrustDomain},
+    name::ServiceName,
+    object::{Key, Object},
+    resource::Protocol,
+};
+
+use crate::{
+    policy::PolicySet,
+    snapshot::{App, Destination, Inbound, OwnService, Snapshot},
+};
+
+mod bind;
+mod read;
+
+use bind::{Backends, Bound};
+use read::{Item, Read};
+
+/// What a proxy holds when its set is complete as of a revision.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// The revision.
+    pub revision: u64,
+    /// The trust domain.
+    pub domain: TrustDomain,
+    /// The generation of the trust bundle.
+    pub trust_generation: u64,
+    /// The objects, of whatever kinds. An object that did not change should be the same `Arc` as before.
+    pub objects: BTreeMap<Key, Arc<Object>>,
+    /// What this host runs, by its own configuration.
+    pub local: Vec<LocalApp>,
+}
+
+/// An application of this host that answers for a port of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalApp {
+    /// The service.
+    pub service: ServiceName,
+    /// The service's port.
+    pub port: u16,
+    /// What the application speaks.
+    pub protocol: Protocol,
+    /// Where it listens.
+    pub target: SocketAddr,
+}
+
+/// An object that cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct Nack {
+    /// Which.
+    pub key: Key,
+    /// Why, with the wrong fields.
+    pub reason: String,
+}
+
+/// What a snapshot was made from, to tell later what changed.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    items: BTreeMap<Key, Arc<Item>>,
+    backends: HashMap<ServiceName, Arc<Backends>>,
+    bound: HashMap<ServiceName, Bound>,
+}
+
+/// What belongs to one service, in the order of the objects' keys.
+struct Group<'a> {
+    service: &'a Arc<Item>,
+    endpoints: Vec<&'a Arc<Item>>,
+    routes: Vec<&'a Arc<Item>>,
+}
+
+/// Makes the snapshot of `inputs`; `previous` is only there to spare work.
+///
+/// # Errors
+/// The first object that cannot be compiled.
+pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot, Nack> {
+    let previous =
+        previous.filter(|previous| previous.domain == inputs.domain).map(|previous| &previous.sources);
+    let items = read::read(previous.map(|sources| &sources.items), inputs)?;
+    let groups = group(&items);
+    let backends: HashMap<_, _> = groups
+        .iter()
+        .map(|(name, group)| {
+            let before = previous.and_then(|sources| sources.backends.get(name));
+            ((*name).clone(), Backends::new(before, name, group, &inputs.domain))
+        })
+        .collect();
+    let bound: HashMap<_, _> = groups
+        .iter()
+        .map(|(name, group)| {
+            let before = previous.and_then(|sources| sources.bound.get(name));
+            ((*name).clone(), Bound::new(before, name, group, &backends))
+        })
+        .collect();
+    let destinations: HashMap<_, _> =
+        bound.iter().map(|(name, bound)| (name.clone(), Arc::clone(&bound.destination))).collect();
+    Ok(Snapshot {
+        revision: inputs.revision,
+        domain: inputs.domain.clone(),
+        trust_generation: inputs.trust_generation,
+        hostnames: destinations.values().map(by_hostname).collect(),
+        destinations,
+        inbound: inbound(inputs),
+        sources: Sources { backends, bound, items },
+    })
+}
+
+fn by_hostname(destination: &Arc<Destination>) -> (Arc<str>, Arc<Destination>) {
+    (Arc::clone(&destination.hostname), Arc::clone(destination))
+}
+
+/// Endpoints and routes of services that are not there belong nowhere yet.
+fn group(items: &BTreeMap<Key, Arc<Item>>) -> BTreeMap<&ServiceName, Group<'_>> {
+    let services = items.values().filter_map(|item| match &item.read {
+        Read::Service { name, .. } => {
+            Some((name, Group { service: item, endpoints: Vec::new(), routes: Vec::new() }))
+        }
+        _ => None,
+    });
+    let mut groups: BTreeMap<_, _> = services.collect();
+    for item in items.values() {
+        match &item.read {
+            Read::Endpoint { service, .. } => {
+                groups.entry(service).and_modify(|group| group.endpoints.push(item));
+            }
+            Read::Route(route) => {
+                let mut parents: Vec<_> = route.parents.iter().map(|(parent, _)| parent).collect();
+                parents.sort();
+                parents.dedup();
+                for parent in parents {
+                    groups.entry(parent).and_modify(|group| group.routes.push(item));
+                }
+            }
+            Read::Service { .. } | Read::Other => {}
+        }
+    }
+    groups
+}
+
+fn inbound(inputs: &Inputs) -> Inbound {
+    let mut services: HashMap<Arc<str>, OwnService> = HashMap::new();
+    for local in &inputs.local {
+        let own = services.entry(local.service.hostname().into()).or_insert_with(|| OwnService {
+            name: local.service.clone(),
+            id: SpiffeId::service(&inputs.domain, &local.service),
+            policies: PolicySet::mesh_peers(inputs.domain.clone()),
+            apps: Vec::new(),
+        });
+        match own.apps.iter_mut().find(|app| app.port == local.port) {
+            Some(app) => app.targets.push(local.target),
+            None => {
+                own.apps.push(App { port: local.port, protocol: local.protocol, targets: vec![local.target] })
+            }
+        }
+    }
+    Inbound { services: Arc::new(services) }
+}
+
+#[cfg(test)]
+mod tests;

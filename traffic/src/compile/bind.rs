@@ -1,0 +1,204 @@
+//! Pure. What was read becomes what is looked up: first each service's back ends, then its ports with their routes, which
+//! may name back ends of other services.
+
+use std::{collections::HashMap, sync::Arc};
+
+use model::{
+    identity::{SpiffeId, TrustDomain},
+    name::{Name, ServiceName},
+    resource::{ServicePort, ServiceSpec, Subset},
+};
+
+use super::{Group, Item, Read};
+use crate::{
+    balancer::Pool,
+    endpoint::Endpoint,
+    retry,
+    route::{BackendName, HttpRoute, Missing, RouteTable, Rule, RuleName, Split, Timeouts},
+    snapshot::{Backend, Destination, Port},
+};
+
+/// The back ends of one service: each port, and each subset of each port.
+#[derive(Debug)]
+pub(super) struct Backends {
+    from: Vec<Arc<Item>>,
+    subsets: Vec<Name>,
+    all: HashMap<(u16, Option<Name>), Arc<Backend>>,
+}
+
+/// A destination, with what it was bound from.
+#[derive(Debug)]
+pub(super) struct Bound {
+    own: Arc<Backends>,
+    routes: Vec<Arc<Item>>,
+    /// The services that its routes name, as they were.
+    named: Vec<(ServiceName, Option<Arc<Backends>>)>,
+    pub(super) destination: Arc<Destination>,
+}
+
+fn same<'a>(before: &[Arc<Item>], now: impl ExactSizeIterator<Item = &'a Arc<Item>>) -> bool {
+    before.len() == now.len() && before.iter().zip(now).all(|(before, now)| Arc::ptr_eq(before, now))
+}
+
+// === impl Backends ===
+
+impl Backends {
+    pub(super) fn new(
+        before: Option<&Arc<Self>>,
+        name: &ServiceName,
+        group: &Group<'_>,
+        domain: &TrustDomain,
+    ) -> Arc<Self> {
+        let from: Vec<_> = [group.service].into_iter().chain(group.endpoints.iter().copied()).collect();
+        if let Some(before) = before
+            && same(&before.from, from.iter().copied())
+        {
+            return Arc::clone(before);
+        }
+        let spec = spec(group.service);
+        let hostname: Arc<str> = name.hostname().into();
+        let id = SpiffeId::service(domain, name);
+        let backend = |port: &ServicePort, subset: Option<&Subset>| Backend {
+            name: match subset {
+                None => BackendName::whole(name, port.number()),
+                Some(subset) => BackendName::part(name, port.number(), &subset.name),
+            },
+            hostname: Arc::clone(&hostname),
+            id: id.clone(),
+            protocol: port.protocol,
+            pool: Pool::new(members(&group.endpoints, port.number(), subset)),
+        };
+        let parts = || [None].into_iter().chain(spec.subsets.iter().map(Some));
+        let all = spec.ports.iter().flat_map(|port| parts().map(move |subset| (port, subset)));
+        let all = all.map(|(port, subset)| {
+            ((port.number(), subset.map(|subset| subset.name.clone())), Arc::new(backend(port, subset)))
+        });
+        let subsets = spec.subsets.iter().map(|subset| subset.name.clone()).collect();
+        Arc::new(Self { all: all.collect(), subsets, from: from.into_iter().cloned().collect() })
+    }
+
+    fn find(&self, port: u16, subset: Option<&Name>) -> Result<Arc<Backend>, Missing> {
+        match self.all.get(&(port, subset.cloned())) {
+            Some(backend) => Ok(Arc::clone(backend)),
+            None if subset.is_some_and(|subset| !self.subsets.contains(subset)) => Err(Missing::Subset),
+            None => Err(Missing::Port),
+        }
+    }
+}
+
+fn spec(service: &Item) -> &ServiceSpec {
+    match &service.read {
+        Read::Service { spec, .. } => spec,
+        _ => unreachable!("a group is made for a service only"),
+    }
+}
+
+/// The endpoints that serve a port, of a subset if one is named.
+fn members<'a>(
+    endpoints: &'a [&'a Arc<Item>],
+    port: u16,
+    subset: Option<&'a Subset>,
+) -> impl Iterator<Item = Arc<Endpoint>> + 'a {
+    endpoints.iter().filter_map(move |item| match &item.read {
+        Read::Endpoint { labels, ports, endpoint, .. }
+            if ports.contains(&port) && subset.is_none_or(|subset| subset.selects(labels)) =>
+        {
+            Some(Arc::clone(endpoint))
+        }
+        _ => None,
+    })
+}
+
+// === impl Bound ===
+
+impl Bound {
+    pub(super) fn new(
+        before: Option<&Self>,
+        name: &ServiceName,
+        group: &Group<'_>,
+        backends: &HashMap<ServiceName, Arc<Backends>>,
+    ) -> Self {
+        let own = &backends[name];
+        let unchanged = before.filter(|before| before.still_holds(own, group, backends));
+        let destination = match unchanged {
+            Some(before) => Arc::clone(&before.destination),
+            None => Arc::new(destination(name, group, own, backends)),
+        };
+        Self {
+            own: Arc::clone(own),
+            routes: group.routes.iter().copied().cloned().collect(),
+            named: named(group).map(|service| (service.clone(), backends.get(service).cloned())).collect(),
+            destination,
+        }
+    }
+
+    fn still_holds(
+        &self,
+        own: &Arc<Backends>,
+        group: &Group<'_>,
+        backends: &HashMap<ServiceName, Arc<Backends>>,
+    ) -> bool {
+        let as_it_was = |(service, before): &(ServiceName, Option<Arc<Backends>>)| match (
+            before,
+            backends.get(service),
+        ) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (None, None) => true,
+            _ => false,
+        };
+        Arc::ptr_eq(&self.own, own)
+            && same(&self.routes, group.routes.iter().copied())
+            && self.named.iter().all(as_it_was)
+    }
+}
+
+fn routes<'a>(group: &'a Group<'_>) -> impl Iterator<Item = &'a HttpRoute> {
+    group
+        .routes
+        .iter()
+        .filter_map(|item| if let Read::Route(route) = &item.read { Some(route) } else { None })
+}
+
+/// The services that a group's routes name as back ends.
+fn named<'a>(group: &'a Group<'_>) -> impl Iterator<Item = &'a ServiceName> {
+    routes(group)
+        .flat_map(|route| &route.rules)
+        .flat_map(|rule| &rule.backends)
+        .map(|(name, _)| &name.service)
+}
+
+fn destination(
+    name: &ServiceName,
+    group: &Group<'_>,
+    own: &Backends,
+    backends: &HashMap<ServiceName, Arc<Backends>>,
+) -> Destination {
+    let find = |wanted: &BackendName| match backends.get(&wanted.service) {
+        Some(backends) => backends.find(wanted.port, wanted.subset.as_ref()),
+        None => Err(Missing::Service),
+    };
+    let port = |port: &ServicePort| {
+        let number = port.number();
+        let routes: Vec<_> = routes(group).filter(|route| route.is_for(name, number)).collect();
+        let backend = Arc::clone(&own.all[&(number, None)]);
+        Port {
+            number,
+            protocol: port.protocol,
+            default: default_rule(&backend),
+            backend,
+            routes: (!routes.is_empty()).then(|| RouteTable::new(routes, find)),
+        }
+    };
+    let hostname = name.hostname().into();
+    Destination { name: name.clone(), hostname, ports: spec(group.service).ports.iter().map(port).collect() }
+}
+
+/// What holds without a route: the service itself.
+fn default_rule(backend: &Arc<Backend>) -> Rule {
+    Rule {
+        name: RuleName::default_rule(),
+        split: Split::new([(1, Ok(Arc::clone(backend)))]),
+        timeouts: Timeouts::default(),
+        retry: retry::Settings::default(),
+    }
+}

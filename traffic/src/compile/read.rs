@@ -1,0 +1,111 @@
+//! Pure. Objects, read: each by itself, once for each of its versions.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use model::{
+    identity::{SpiffeId, TrustDomain},
+    invalid::Invalid,
+    kind::Kind,
+    name::{Name, ServiceName},
+    object::{Key, Labels, Object, status},
+    resource::{EndpointSpec, EndpointStatus, Resource, ServiceSpec},
+};
+
+use super::{Inputs, Nack};
+use crate::{
+    endpoint::{Endpoint, EndpointKey, Health},
+    route::HttpRoute,
+};
+
+/// An object with what it means.
+#[derive(Debug)]
+pub(crate) struct Item {
+    object: Arc<Object>,
+    pub(super) read: Read,
+}
+
+/// What an object means to the data plane.
+#[derive(Debug)]
+pub(super) enum Read {
+    Service { name: ServiceName, spec: ServiceSpec },
+    Endpoint { service: ServiceName, labels: Labels, ports: Vec<u16>, endpoint: Arc<Endpoint> },
+    Route(HttpRoute),
+    Other,
+}
+
+/// All objects; those that are the same as before are not read again.
+pub(super) fn read(
+    previous: Option<&BTreeMap<Key, Arc<Item>>>,
+    inputs: &Inputs,
+) -> Result<BTreeMap<Key, Arc<Item>>, Nack> {
+    let mut items = BTreeMap::new();
+    for (key, object) in &inputs.objects {
+        let before = previous.and_then(|previous| previous.get(key)).filter(|before| before.is_of(object));
+        let item = match before {
+            Some(before) => Arc::clone(before),
+            None => {
+                let read =
+                    read_one(object, &inputs.domain).map_err(|reason| Nack { key: key.clone(), reason })?;
+                Arc::new(Item { object: Arc::clone(object), read })
+            }
+        };
+        items.insert(key.clone(), item);
+    }
+    Ok(items)
+}
+
+impl Item {
+    fn is_of(&self, object: &Arc<Object>) -> bool {
+        Arc::ptr_eq(&self.object, object) || self.object == *object
+    }
+}
+
+fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
+    if !matches!(object.kind, Kind::Service | Kind::Endpoint | Kind::HTTPRoute) {
+        return Ok(Read::Other);
+    }
+    let Some(namespace) = &object.metadata.namespace else {
+        return Err("metadata.namespace: is required".to_owned());
+    };
+    let name = ServiceName::new(namespace.clone(), object.metadata.name.clone());
+    match object.resource().map_err(|invalid| invalid.to_string())? {
+        Resource::Service(spec) => Ok(Read::Service { name, spec }),
+        Resource::Endpoint(spec) => {
+            endpoint(object, namespace, spec, domain).map_err(|invalid| invalid.to_string())
+        }
+        Resource::HttpRoute(spec) => {
+            let route = HttpRoute::compile(&object.metadata, &spec);
+            route.map(Read::Route).map_err(|errors| Invalid { errors }.to_string())
+        }
+        _ => Ok(Read::Other),
+    }
+}
+
+fn endpoint(
+    object: &Object,
+    namespace: &Name,
+    spec: EndpointSpec,
+    domain: &TrustDomain,
+) -> Result<Read, Invalid> {
+    // Without a proxy there is no identity to expect: nothing the mesh would send to.
+    let Some(node) = spec.node else { return Ok(Read::Other) };
+    let known: Option<EndpointStatus> = object.status.as_ref().map(status).transpose()?;
+    let service = ServiceName::new(namespace.clone(), spec.service);
+    let address = SocketAddr::new(spec.address, spec.inbound_port.value() as u16);
+    let endpoint = Endpoint {
+        key: EndpointKey::new(service.clone(), object.metadata.name.clone(), address),
+        id: SpiffeId::service(domain, &service),
+        node,
+        zone: spec.zone,
+        weight: spec.weight.value() as u32,
+        health: known.as_ref().map_or(Health::Healthy, |status| status.health),
+        stale: known.is_some_and(|status| status.stale),
+    };
+    let ports = spec.ports.iter().map(|port| port.port.value() as u16).collect();
+    Ok(Read::Endpoint {
+        service,
+        labels: object.metadata.labels.clone(),
+        ports,
+        endpoint: Arc::new(endpoint),
+    })
+}

@@ -1,0 +1,104 @@
+//! Pure. An endpoint: where an instance of a service is reached, and what says whether it is usable. The registry's view
+//! stands in it; the caller's own experience is [`Ejection`]; the checks of a host's own applications are [`health`].
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use model::{
+    identity::SpiffeId,
+    name::{Name, ServiceName},
+};
+
+mod ejection;
+pub mod health;
+
+pub use ejection::{Ejection, Standing};
+pub use model::resource::Health;
+
+/// One instance of a service, behind its host's proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// What run-time state is kept under.
+    pub key: EndpointKey,
+    /// Who must answer the handshake.
+    pub id: SpiffeId,
+    /// The host that it runs on.
+    pub node: Name,
+    /// The failure domain it stands in.
+    pub zone: Option<Name>,
+    /// Its share among its equals.
+    pub weight: u32,
+    /// Whether it should get traffic, by its own host.
+    pub health: Health,
+    /// Whether its host's session is lost, and it is kept all the same.
+    pub stale: bool,
+}
+
+/// An endpoint across snapshots: the same key means that connections, counts and experience still hold. An endpoint that
+/// moves to another address gets another key.
+#[derive(Clone)]
+pub struct EndpointKey(Arc<Parts>);
+
+struct Parts {
+    service: ServiceName,
+    name: Name,
+    address: SocketAddr,
+    /// Made once: it is looked up several times for each request.
+    hash: u64,
+}
+
+impl EndpointKey {
+    /// The endpoint `name` of a service, whose proxy takes mTLS at `address`.
+    pub fn new(service: ServiceName, name: Name, address: SocketAddr) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (&service, &name, address).hash(&mut hasher);
+        Self(Arc::new(Parts { service, name, address, hash: hasher.finish() }))
+    }
+
+    /// The service that it is an instance of.
+    pub fn service(&self) -> &ServiceName {
+        &self.0.service
+    }
+
+    /// The Endpoint's name, in the namespace of its service.
+    pub fn name(&self) -> &Name {
+        &self.0.name
+    }
+
+    /// Where its proxy takes mTLS.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+}
+
+impl PartialEq for EndpointKey {
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (&*self.0, &*other.0);
+        let same = || a.address == b.address && a.name == b.name && a.service == b.service;
+        Arc::ptr_eq(&self.0, &other.0) || (a.hash == b.hash && same())
+    }
+}
+
+impl Eq for EndpointKey {}
+
+impl Hash for EndpointKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
+
+impl fmt::Debug for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} at {}", self.0.service.namespace, self.0.name, self.0.address)
+    }
+}

@@ -1,0 +1,207 @@
+//! Pure. Where a request goes: the rules of HTTPRoutes in Gateway API's precedence, and the back end of a rule by weight.
+//! Which endpoint of it is the balancer's choice.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use model::name::{Name, ServiceName};
+
+use crate::{Dice, request::RequestHead, retry, snapshot::Backend};
+
+mod matcher;
+mod precedence;
+mod rule;
+mod value;
+
+pub use rule::{HttpRoute, check};
+
+pub(crate) use precedence::Age;
+
+/// The name of a rule in metrics, logs and explain: `<namespace>/<route>/<rule>`, or `default`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleName(Arc<str>);
+
+/// How long things may take; nothing is limited where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timeouts {
+    /// All tries together, to the answer's end.
+    pub request: Option<Duration>,
+    /// One try.
+    pub backend_request: Option<Duration>,
+}
+
+/// Where one request goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Routed<'a> {
+    /// By which rule.
+    pub rule: &'a RuleName,
+    /// To what.
+    pub backend: Result<&'a Arc<Backend>, &'a Unroutable>,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+    /// When it is tried again.
+    pub retry: &'a retry::Settings,
+}
+
+/// Why a request goes nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unroutable {
+    /// There are rules for this port, and none is for this request. Gateway API: 404.
+    #[error("no rule of the service's routes matches the request")]
+    NoRule,
+    /// The rule has no back ends, or none with a weight. Gateway API: 500.
+    #[error("the rule has no back end")]
+    NoBackend,
+    /// The back end that was drawn is not there. Gateway API: 500 for its share.
+    #[error("back end {0} is not there: {1}")]
+    Invalid(BackendName, Missing),
+}
+
+/// A back end as a route names it; printed as `shop/orders:80` or `shop/orders:80 subset v2`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendName {
+    /// The service.
+    pub service: ServiceName,
+    /// Its port.
+    pub port: u16,
+    /// A subset of its endpoints.
+    pub subset: Option<Name>,
+}
+
+/// What of a back end is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// The service.
+    #[error("no such service")]
+    Service,
+    /// The service's port.
+    #[error("the service has no such port")]
+    Port,
+    /// The service's subset.
+    #[error("the service has no such subset")]
+    Subset,
+}
+
+/// The rules for one port of a service, in the order in which they are tried.
+#[derive(Debug)]
+pub(crate) struct RouteTable {
+    entries: Vec<Entry>,
+    rules: Vec<Rule>,
+}
+
+/// A rule whose back ends were looked up.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) name: RuleName,
+    pub(crate) split: Split,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: retry::Settings,
+}
+
+/// One match of a rule.
+#[derive(Debug)]
+struct Entry {
+    matcher: Arc<matcher::Matcher>,
+    rule: usize,
+}
+
+/// Back ends by weight.
+#[derive(Debug)]
+pub(crate) struct Split {
+    /// Each with the sum of the weights up to and with its own.
+    shares: Vec<(u64, Result<Arc<Backend>, Unroutable>)>,
+}
+
+// === impl RuleName ===
+
+impl RuleName {
+    /// Of a request for which no route stands.
+    pub fn default_rule() -> Self {
+        Self("default".into())
+    }
+
+    /// Of the rule `rule` of a route.
+    pub(crate) fn of(namespace: &Name, route: &Name, rule: impl fmt::Display) -> Self {
+        Self(format!("{namespace}/{route}/{rule}").into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.service, self.port)?;
+        self.subset.as_ref().map_or(Ok(()), |subset| write!(f, " subset {subset}"))
+    }
+}
+
+// === impl RouteTable ===
+
+impl RouteTable {
+    /// The table of what `routes` have to say for one port. `find` looks back ends up.
+    pub(crate) fn new<'r>(
+        routes: impl IntoIterator<Item = &'r HttpRoute>,
+        find: impl Fn(&BackendName) -> Result<Arc<Backend>, Missing>,
+    ) -> Self {
+        let (mut ranked, mut rules) = (Vec::new(), Vec::new());
+        for route in routes {
+            for rule in &route.rules {
+                ranked.extend(rule.matchers.iter().map(|matcher| {
+                    (matcher.rank(), &route.age, Entry { matcher: Arc::clone(matcher), rule: rules.len() })
+                }));
+                rules.push(rule.bound(&find));
+            }
+        }
+        // Stable: what is equal stays in the order of the route's rules and their matches.
+        ranked.sort_by(|(rank, age, _), (other_rank, other_age, _)| {
+            rank.cmp(other_rank).then_with(|| age.cmp(other_age))
+        });
+        Self { entries: ranked.into_iter().map(|(_, _, entry)| entry).collect(), rules }
+    }
+
+    /// The first rule for the request.
+    pub(crate) fn find(&self, head: &RequestHead<'_>) -> Option<&Rule> {
+        let entry = self.entries.iter().find(|entry| entry.matcher.matches(head))?;
+        self.rules.get(entry.rule)
+    }
+}
+
+impl Rule {
+    pub(crate) fn routed(&self, dice: &mut Dice) -> Routed<'_> {
+        let Self { name, split, timeouts, retry } = self;
+        Routed { rule: name, backend: split.draw(dice.roll()), timeouts: *timeouts, retry }
+    }
+}
+
+// === impl Split ===
+
+impl Split {
+    pub(crate) fn new(weighted: impl IntoIterator<Item = (u64, Result<Arc<Backend>, Unroutable>)>) -> Self {
+        let mut sum = 0;
+        let weighted = weighted.into_iter().filter(|(weight, _)| *weight > 0);
+        let shares = weighted.map(|(weight, backend)| {
+            sum += weight;
+            (sum, backend)
+        });
+        Self { shares: shares.collect() }
+    }
+
+    /// The share that `point`, out of all 64-bit numbers, falls into: exact to the sum of the weights / 2^64.
+    fn draw(&self, point: u64) -> Result<&Arc<Backend>, &Unroutable> {
+        let Some((sum, _)) = self.shares.last() else { return Err(&Unroutable::NoBackend) };
+        let ticket = crate::dice::scale(point, *sum);
+        let at = self.shares.partition_point(|(up_to, _)| *up_to <= ticket);
+        self.shares[at].1.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Pure. One match of a rule, compiled: what a request's head must be like, all of it.
+
+use std::cmp::Reverse;
+
+use model::{
+    invalid::FieldError,
+    resource::{PathMatch, PathMatchType, RouteMatch, ValueMatchType},
+};
+use regex::Regex;
+
+use super::{
+    precedence::{PathRank, Rank},
+    value::{Value, whole},
+};
+use crate::{
+    path::{Strictness, normalize},
+    request::RequestHead,
+};
+
+/// What a request must be like.
+#[derive(Debug, Default)]
+pub(crate) struct Matcher {
+    path: Path,
+    method: Option<String>,
+    headers: Vec<(String, Value)>,
+    query_params: Vec<(String, Value)>,
+    cookies: Vec<(String, Value)>,
+}
+
+#[derive(Debug, Default)]
+enum Path {
+    #[default]
+    Any,
+    Exact(String),
+    /// Whole segments from the start; without a final `/`.
+    Prefix(String),
+    Whole(Regex),
+}
+
+impl Matcher {
+    /// Compiles a match that stands at `at` (`spec.rules[0].matches[1]`). What is wrong goes to `errors`, and what
+    /// could not be compiled then matches nothing that it should not: the caller gives up.
+    pub(super) fn new(one: &RouteMatch, at: &str, errors: &mut Vec<FieldError>) -> Self {
+        let headers = one
+            .headers
+            .iter()
+            .map(|header| (header.name.as_str().to_ascii_lowercase(), header.kind, header.value.as_str()));
+        let params = one.query_params.iter();
+        let params = params.map(|param| (param.name.as_str().to_owned(), param.kind, param.value.as_str()));
+        let cookies = one.cookies.iter();
+        let cookies =
+            cookies.map(|cookie| (cookie.name.as_str().to_owned(), cookie.kind, cookie.value.as_str()));
+        Self {
+            path: one.path.as_ref().map_or(Path::Any, |path| Path::new(path, at, errors)),
+            method: one.method.as_ref().map(|method| method.as_str().to_owned()),
+            headers: values(headers, &format!("{at}.headers"), errors),
+            query_params: values(params, &format!("{at}.queryParams"), errors),
+            cookies: values(cookies, &format!("{at}.cookies"), errors),
+        }
+    }
+
+    pub(super) fn rank(&self) -> Rank {
+        Rank {
+            path: self.path.rank(),
+            any_method: self.method.is_none(),
+            headers: Reverse(self.headers.len()),
+            query_params: Reverse(self.query_params.len()),
+            cookies: Reverse(self.cookies.len()),
+        }
+    }
+
+    pub(super) fn matches(&self, head: &RequestHead<'_>) -> bool {
+        let fits = |value: &Value, text: Option<&str>| text.is_some_and(|text| value.matches(text));
+        self.path.matches(head.path.path())
+            && self.method.as_ref().is_none_or(|method| method == head.method)
+            && self.headers.iter().all(|(name, value)| head.with_field(name, |text| fits(value, text)))
+            && self
+                .query_params
+                .iter()
+                .all(|(name, value)| fits(value, head.query_parameter(name).as_deref()))
+            && self.cookies.iter().all(|(name, value)| fits(value, head.cookie(name).as_deref()))
+    }
+}
+
+/// Of several with one name only the first counts (Gateway API, HTTPRouteMatch).
+fn values<'a>(
+    wanted: impl Iterator<Item = (String, ValueMatchType, &'a str)>,
+    at: &str,
+    errors: &mut Vec<FieldError>,
+) -> Vec<(String, Value)> {
+    let mut compiled: Vec<(String, Value)> = Vec::new();
+    for (index, (name, kind, text)) in wanted.enumerate() {
+        match Value::new(kind, text) {
+            Ok(_) if compiled.iter().any(|(other, _)| *other == name) => {}
+            Ok(value) => compiled.push((name, value)),
+            Err(message) => errors.push(FieldError { path: format!("{at}[{index}].value"), message }),
+        }
+    }
+    compiled
+}
+
+impl Path {
+    fn new(path: &PathMatch, at: &str, errors: &mut Vec<FieldError>) -> Self {
+        let text = path.value.as_str();
+        let compiled = match path.kind {
+            PathMatchType::RegularExpression => whole(text).map(Self::Whole),
+            PathMatchType::Exact => normal(text).map(Self::Exact),
+            PathMatchType::PathPrefix => normal(text).map(|text| match text.trim_end_matches('/') {
+                "" => Self::Any,
+                prefix => Self::Prefix(prefix.to_owned()),
+            }),
+        };
+        compiled.unwrap_or_else(|message| {
+            errors.push(FieldError { path: format!("{at}.path.value"), message });
+            Self::Any
+        })
+    }
+
+    fn rank(&self) -> PathRank {
+        match self {
+            Self::Any => PathRank::Any,
+            Self::Exact(_) => PathRank::Exact,
+            Self::Prefix(prefix) => PathRank::Prefix(Reverse(prefix.len())),
+            Self::Whole(_) => PathRank::RegularExpression,
+        }
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(own) => own == path,
+            Self::Prefix(own) => {
+                path.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Self::Whole(regex) => regex.is_match(path),
+        }
+    }
+}
+
+/// The one form of a path to compare with. Requests are compared in that form, so another would never match.
+fn normal(text: &str) -> Result<String, String> {
+    if text.contains('?') {
+        return Err("must be a path without a query: compare those with queryParams".to_owned());
+    }
+    let path = normalize(text, Strictness::Plain).map_err(|refused| format!("must be a path: {refused}"))?;
+    let dots = text.split('/').any(|segment| matches!(segment, "." | ".."));
+    if dots || text.contains("//") {
+        return Err("must be a path without empty segments, '.' and '..'".to_owned());
+    }
+    Ok(path.path().to_owned())
+}

@@ -1,0 +1,254 @@
+//! Pure. Everything one request may consult, at one revision. Never changed: replaced whole by what [`crate::compile`]
+//! makes. A request looks things up here; nothing is parsed, locked or counted.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+use model::{
+    identity::{SpiffeId, TrustDomain},
+    name::{Name, ServiceName},
+    resource::Protocol,
+};
+
+use crate::{
+    Dice,
+    balancer::Pool,
+    compile::Sources,
+    endpoint::Endpoint,
+    policy::PolicySet,
+    request::RequestHead,
+    route::{BackendName, RouteTable, Routed, Rule, Timeouts, Unroutable},
+};
+
+/// Everything one request may consult.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The revision of the registry that it shows.
+    pub revision: u64,
+    /// The trust domain of all identities in it.
+    pub domain: TrustDomain,
+    /// The generation of the trust bundle that belongs to it.
+    pub trust_generation: u64,
+    pub(crate) destinations: HashMap<ServiceName, Arc<Destination>>,
+    pub(crate) hostnames: HashMap<Arc<str>, Arc<Destination>>,
+    pub(crate) inbound: Inbound,
+    pub(crate) sources: Sources,
+}
+
+/// A service as callers see it.
+#[derive(Debug)]
+pub struct Destination {
+    pub(crate) name: ServiceName,
+    pub(crate) hostname: Arc<str>,
+    pub(crate) ports: Vec<Port>,
+}
+
+/// A port of a destination.
+#[derive(Debug)]
+pub struct Port {
+    pub(crate) number: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) backend: Arc<Backend>,
+    /// There are none where no route is for this port.
+    pub(crate) routes: Option<RouteTable>,
+    /// Holds where no route does.
+    pub(crate) default: Rule,
+}
+
+/// A set of endpoints that requests are sent to, and how.
+#[derive(Debug)]
+pub struct Backend {
+    /// As routes name it.
+    pub name: BackendName,
+    /// The SNI for its endpoints: `<service>.<namespace>.mesh`.
+    pub hostname: Arc<str>,
+    /// Who must answer the handshake.
+    pub id: SpiffeId,
+    /// What its port speaks.
+    pub protocol: Protocol,
+    /// Its endpoints.
+    pub pool: Pool,
+}
+
+/// The services that this host runs.
+#[derive(Debug, Clone, Default)]
+pub struct Inbound {
+    pub(crate) services: Arc<HashMap<Arc<str>, OwnService>>,
+}
+
+/// A service that this host runs.
+#[derive(Debug)]
+pub struct OwnService {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its identity.
+    pub id: SpiffeId,
+    /// Who may call it.
+    pub policies: PolicySet,
+    /// Its ports here.
+    pub apps: Vec<App>,
+}
+
+/// Where this host's applications answer for a port of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// The service's port.
+    pub port: u16,
+    /// What the applications speak.
+    pub protocol: Protocol,
+    /// Where they listen; more than one where the host runs several of the same service.
+    pub targets: Vec<SocketAddr>,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// What stands before anything is known: no service is.
+    pub fn empty(domain: TrustDomain) -> Self {
+        Self {
+            revision: 0,
+            domain,
+            trust_generation: 0,
+            destinations: HashMap::new(),
+            hostnames: HashMap::new(),
+            inbound: Inbound::default(),
+            sources: Sources::default(),
+        }
+    }
+
+    /// The service of that name, if the mesh has it. Its endpoints are here only if it is subscribed.
+    pub fn destination(&self, service: &ServiceName) -> Option<&Arc<Destination>> {
+        self.destinations.get(service)
+    }
+
+    /// The service that a request's authority names: `orders.default.mesh`, in any case, a port and a final dot aside.
+    pub fn by_hostname(&self, authority: &str) -> Option<&Arc<Destination>> {
+        let host = authority.split_once(':').map_or(authority, |(host, _)| host);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return self.hostnames.get(host.to_ascii_lowercase().as_str());
+        }
+        self.hostnames.get(host)
+    }
+
+    /// All services of the mesh, in no order.
+    pub fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.destinations.values()
+    }
+
+    /// The services that this host runs.
+    pub fn inbound(&self) -> &Inbound {
+        &self.inbound
+    }
+}
+
+// === impl Destination ===
+
+impl Destination {
+    /// Its name.
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// Its host name: `<service>.<namespace>.mesh`.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// Its ports, in the order of the Service.
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+
+    /// The port that callers dial as `number`. 80 is, unless it is taken, the first port for HTTP.
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        let own = self.ports.iter().find(|port| port.number == number);
+        own.or_else(|| if number == 80 { self.first_for_http() } else { None })
+    }
+
+    /// The port for callers who name none: 80, else the first for HTTP, else the first.
+    pub fn default_port(&self) -> Option<&Port> {
+        self.port(80).or(self.ports.first())
+    }
+
+    fn first_for_http(&self) -> Option<&Port> {
+        self.ports.iter().find(|port| port.protocol.is_http())
+    }
+}
+
+// === impl Port ===
+
+impl Port {
+    /// What callers dial.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// What it speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// All endpoints of this port: where streams go, and requests for which no route stands.
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// Where a request goes.
+    pub fn route(&self, head: &RequestHead<'_>, dice: &mut Dice) -> Routed<'_> {
+        match &self.routes {
+            None => self.default.routed(dice),
+            Some(routes) => routes.find(head).map_or_else(|| self.unmatched(), |rule| rule.routed(dice)),
+        }
+    }
+
+    fn unmatched(&self) -> Routed<'_> {
+        let Rule { name, retry, .. } = &self.default;
+        Routed { rule: name, backend: Err(&Unroutable::NoRule), timeouts: Timeouts::default(), retry }
+    }
+}
+
+impl Backend {
+    /// Its endpoints, draining ones too.
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        self.pool.endpoints()
+    }
+}
+
+// === impl Inbound ===
+
+impl Inbound {
+    /// The own service that a TLS client asked for by SNI (lower case).
+    pub fn by_server_name(&self, name: &str) -> Option<&OwnService> {
+        self.services.get(name)
+    }
+
+    /// The own service of that name.
+    pub fn service(&self, service: &ServiceName) -> Option<&OwnService> {
+        self.services.values().find(|own| own.name == *service)
+    }
+
+    /// All of them, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &OwnService> {
+        self.services.values()
+    }
+}
+
+impl OwnService {
+    /// Where a port of the service is answered.
+    pub fn app(&self, port: u16) -> Option<&App> {
+        self.apps.iter().find(|app| app.port == port)
+    }
+}
+
+/// The subset of a back end's name, for labels.
+impl BackendName {
+    /// All endpoints of a port.
+    pub(crate) fn whole(service: &ServiceName, port: u16) -> Self {
+        Self { service: service.clone(), port, subset: None }
+    }
+
+    /// The endpoints of one subset.
+    pub(crate) fn part(service: &ServiceName, port: u16, subset: &Name) -> Self {
+        Self { service: service.clone(), port, subset: Some(subset.clone()) }
+    }
+}
