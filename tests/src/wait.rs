@@ -28,6 +28,7 @@ where
         match condition().await {
             Ok(answer) => return Ok(answer),
             Err(last) if now() >= end => anyhow::bail!("{what}: not within {limit:?}; last: {last}"),
+            // Poll: until the deadline above.
             Err(_) => tokio::time::sleep(ASK_EVERY).await,
         }
     }

@@ -1,4 +1,4 @@
-//! Pure. What was measured, beside whom.
+//! What was measured, beside whom.
 
 use serde::Serialize;
 

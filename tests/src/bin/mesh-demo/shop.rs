@@ -21,13 +21,13 @@ use model::client::Client;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::{
-    app::now_millis,
+    app::{clock, now_millis},
     faults::Faults,
     load::{self, Load, Seen},
     plain::Plain,
     report::{Kill, Report},
     stats::Stats,
-    table,
+    table::{self, Table},
     weights::{self, Change},
 };
 
@@ -107,9 +107,10 @@ pub(crate) async fn run(limit: Option<Duration>, json: bool, rate: u32) -> anyho
         shop.cluster.members[0].url(),
         shop.cluster.cacert.display()
     );
-    let load = Load::start(client, rate);
+    let (load, started) = (Load::start(client, rate), clock());
     let mut changes = Vec::new();
     let leader_kills = shop.keep_busy(limit, !json, &load, &mut changes).await?;
+    // Poll: the last change has its time to be seen; there is no event that could end it.
     tokio::time::sleep(Duration::from_millis(weights::SEEN_WITHIN_MILLIS)).await;
     let seen = load.stop().await;
     let mut report = shop.report(&seen, &changes).await?;
@@ -124,7 +125,7 @@ pub(crate) async fn run(limit: Option<Duration>, json: bool, rate: u32) -> anyho
     if json {
         println!("{}", serde_json::to_string(&report)?)
     } else {
-        table::last(&report)
+        table::last(&report, clock().duration_since(started).as_secs_f64())
     }
     Ok(report.is_good())
 }
@@ -198,6 +199,7 @@ impl Shop {
             .collect::<Result<_, _>>()?;
         let settle = Duration::from_millis(weights::SEEN_WITHIN_MILLIS);
         let busy = limit.map(|limit| limit.saturating_sub(settle));
+        // Poll: the run's length is what was asked for.
         let end = async {
             match busy {
                 Some(busy) => tokio::time::sleep(busy).await,
@@ -207,6 +209,7 @@ impl Shop {
         let mut faults = Faults::new(busy);
         let mut tick = tokio::time::interval(weights::CHANGE_EVERY);
         tick.tick().await;
+        let (mut table, mut printed) = (Table::default(), clock());
         tokio::pin!(end);
         let ended = tokio::signal::ctrl_c();
         tokio::pin!(ended);
@@ -218,7 +221,10 @@ impl Shop {
                     changes.push(weights::change(&clients, weights::share(changes.len() + 1)).await?);
                     faults.step(self).await?;
                     if live {
-                        table::live(&self.counted(&load.seen.lock().expect("nothing panics while it is held").stats), &self.kills, changes);
+                        let counted = self.counted(&load.seen.lock().expect("nothing panics while it is held").stats);
+                        let seconds = clock().duration_since(printed).as_secs_f64();
+                        table.live(&counted, seconds, &self.kills, changes, faults.leader_kills);
+                        printed = clock();
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! The live table: what each pair of services says to each other, once a second.
 
-use std::{fmt::Write, io::IsTerminal};
+use std::{collections::BTreeMap, fmt::Write, io::IsTerminal};
 
 use crate::{
     report::{Kill, Report},
@@ -8,25 +8,59 @@ use crate::{
     weights::Change,
 };
 
-/// Prints the state of things; on a terminal, over the one before.
-pub(crate) fn live(counted: &[(String, Stats)], kills: &[Kill], changes: &[Change]) {
-    let report = Report::new(counted, kills);
-    let clear = if std::io::stdout().is_terminal() { "\x1b[2J\x1b[H" } else { "" };
-    let weights = changes.last().map_or(0, |change| change.share);
-    println!(
-        "{clear}{}orders: {}% v1, {weights}% v2 · {} changes of weights",
-        rows(&report),
-        100 - weights,
-        changes.len()
-    );
-    for kill in kills {
-        println!("an endpoint of {} was killed", kill.service);
+/// The table that is printed again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// The calls of each edge when it was last printed.
+    before: BTreeMap<String, u64>,
+}
+
+impl Table {
+    /// Prints the state of things, with the rates since it was last printed, `seconds` ago; on a terminal, over the one
+    /// before.
+    pub(crate) fn live(
+        &mut self,
+        counted: &[(String, Stats)],
+        seconds: f64,
+        kills: &[Kill],
+        changes: &[Change],
+        leader_kills: u64,
+    ) {
+        let report = Report::new(counted, kills);
+        let clear = if std::io::stdout().is_terminal() { "\x1b[2J\x1b[H" } else { "" };
+        let v2 = changes.last().map_or(0, |change| change.share);
+        println!("{clear}{}", self.rows(&report, seconds));
+        println!(
+            "orders: {}% v1, {v2}% v2, changed {} times; endpoints killed: {}; leader killed: {leader_kills}",
+            100 - v2,
+            changes.len(),
+            kills.len()
+        );
+    }
+
+    fn rows(&mut self, report: &Report, seconds: f64) -> String {
+        let mut text = format!(
+            "{:<24} {:>8} {:>10} {:>8} {:>10} {:>10}\n",
+            "EDGE", "CALLS/S", "CALLS", "FAILED", "P50 MS", "P99 MS"
+        );
+        for edge in &report.edges {
+            let name = format!("{} → {}", edge.source, edge.destination);
+            let before = self.before.insert(name.clone(), edge.requests).unwrap_or_default();
+            let rate = edge.requests.saturating_sub(before) as f64 / seconds;
+            writeln!(
+                text,
+                "{name:<24} {rate:>8.0} {:>10} {:>8} {:>10.2} {:>10.2}",
+                edge.requests, edge.failed, edge.p50_ms, edge.p99_ms
+            )
+            .expect("a String takes everything");
+        }
+        text
     }
 }
 
-/// Prints the end of it.
-pub(crate) fn last(report: &Report) {
-    println!("\n{}", rows(report));
+/// Prints the end of it: rates over the whole run of `seconds`.
+pub(crate) fn last(report: &Report, seconds: f64) {
+    println!("\n{}", Table::default().rows(report, seconds));
     println!(
         "{} calls, {} failed ({} more in flight inside a killed process), mTLS {}; leader killed {} times; {} of {} changes of weights seen in time",
         report.requests,
@@ -37,19 +71,4 @@ pub(crate) fn last(report: &Report) {
         report.weight_changes_seen,
         report.weight_changes
     );
-}
-
-fn rows(report: &Report) -> String {
-    let mut text =
-        format!("{:<24} {:>10} {:>8} {:>10} {:>10}\n", "EDGE", "CALLS", "FAILED", "P50 MS", "P99 MS");
-    for edge in &report.edges {
-        let name = format!("{} → {}", edge.source, edge.destination);
-        writeln!(
-            text,
-            "{name:<24} {:>10} {:>8} {:>10.2} {:>10.2}",
-            edge.requests, edge.failed, edge.p50_ms, edge.p99_ms
-        )
-        .expect("a String takes everything");
-    }
-    text
 }
