@@ -110,7 +110,7 @@ pub(crate) async fn run(limit: Option<Duration>, json: bool, rate: u32) -> anyho
     let (load, started) = (Load::start(client, rate), clock());
     let mut changes = Vec::new();
     let leader_kills = shop.keep_busy(limit, !json, &load, &mut changes).await?;
-    // Poll: the last change has its time to be seen; there is no event that could end it.
+    // Pace: the last change has its time to be seen; there is no event that could end it.
     tokio::time::sleep(Duration::from_millis(weights::SEEN_WITHIN_MILLIS)).await;
     let seen = load.stop().await;
     let mut report = shop.report(&seen, &changes).await?;
@@ -199,9 +199,9 @@ impl Shop {
             .collect::<Result<_, _>>()?;
         let settle = Duration::from_millis(weights::SEEN_WITHIN_MILLIS);
         let busy = limit.map(|limit| limit.saturating_sub(settle));
-        // Poll: the run's length is what was asked for.
         let end = async {
             match busy {
+                // Pace: the run's length is what was asked for.
                 Some(busy) => tokio::time::sleep(busy).await,
                 None => std::future::pending().await,
             }
