@@ -88,8 +88,14 @@ impl ControlError {
 
 impl Control {
     /// The control plane at `servers`; `identity` is this node's, or nobody's while it joins.
-    pub fn new(servers: Vec<Server>, identity: Option<Arc<IdentitySlot>>, trust: Arc<TrustStore>, epoch: String) -> Self {
-        let config = svid::client_config(identity, trust.clone(), Expect::Meshd, &[b"http/1.1"], clock::tls());
+    pub fn new(
+        servers: Vec<Server>,
+        identity: Option<Arc<IdentitySlot>>,
+        trust: Arc<TrustStore>,
+        epoch: String,
+    ) -> Self {
+        let config =
+            svid::client_config(identity, trust.clone(), Expect::Meshd, &[b"http/1.1"], clock::tls());
         let (epoch, preferred) = (ArcSwap::from_pointee(epoch), first(servers.len()));
         Self { servers, tls: connector(config), trust, epoch, preferred, idle: Mutex::new(None) }
     }
@@ -110,7 +116,10 @@ impl Control {
         body: Option<&impl Serialize>,
         patience: Duration,
     ) -> Result<T, ControlError> {
-        let body = body.map(serde_json::to_vec).transpose().map_err(|error| ControlError::Answer(error.to_string()))?;
+        let body = body
+            .map(serde_json::to_vec)
+            .transpose()
+            .map_err(|error| ControlError::Answer(error.to_string()))?;
         let bytes = self.each(|server| self.exchange(server, &method, path, body.clone(), patience)).await?;
         let bytes = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
         serde_json::from_slice(&bytes).map_err(|error| ControlError::Answer(error.to_string()))
@@ -156,7 +165,8 @@ impl Control {
         let kept = self.idle.lock().take().filter(|(of, sender)| *of == server && !sender.is_closed());
         let answer = async {
             if let Some((_, mut sender)) = kept
-                && let Ok(response) = sender.send_request(self.request(server, method, path, body.clone())).await
+                && let Ok(response) =
+                    sender.send_request(self.request(server, method, path, body.clone())).await
             {
                 return self.finish(server, sender, response).await;
             }
@@ -185,7 +195,12 @@ impl Control {
     }
 
     /// Reads an answer whole, and keeps its connection for the next call.
-    async fn finish(&self, server: usize, sender: Sender, response: Response<Incoming>) -> Result<Bytes, ControlError> {
+    async fn finish(
+        &self,
+        server: usize,
+        sender: Sender,
+        response: Response<Incoming>,
+    ) -> Result<Bytes, ControlError> {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| self.failed(server, error.to_string()))?.to_bytes();
@@ -200,7 +215,8 @@ impl Control {
         }
         let title = head.status.canonical_reason().unwrap_or("error");
         let text = || String::from_utf8_lossy(&body).chars().take(200).collect::<String>();
-        let problem = serde_json::from_slice(&body).unwrap_or_else(|_| Problem::new(head.status.as_u16(), title, text()));
+        let problem = serde_json::from_slice(&body)
+            .unwrap_or_else(|_| Problem::new(head.status.as_u16(), title, text()));
         Err(ControlError::Refused { server: self.servers[server].clone(), problem: Box::new(problem) })
     }
 
@@ -216,10 +232,18 @@ impl Control {
     async fn connect(&self, server: usize) -> Result<Sender, ControlError> {
         let address = &self.servers[server];
         let dialled = timeout(CONNECT_TIMEOUT, dial(address, &self.tls, Some(&self.trust))).await;
-        dialled.unwrap_or_else(|_| Err("no connection in time".to_owned())).map_err(|cause| self.failed(server, cause))
+        dialled
+            .unwrap_or_else(|_| Err("no connection in time".to_owned()))
+            .map_err(|cause| self.failed(server, cause))
     }
 
-    fn request(&self, server: usize, method: &Method, path: &str, body: Option<Vec<u8>>) -> Request<Full<Bytes>> {
+    fn request(
+        &self,
+        server: usize,
+        method: &Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Request<Full<Bytes>> {
         let epoch = self.epoch.load();
         request(&self.servers[server], method, path, body, (!epoch.is_empty()).then_some(epoch.as_str()))
     }
@@ -266,8 +290,13 @@ pub(crate) fn request(
 }
 
 /// A connection to a server; with `trust` the server is judged again, as a resumed session skips the verifier.
-pub(crate) async fn dial(server: &Server, tls: &TlsConnector, trust: Option<&TrustStore>) -> Result<Sender, String> {
-    let tcp = TcpStream::connect((server.host.as_str(), server.port)).await.map_err(|error| error.to_string())?;
+pub(crate) async fn dial(
+    server: &Server,
+    tls: &TlsConnector,
+    trust: Option<&TrustStore>,
+) -> Result<Sender, String> {
+    let tcp =
+        TcpStream::connect((server.host.as_str(), server.port)).await.map_err(|error| error.to_string())?;
     tcp.set_nodelay(true).map_err(|error| error.to_string())?;
     let name = ServerName::try_from(server.host.clone()).map_err(|error| error.to_string())?;
     let stream = tls.connect(name.clone(), tcp).await.map_err(|error| match svid::refusal(&error) {
@@ -275,7 +304,12 @@ pub(crate) async fn dial(server: &Server, tls: &TlsConnector, trust: Option<&Tru
         None => error.to_string(),
     })?;
     if let Some(trust) = trust {
-        let judged = Expect::Meshd.recheck(stream.get_ref().1.peer_certificates(), &name, &trust.load(), clock::unix());
+        let judged = Expect::Meshd.recheck(
+            stream.get_ref().1.peer_certificates(),
+            &name,
+            &trust.load(),
+            clock::unix(),
+        );
         judged.map_err(|refused| refused.to_string())?;
     }
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| cause(&error))?;

@@ -98,6 +98,8 @@ mod tests {
         let mode = fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(path.parent().expect("it has one")).expect("read").count(), 1);
-        assert!(write(&folder.path().join("none/x"), b"").expect_err("no folder").to_string().contains("none/x"));
+        assert!(
+            write(&folder.path().join("none/x"), b"").expect_err("no folder").to_string().contains("none/x")
+        );
     }
 }

@@ -133,7 +133,9 @@ impl Identity {
         }
         let trust = match Trust::from_bundle(bundle) {
             Ok(trust) => trust,
-            Err(error) => return tracing::error!(%error, "the control plane's trust bundle is unusable; the old one stays"),
+            Err(error) => {
+                return tracing::error!(%error, "the control plane's trust bundle is unusable; the old one stays");
+            }
         };
         tracing::info!(generation = bundle.generation, roots = bundle.roots.len(), "trust replaced");
         *held = bundle.clone();
@@ -153,7 +155,9 @@ impl Identity {
             match self.keep.load(&Subject::Service(service.clone())) {
                 Ok(Some(svid)) => drop(self.services.put(service, svid)),
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%service, %error, "the identity on disk is unusable; a new one is asked for"),
+                Err(error) => {
+                    tracing::warn!(%service, %error, "the identity on disk is unusable; a new one is asked for")
+                }
             }
         }
     }
@@ -171,7 +175,9 @@ impl Identity {
                 self.renew(control, &due, &mut renewals).await;
                 continue;
             }
-            let wait = renewals.next().map_or(LOOK_AGAIN.as_secs(), |next| next.as_secs().saturating_sub(now.as_secs()));
+            let wait = renewals
+                .next()
+                .map_or(LOOK_AGAIN.as_secs(), |next| next.as_secs().saturating_sub(now.as_secs()));
             let wait = Duration::from_secs(wait).min(LOOK_AGAIN);
             if let Ok(Err(_)) = timeout(wait, wanted.changed()).await {
                 return;
@@ -182,7 +188,8 @@ impl Identity {
     fn plan(&self, renewals: &mut Renewals, services: &BTreeSet<ServiceName>) {
         let now = clock::unix();
         let node = Subject::Node(self.node.node.clone());
-        let gone = |subject: &&Subject| matches!(subject, Subject::Service(service) if !services.contains(service));
+        let gone =
+            |subject: &&Subject| matches!(subject, Subject::Service(service) if !services.contains(service));
         let gone: Vec<Subject> = renewals.subjects().filter(gone).cloned().collect();
         gone.iter().for_each(|subject| renewals.forget(subject));
         renewals.want(node, Some(life(&self.slot.load())), now);
@@ -234,7 +241,8 @@ impl Identity {
     }
 
     fn take(&self, subject: &Subject, answer: Option<&CertificateAnswer>) -> Result<Life, IdentityError> {
-        let answer = answer.ok_or_else(|| IdentityError::NotSigned("the answer passes over it".to_owned()))?;
+        let answer =
+            answer.ok_or_else(|| IdentityError::NotSigned("the answer passes over it".to_owned()))?;
         let reason = || IdentityError::NotSigned(answer.error.clone().unwrap_or_default());
         let chain = answer.certificate.as_deref().ok_or_else(reason)?;
         let asked = spiffe_id(&self.node.trust_domain, subject);

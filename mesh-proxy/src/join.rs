@@ -53,7 +53,9 @@ pub enum JoinError {
         cause: String,
     },
     /// Whoever answered does not have the root that the token pins.
-    #[error("{server} is not the control plane that made the token: none of its roots has the fingerprint {pin}")]
+    #[error(
+        "{server} is not the control plane that made the token: none of its roots has the fingerprint {pin}"
+    )]
     Pin {
         /// Who was asked.
         server: Server,
@@ -76,7 +78,12 @@ pub enum JoinError {
 ///
 /// # Errors
 /// Why not; nothing is secret in it.
-pub async fn join(server: &Server, token: &JoinToken, node: &Name, keep: &Keep) -> Result<NodeFile, JoinError> {
+pub async fn join(
+    server: &Server,
+    token: &JoinToken,
+    node: &Name,
+    keep: &Keep,
+) -> Result<NodeFile, JoinError> {
     if let Some(known) = keep.node()? {
         return Err(JoinError::Joined(known.node));
     }
@@ -93,7 +100,8 @@ pub async fn join(server: &Server, token: &JoinToken, node: &Name, keep: &Keep) 
 async fn learn_roots(server: &Server) -> Result<TrustBundle, JoinError> {
     let builder = ClientConfig::builder_with_provider(svid::provider().clone());
     let builder = builder.with_protocol_versions(&[&TLS13]).expect("the provider has suites of TLS 1.3");
-    let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody)).with_no_client_auth();
+    let mut config =
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody)).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let call = call(server, config, None, Method::GET, "/v1/ca/bundle", None);
     timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(late(server)))
@@ -128,14 +136,16 @@ async fn call<T: DeserializeOwned>(
     let mut sender = dial(server, &connector(config), trust).await.map_err(failed)?;
     let response = sender.send_request(request(server, &method, path, body, None)).await;
     let (head, body) = response.map_err(|error| failed(error.to_string()))?.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| failed(error.to_string()))?;
+    let body =
+        Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| failed(error.to_string()))?;
     let body = body.to_bytes();
     if head.status.is_success() {
         return serde_json::from_slice(&body).map_err(|error| JoinError::Answer(error.to_string()));
     }
     let title = head.status.canonical_reason().unwrap_or("error");
     let text = || String::from_utf8_lossy(&body).chars().take(200).collect::<String>();
-    let problem = serde_json::from_slice(&body).unwrap_or_else(|_| Problem::new(head.status.as_u16(), title, text()));
+    let problem =
+        serde_json::from_slice(&body).unwrap_or_else(|_| Problem::new(head.status.as_u16(), title, text()));
     Err(JoinError::Refused(Box::new(problem)))
 }
 

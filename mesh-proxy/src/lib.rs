@@ -6,6 +6,8 @@ pub mod settings;
 pub mod clock;
 pub mod disk;
 
+pub mod body;
 pub mod control;
 pub mod identity;
 pub mod join;
+pub mod telemetry;

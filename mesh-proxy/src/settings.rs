@@ -17,7 +17,9 @@ mod place;
 mod service;
 
 pub use place::SettingsError;
-pub use service::{CHECK_INTERVAL, CHECK_TIMEOUT, Check, CheckKind, ServiceFile, UPSTREAMS_MAX, Upstream, parse_service};
+pub use service::{
+    CHECK_INTERVAL, CHECK_TIMEOUT, Check, CheckKind, ServiceFile, UPSTREAMS_MAX, Upstream, parse_service,
+};
 
 /// Runtime threads beyond this only compete with the applications of the host.
 pub const THREADS_MAX: usize = 64;
@@ -213,7 +215,10 @@ impl<'de> Deserialize<'de> for Server {
 // === impl Addresses, NoCapture, Output ===
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "must be an address such as \"127.0.0.1:15000\", a list of them, or \"\" for off")]
+#[serde(
+    untagged,
+    expecting = "must be an address such as \"127.0.0.1:15000\", a list of them, or \"\" for off"
+)]
 enum OneOrMany {
     One(String),
     Many(Vec<String>),
@@ -233,7 +238,12 @@ impl<'de> Deserialize<'de> for Addresses {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wrong = |text: &str| format!("must be an address such as 127.0.0.1:15000, is {text:?}");
         let parse = |text: String| text.parse().map_err(|_| D::Error::custom(wrong(&text)));
-        OneOrMany::deserialize(deserializer)?.texts().into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+        OneOrMany::deserialize(deserializer)?
+            .texts()
+            .into_iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -253,7 +263,9 @@ impl<'de> Deserialize<'de> for Output {
         match String::deserialize(deserializer)?.as_str() {
             "" => Ok(Self::Off),
             "stdout" => Ok(Self::Stdout),
-            "journald" => Err(D::Error::custom("this version has no journald: use \"stdout\" or a file's path")),
+            "journald" => {
+                Err(D::Error::custom("this version has no journald: use \"stdout\" or a file's path"))
+            }
             path if path.contains('/') => Ok(Self::File(path.into())),
             other => Err(D::Error::custom(format!("must be \"stdout\" or a file's path, is {other:?}"))),
         }

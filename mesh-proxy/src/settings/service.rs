@@ -283,7 +283,8 @@ impl<'de> Deserialize<'de> for RawLabels {
         let raw = std::collections::BTreeMap::<String, String>::deserialize(deserializer)?;
         let label = |(key, value): (String, String)| {
             let key: LabelKey = key.parse().map_err(D::Error::custom)?;
-            let wrong = || D::Error::custom(format!("must have at most {LABEL_VALUE_BYTES_MAX} bytes, is {value:?}"));
+            let wrong =
+                || D::Error::custom(format!("must have at most {LABEL_VALUE_BYTES_MAX} bytes, is {value:?}"));
             let value = Text::new(&value).ok_or_else(wrong)?;
             Ok((key, value))
         };

@@ -60,11 +60,17 @@ fn an_empty_file_is_the_defaults() {
 fn errors_name_file_line_and_key() {
     wrong("threads = 2\nthread = 3\n", "proxy.toml:2: thread: unknown field `thread`");
     wrong("[listen]\n\nadmin = 15000\n", "proxy.toml:3: listen.admin: must be an address");
-    wrong("[listen]\nadmin = \"localhost:15000\"\n", "proxy.toml:2: listen.admin: must be an address such as");
+    wrong(
+        "[listen]\nadmin = \"localhost:15000\"\n",
+        "proxy.toml:2: listen.admin: must be an address such as",
+    );
     wrong("threads = 0", "proxy.toml:1: threads: must be from 1 to 64, is 0");
     wrong("servers = [\"http://cp1\"]", "proxy.toml:1: servers: must be https://HOST:PORT");
     wrong("node = \"Host_A\"", "proxy.toml:1: node: must be lower-case");
-    wrong("[access_log]\noutput = \"journald\"", "proxy.toml:2: access_log.output: this version has no journald");
+    wrong(
+        "[access_log]\noutput = \"journald\"",
+        "proxy.toml:2: access_log.output: this version has no journald",
+    );
     wrong("drain = \"soon\"", "proxy.toml:1: drain: must be a duration");
     wrong("\n[listen\n", "proxy.toml:2: ");
 }
@@ -109,8 +115,12 @@ fn a_service_s_file_is_read() {
     let check = file.check.expect("it has one");
     assert_eq!(check.kind, CheckKind::Http("/healthz".to_owned()));
     assert_eq!((check.interval, check.timeout), (Timespan::from_millis(500), CHECK_TIMEOUT));
-    let upstreams: Vec<_> = file.upstreams.iter().map(|up| (up.service.to_string(), up.port, up.listen.len())).collect();
-    assert_eq!(upstreams, [("shop/payments".to_owned(), None, 1), ("other/ledger".to_owned(), Some(50_051), 2)]);
+    let upstreams: Vec<_> =
+        file.upstreams.iter().map(|up| (up.service.to_string(), up.port, up.listen.len())).collect();
+    assert_eq!(
+        upstreams,
+        [("shop/payments".to_owned(), None, 1), ("other/ledger".to_owned(), Some(50_051), 2)]
+    );
 }
 
 #[test]
@@ -127,7 +137,10 @@ fn a_wrong_service_file_names_line_and_key() {
     wrong_service("", "orders.toml:1: ");
     wrong_service("[service]\nname = \"a\"\nprot = \"http\"", "orders.toml:3: service.prot: unknown field");
     wrong_service("[service]\nname = \"a\"\nport = 70000", "orders.toml:3: service.port: must be a port");
-    wrong_service("[service]\nname = \"a\"\nprotocol = \"udp\"", "orders.toml:3: service.protocol: must be http,");
+    wrong_service(
+        "[service]\nname = \"a\"\nprotocol = \"udp\"",
+        "orders.toml:3: service.protocol: must be http,",
+    );
     wrong_service("[service]\nname = \"a\"\nservice_port = 80", "orders.toml:1: service.port: is required");
     let check = "[service]\nname = \"a\"\nport = 1\n[service.check]\n";
     wrong_service(&format!("{check}interval = \"5s\""), "orders.toml:4: service.check: needs one of");

@@ -1,0 +1,212 @@
+//! Bodies on their way through the proxy. A request's may have to be sent again from its start ([`Kept`]); an answer's
+//! carries with it everything that ends when it ends ([`Answer`]). Nothing is held but what a retry may need.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+mod kept;
+
+pub use kept::{Attempt, Kept, REPLAY_BYTES_MAX};
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The side that sends it failed.
+    #[error(transparent)]
+    Source(#[from] hyper::Error),
+    /// Another try took its place.
+    #[error("the request is sent another way by now")]
+    Superseded,
+    /// The time for the whole request is over.
+    #[error("the request's time is over")]
+    Late,
+}
+
+/// A request's body, towards the next hop.
+pub enum Request {
+    /// None.
+    Empty,
+    /// As it comes; it can be sent once.
+    Once(Incoming),
+    /// One try of a body that may be sent again.
+    Try(Attempt),
+}
+
+/// An answer's body, with what ends when it does.
+pub struct Answer {
+    source: Source,
+    deadline: Option<Pin<Box<Sleep>>>,
+    watch: Option<Box<dyn Watch>>,
+}
+
+enum Source {
+    Text(Option<Bytes>),
+    Stream(Incoming),
+}
+
+/// Sees an answer go by; dropped when the answer ended, one way or the other.
+pub trait Watch: Send {
+    /// A piece of the body.
+    fn data(&mut self, bytes: usize);
+    /// The trailers.
+    fn trailers(&mut self, trailers: &HeaderMap);
+    /// The body came to its end.
+    fn ended(&mut self);
+    /// The body broke off.
+    fn broke(&mut self, error: &BodyError);
+}
+
+impl Answer {
+    /// A body of ours.
+    pub fn text(text: impl Into<Bytes>) -> Self {
+        Self { source: Source::Text(Some(text.into())), deadline: None, watch: None }
+    }
+
+    /// A body as it comes.
+    pub fn stream(body: Incoming) -> Self {
+        Self { source: Source::Stream(body), deadline: None, watch: None }
+    }
+
+    /// The same, seen by `watch`. One that has nothing to wait for is over at once.
+    #[must_use]
+    pub fn watched(mut self, mut watch: Box<dyn Watch>) -> Self {
+        match &self.source {
+            Source::Stream(body) if body.is_end_stream() => watch.ended(),
+            Source::Text(text) => {
+                watch.data(text.as_ref().map_or(0, Bytes::len));
+                watch.ended();
+            }
+            Source::Stream(_) => self.watch = Some(watch),
+        }
+        self
+    }
+
+    /// The same, cut off after `span`.
+    #[must_use]
+    pub fn within(mut self, span: Option<Duration>) -> Self {
+        self.deadline = span.map(|span| Box::pin(tokio::time::sleep(span)));
+        self
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Source::Stream(body) = &mut self.source else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)));
+        }
+        if let Some(deadline) = &mut self.deadline {
+            ready!(deadline.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(BodyError::Late)));
+        }
+        Poll::Pending
+    }
+
+    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
+        let Some(watch) = &mut self.watch else { return };
+        match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    watch.data(data.len());
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    watch.trailers(trailers);
+                }
+                if matches!(&self.source, Source::Stream(body) if body.is_end_stream()) {
+                    watch.ended();
+                    self.watch = None;
+                }
+            }
+            Some(Err(error)) => {
+                watch.broke(error);
+                self.watch = None;
+            }
+            None => {
+                watch.ended();
+                self.watch = None;
+            }
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Source::Text(text) = &mut self.source {
+            return Poll::Ready(
+                text.take().filter(|text| !text.is_empty()).map(|text| Ok(Frame::data(text))),
+            );
+        }
+        let frame = ready!(self.poll_stream(cx));
+        self.note(frame.as_ref());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Text(text) => text.as_ref().is_none_or(Bytes::is_empty),
+            Source::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Source::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Request {
+    /// A body that is sent once.
+    pub fn once(body: Incoming) -> Self {
+        if body.is_end_stream() { Self::Empty } else { Self::Once(body) }
+    }
+}
+
+impl Body for Request {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Once(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+            }
+            Self::Try(attempt) => Pin::new(attempt).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(body) => body.is_end_stream(),
+            Self::Try(attempt) => attempt.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Once(body) => body.size_hint(),
+            Self::Try(attempt) => attempt.size_hint(),
+        }
+    }
+}

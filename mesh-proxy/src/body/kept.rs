@@ -1,0 +1,160 @@
+//! A request's body over all of its tries: what was sent is held while it is small, so that a try that failed can be
+//! followed by another. Large bodies are passed on as they come and can be sent once.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+
+use super::BodyError;
+
+/// The largest body that can be sent again, in bytes: held for each call that has not been answered yet.
+pub const REPLAY_BYTES_MAX: usize = 64 * 1_024;
+
+/// One request's body, for as long as tries may follow.
+#[derive(Clone)]
+pub struct Kept(Arc<Mutex<State>>);
+
+struct State {
+    source: Incoming,
+    held: Vec<Bytes>,
+    held_bytes: usize,
+    trailers: Option<HeaderMap>,
+    /// Everything that was sent is held.
+    whole: bool,
+    ended: bool,
+    /// The try that may read on; those before it find themselves superseded.
+    current: u32,
+    seen_bytes: u64,
+}
+
+/// The body, for one try.
+pub struct Attempt {
+    body: Kept,
+    number: u32,
+    next: usize,
+    trailers_sent: bool,
+}
+
+impl Kept {
+    /// The body of a request that just came.
+    pub fn new(source: Incoming) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            ended: source.is_end_stream(),
+            source,
+            held: Vec::new(),
+            held_bytes: 0,
+            trailers: None,
+            whole: true,
+            current: 0,
+            seen_bytes: 0,
+        })))
+    }
+
+    /// Whether it can be sent (again) from its start.
+    pub fn replayable(&self) -> bool {
+        self.0.lock().whole
+    }
+
+    /// How many bytes of it came so far.
+    pub fn seen_bytes(&self) -> u64 {
+        self.0.lock().seen_bytes
+    }
+
+    /// The body from its start, for the next try; the one before gets no more of it.
+    pub fn attempt(&self) -> Attempt {
+        let mut state = self.0.lock();
+        state.current += 1;
+        Attempt { body: self.clone(), number: state.current, next: 0, trailers_sent: false }
+    }
+
+    /// No try will follow: nothing more is held.
+    pub fn settle(&self) {
+        self.0.lock().whole = false;
+    }
+}
+
+impl State {
+    fn keep(&mut self, data: &Bytes) -> bool {
+        self.seen_bytes += data.len() as u64;
+        self.whole = self.whole && self.held_bytes + data.len() <= REPLAY_BYTES_MAX;
+        if self.whole {
+            self.held_bytes += data.len();
+            self.held.push(data.clone());
+        } else {
+            // Whoever reads the source has been handed all that was held.
+            self.held = Vec::new();
+            self.held_bytes = 0;
+        }
+        self.whole
+    }
+}
+
+impl Body for Attempt {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let mut state = this.body.0.lock();
+        if state.current != this.number {
+            return Poll::Ready(Some(Err(BodyError::Superseded)));
+        }
+        if let Some(data) = state.held.get(this.next) {
+            this.next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if state.ended {
+            let trailers =
+                state.trailers.clone().filter(|_| !std::mem::replace(&mut this.trailers_sent, true));
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        match ready!(Pin::new(&mut state.source).poll_frame(cx)) {
+            None => {
+                state.ended = true;
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                state.whole = false;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.next = if state.keep(data) { this.next + 1 } else { 0 };
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    state.trailers = Some(trailers.clone());
+                    this.trailers_sent = true;
+                }
+                state.ended |= frame.is_trailers() || state.source.is_end_stream();
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.body.0.lock();
+        let trailers = state.trailers.is_some() && !self.trailers_sent;
+        state.ended && self.next >= state.held.len() && !trailers
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let state = self.body.0.lock();
+        let ahead: usize = state.held.iter().skip(self.next).map(Bytes::len).sum();
+        match (state.ended, state.source.size_hint().exact()) {
+            (true, _) => SizeHint::with_exact(ahead as u64),
+            (false, Some(rest)) => SizeHint::with_exact(rest + ahead as u64),
+            (false, None) => SizeHint::default(),
+        }
+    }
+}

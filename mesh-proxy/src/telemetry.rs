@@ -1,0 +1,145 @@
+//! What is seen of the traffic. Each call ends in one [`Outcome`], which is counted and logged in one place; a call
+//! never waits for it.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use model::name::ServiceName;
+
+mod access_log;
+mod metrics;
+pub mod trace;
+
+pub use access_log::{ACCESS_LOG_LINES_MAX, AccessLog};
+pub use metrics::{Counts, Facts, SERIES_MAX};
+
+/// On which side of the call this proxy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// The callee's.
+    Inbound,
+    /// The caller's.
+    Outbound,
+}
+
+/// What the call spoke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Spoken {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http,
+    /// HTTP/2.
+    Http2,
+    /// gRPC.
+    Grpc,
+    /// Bytes.
+    Tcp,
+}
+
+/// Everything that is known of a call when it is over.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// On which side we were.
+    pub direction: Direction,
+    /// Who called; unknown where nobody could be told.
+    pub source: Option<ServiceName>,
+    /// Who was called; unknown where the call named nobody.
+    pub destination: Option<ServiceName>,
+    /// `<namespace>/<route>/<rule>`, or `default`.
+    pub route: Arc<str>,
+    /// The answer's status; 0 where there was none.
+    pub code: u16,
+    /// gRPC's own status, where it was seen.
+    pub grpc_status: Option<u16>,
+    /// What it spoke.
+    pub spoken: Spoken,
+    /// Whether both sides knew each other by certificates.
+    pub mtls: bool,
+    /// When it began.
+    pub began: Instant,
+    /// How long it took.
+    pub took: Duration,
+    /// The request's body, or what the caller sent.
+    pub request_bytes: u64,
+    /// The answer's body, or what the callee sent.
+    pub response_bytes: u64,
+    /// What the log says beyond that.
+    pub note: Note,
+}
+
+/// The part of an [`Outcome`] that only the log of calls shows.
+#[derive(Debug, Clone, Default)]
+pub struct Note {
+    /// The method; empty for TCP.
+    pub method: String,
+    /// The path with its query.
+    pub path: String,
+    /// The host that was asked for.
+    pub authority: String,
+    /// The caller's address, as this proxy sees it.
+    pub peer: Option<SocketAddr>,
+    /// Where the call went last.
+    pub endpoint: Option<SocketAddr>,
+    /// Tries after the first.
+    pub retries: u32,
+    /// `x-request-id`.
+    pub request_id: String,
+    /// W3C trace context, as forwarded.
+    pub traceparent: String,
+    /// Why it was refused or broke off; empty if it did not.
+    pub reason: String,
+}
+
+/// One runtime thread's share of the telemetry.
+#[derive(Clone)]
+pub struct Telemetry {
+    counts: Arc<Counts>,
+    log: AccessLog,
+}
+
+impl Telemetry {
+    /// Counts into `counts`, logs to `log`.
+    pub fn new(counts: Arc<Counts>, log: AccessLog) -> Self {
+        Self { counts, log }
+    }
+
+    /// The only place where a call is counted and logged.
+    pub fn finished(&self, outcome: &Outcome) {
+        self.counts.finished(outcome);
+        self.log.finished(outcome);
+    }
+}
+
+impl Direction {
+    /// As in labels and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+impl Spoken {
+    /// As in labels and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// What a request speaks.
+    pub fn of(version: http::Version, headers: &http::HeaderMap) -> Self {
+        let kind = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+        match version {
+            http::Version::HTTP_2 if kind.starts_with(b"application/grpc") => Self::Grpc,
+            http::Version::HTTP_2 => Self::Http2,
+            _ => Self::Http,
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Counters by source, destination and outcome. Each runtime thread counts into its own; they are added up when somebody
+//! asks, so that counting takes no lock that another core holds. The number of series is bounded.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    sync::Arc,
+};
+
+use model::name::ServiceName;
+use parking_lot::Mutex;
+
+use super::{Direction, Outcome, Spoken};
+
+/// Series of one runtime thread; what would make more is counted as `unknown`, so that no caller can fill the memory by
+/// making up names. A host calls some tens of services by some tens of routes.
+pub const SERIES_MAX: usize = 4_096;
+
+/// Upper bounds of the duration's buckets, in seconds.
+const BUCKETS: [f64; 14] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// One thread's counters.
+#[derive(Debug, Default)]
+pub struct Counts(Mutex<Tables>);
+
+#[derive(Debug, Default, Clone)]
+struct Tables {
+    calls: HashMap<Labels, Sums>,
+    durations: HashMap<Edge, Durations>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Edge {
+    direction: Direction,
+    source: Option<ServiceName>,
+    destination: Option<ServiceName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Labels {
+    edge: Edge,
+    route: Arc<str>,
+    code: u16,
+    grpc_status: Option<u16>,
+    spoken: Spoken,
+    mtls: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Sums {
+    calls: u64,
+    request_bytes: u64,
+    response_bytes: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Durations {
+    buckets: [u64; BUCKETS.len()],
+    count: u64,
+    seconds: f64,
+}
+
+/// Single numbers that stand beside the counters.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// `name`, help, labels in braces or empty, value.
+    pub gauges: Vec<(&'static str, &'static str, String, f64)>,
+}
+
+impl Counts {
+    /// Counts one call.
+    pub fn finished(&self, outcome: &Outcome) {
+        let mut tables = self.0.lock();
+        let edge = Edge {
+            direction: outcome.direction,
+            source: outcome.source.clone(),
+            destination: outcome.destination.clone(),
+        };
+        if outcome.spoken != Spoken::Tcp {
+            let full = tables.durations.len() >= SERIES_MAX && !tables.durations.contains_key(&edge);
+            let edge = if full { unknown(outcome.direction) } else { edge.clone() };
+            tables.durations.entry(edge).or_default().observe(outcome.took.as_secs_f64());
+        }
+        let labels = Labels {
+            edge,
+            route: outcome.route.clone(),
+            code: outcome.code,
+            grpc_status: outcome.grpc_status,
+            spoken: outcome.spoken,
+            mtls: outcome.mtls,
+        };
+        let full = tables.calls.len() >= SERIES_MAX && !tables.calls.contains_key(&labels);
+        let labels = if full { folded(labels) } else { labels };
+        let sums = tables.calls.entry(labels).or_default();
+        sums.calls += 1;
+        sums.request_bytes += outcome.request_bytes;
+        sums.response_bytes += outcome.response_bytes;
+    }
+
+    /// The sums over all threads as Prometheus text (version 0.0.4), with `facts` behind them.
+    pub fn text<'a>(threads: impl Iterator<Item = &'a Arc<Self>>, facts: &Facts) -> String {
+        let mut calls: BTreeMap<Labels, Sums> = BTreeMap::new();
+        let mut durations: BTreeMap<Edge, Durations> = BTreeMap::new();
+        for thread in threads {
+            let tables = thread.0.lock().clone();
+            for (labels, more) in tables.calls {
+                let sums = calls.entry(labels).or_default();
+                sums.calls += more.calls;
+                sums.request_bytes += more.request_bytes;
+                sums.response_bytes += more.response_bytes;
+            }
+            tables
+                .durations
+                .into_iter()
+                .for_each(|(edge, more)| durations.entry(edge).or_default().add(&more));
+        }
+        let mut text = String::new();
+        write_calls(&mut text, &calls);
+        write_durations(&mut text, &durations);
+        write_facts(&mut text, facts);
+        text
+    }
+}
+
+impl Durations {
+    fn observe(&mut self, seconds: f64) {
+        if let Some(index) = BUCKETS.iter().position(|&bound| seconds <= bound) {
+            self.buckets[index] += 1;
+        }
+        self.count += 1;
+        self.seconds += seconds;
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.buckets.iter_mut().zip(more.buckets).for_each(|(own, more)| *own += more);
+        self.count += more.count;
+        self.seconds += more.seconds;
+    }
+}
+
+fn unknown(direction: Direction) -> Edge {
+    Edge { direction, source: None, destination: None }
+}
+
+fn folded(labels: Labels) -> Labels {
+    Labels { edge: unknown(labels.edge.direction), route: "default".into(), grpc_status: None, ..labels }
+}
+
+type Of = fn(&Sums) -> u64;
+
+fn write_calls(text: &mut String, calls: &BTreeMap<Labels, Sums>) {
+    let http: [(&str, &str, Of); 3] = [
+        ("mesh_requests_total", "Requests that ended.", |sums| sums.calls),
+        ("mesh_request_bytes_total", "Bytes of their bodies.", |sums| sums.request_bytes),
+        ("mesh_response_bytes_total", "Bytes of the answers' bodies.", |sums| sums.response_bytes),
+    ];
+    let tcp: [(&str, &str, Of); 2] = [
+        ("mesh_tcp_connections_total", "TCP connections that ended.", |sums| sums.calls),
+        ("mesh_tcp_bytes_total", "Bytes that they carried, both ways.", |sums| {
+            sums.request_bytes + sums.response_bytes
+        }),
+    ];
+    let of = |spoken: fn(Spoken) -> bool| {
+        let mut merged: BTreeMap<Labels, Sums> = BTreeMap::new();
+        for (labels, more) in calls.iter().filter(|(labels, _)| spoken(labels.spoken)) {
+            let sums = merged.entry(Labels { grpc_status: None, ..labels.clone() }).or_default();
+            sums.calls += more.calls;
+            sums.request_bytes += more.request_bytes;
+            sums.response_bytes += more.response_bytes;
+        }
+        merged
+    };
+    let (http_calls, tcp_calls) = (of(|spoken| spoken != Spoken::Tcp), of(|spoken| spoken == Spoken::Tcp));
+    http.into_iter().for_each(|family| write_family(text, family, &http_calls));
+    tcp.into_iter().for_each(|family| write_family(text, family, &tcp_calls));
+    let grpc = calls.iter().filter(|(labels, _)| labels.spoken == Spoken::Grpc);
+    let grpc: BTreeMap<_, _> = grpc.map(|(labels, sums)| (labels.clone(), *sums)).collect();
+    write_family(text, ("mesh_grpc_requests_total", "gRPC calls that ended.", |sums| sums.calls), &grpc);
+}
+
+fn write_family(text: &mut String, (name, help, of): (&str, &str, Of), calls: &BTreeMap<Labels, Sums>) {
+    head(text, name, help, "counter");
+    for (labels, sums) in calls {
+        let grpc = labels.grpc_status.map(|status| format!(",grpc_status=\"{status}\"")).unwrap_or_default();
+        put(text, format_args!("{name}{{{},{}{grpc}}} {}", edge(&labels.edge), outcome(labels), of(sums)));
+    }
+}
+
+fn write_durations(text: &mut String, durations: &BTreeMap<Edge, Durations>) {
+    let name = "mesh_request_duration_seconds";
+    head(text, name, "From a request's head to the end of its answer.", "histogram");
+    for (labels, held) in durations {
+        let (labels, mut sum) = (edge(labels), 0);
+        for (bound, count) in BUCKETS.iter().zip(held.buckets) {
+            sum += count;
+            put(text, format_args!("{name}_bucket{{{labels},le=\"{bound}\"}} {sum}"));
+        }
+        put(text, format_args!("{name}_bucket{{{labels},le=\"+Inf\"}} {}", held.count));
+        put(text, format_args!("{name}_sum{{{labels}}} {}", held.seconds));
+        put(text, format_args!("{name}_count{{{labels}}} {}", held.count));
+    }
+}
+
+fn write_facts(text: &mut String, facts: &Facts) {
+    let mut last = "";
+    for (name, help, labels, value) in &facts.gauges {
+        if *name != last {
+            head(text, name, help, if name.ends_with("_total") { "counter" } else { "gauge" });
+            last = name;
+        }
+        put(text, format_args!("{name}{labels} {value}"));
+    }
+}
+
+fn head(text: &mut String, name: &str, help: &str, kind: &str) {
+    put(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+}
+
+fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a String takes everything");
+}
+
+fn edge(edge: &Edge) -> String {
+    let name =
+        |service: &Option<ServiceName>| service.as_ref().map_or("unknown".to_owned(), ToString::to_string);
+    let direction = edge.direction.as_str();
+    format!(
+        "direction=\"{direction}\",source=\"{}\",destination=\"{}\"",
+        name(&edge.source),
+        name(&edge.destination)
+    )
+}
+
+fn outcome(labels: &Labels) -> String {
+    let Labels { route, code, mtls, .. } = labels;
+    format!("route=\"{route}\",code=\"{code}\",protocol=\"{}\",mtls=\"{mtls}\"", labels.spoken.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{clock, telemetry::Note};
+
+    fn call(destination: &str, code: u16, spoken: Spoken) -> Outcome {
+        Outcome {
+            direction: Direction::Outbound,
+            source: Some("default/web".parse().expect("a name")),
+            destination: destination.parse().ok(),
+            route: "default".into(),
+            code,
+            grpc_status: (spoken == Spoken::Grpc).then_some(14),
+            spoken,
+            mtls: true,
+            began: clock::now(),
+            took: Duration::from_millis(3),
+            request_bytes: 5,
+            response_bytes: 7,
+            note: Note::default(),
+        }
+    }
+
+    #[test]
+    fn threads_are_added_up_under_the_promised_names() {
+        let threads = [Arc::new(Counts::default()), Arc::new(Counts::default())];
+        threads[0].finished(&call("default/orders", 200, Spoken::Http));
+        threads[1].finished(&call("default/orders", 200, Spoken::Http));
+        threads[1].finished(&call("nobody", 404, Spoken::Grpc));
+        threads[1].finished(&call("default/db", 0, Spoken::Tcp));
+        let facts = Facts { gauges: vec![("mesh_config_revision", "Of what runs.", String::new(), 9.0)] };
+        let text = Counts::text(threads.iter(), &facts);
+        let edge = "direction=\"outbound\",source=\"default/web\",destination=\"default/orders\"";
+        for line in [
+            &*format!(
+                "mesh_requests_total{{{edge},route=\"default\",code=\"200\",protocol=\"http\",mtls=\"true\"}} 2"
+            ),
+            &format!(
+                "mesh_response_bytes_total{{{edge},route=\"default\",code=\"200\",protocol=\"http\",mtls=\"true\"}} 14"
+            ),
+            &format!("mesh_request_duration_seconds_bucket{{{edge},le=\"0.0025\"}} 0"),
+            &format!("mesh_request_duration_seconds_bucket{{{edge},le=\"0.005\"}} 2"),
+            &format!("mesh_request_duration_seconds_count{{{edge}}} 2"),
+            "mesh_grpc_requests_total{direction=\"outbound\",source=\"default/web\",destination=\"unknown\",route=\"default\",code=\"404\",protocol=\"grpc\",mtls=\"true\",grpc_status=\"14\"} 1",
+            "mesh_tcp_connections_total{direction=\"outbound\",source=\"default/web\",destination=\"default/db\",route=\"default\",code=\"0\",protocol=\"tcp\",mtls=\"true\"} 1",
+            "mesh_tcp_bytes_total{direction=\"outbound\",source=\"default/web\",destination=\"default/db\",route=\"default\",code=\"0\",protocol=\"tcp\",mtls=\"true\"} 12",
+            "mesh_config_revision 9",
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line}\nis not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn made_up_names_do_not_make_series_without_end() {
+        let counts = Arc::new(Counts::default());
+        for n in 0..SERIES_MAX + 10 {
+            counts.finished(&call(&format!("default/s{n}"), 200, Spoken::Http));
+        }
+        let tables = counts.0.lock();
+        assert_eq!((tables.calls.len(), tables.durations.len()), (SERIES_MAX + 1, SERIES_MAX + 1));
+    }
+}
