@@ -26,11 +26,15 @@ impl Dice {
         scale(self.roll(), end)
     }
 
+    /// A span of at most `most`.
+    pub fn up_to(&mut self, most: Duration) -> Duration {
+        let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.below(nanos.saturating_add(1)))
+    }
+
     /// A span from half of `span` up to `span`, so that many who start together do not meet again.
     pub fn jitter(&mut self, span: Duration) -> Duration {
-        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        let half = nanos / 2;
-        Duration::from_nanos(half + self.below(nanos - half + 1))
+        span / 2 + self.up_to(span - span / 2)
     }
 }
 

@@ -1,1 +1,314 @@
+use model::{kind::Kind, manifest};
+use serde_json::json;
 
+use super::*;
+use crate::{
+    Dice,
+    balancer::{Experience, pick},
+    endpoint::{EndpointKey, Health, Standing},
+    path::{self, Strictness},
+    policy::{self, Peer, PolicySet},
+    request::RequestHead,
+    snapshot::Backend,
+};
+
+const SHOP: &str = "
+kind: Service
+metadata: {namespace: default, name: orders}
+spec:
+  ports: [{name: http, port: 8080, targetPort: 9000, protocol: http}, {name: db, port: 5432, protocol: tcp}]
+  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}, {name: v3, labels: {version: v3}}]
+---
+kind: Service
+metadata: {namespace: shop, name: web}
+spec: {ports: [{port: 80, protocol: http}]}
+---
+kind: Endpoint
+metadata: {namespace: default, name: orders-a, labels: {version: v1}}
+spec: {service: orders, node: host-a, address: 10.0.0.1, ports: [{port: 8080, targetPort: 9000}], zone: z1, weight: 3}
+---
+kind: Endpoint
+metadata: {namespace: default, name: orders-b, labels: {version: v2}}
+spec: {service: orders, node: host-b, address: 10.0.0.2, inboundPort: 25008, ports: [{port: 8080, targetPort: 9000}, {port: 5432, targetPort: 5432}]}
+---
+kind: Endpoint
+metadata: {namespace: default, name: orders-c, labels: {version: v1}}
+spec: {service: orders, address: 10.0.0.3, ports: [{port: 8080, targetPort: 9000}]}
+---
+kind: Endpoint
+metadata: {namespace: shop, name: web-a}
+spec: {service: web, node: host-a, address: 10.0.0.1, ports: [{port: 80, targetPort: 80}]}
+---
+kind: Endpoint
+metadata: {namespace: shop, name: lost-a}
+spec: {service: lost, node: host-a, address: 10.0.0.1, ports: [{port: 80, targetPort: 80}]}
+---
+kind: Node
+metadata: {name: host-a}
+spec: {services: ['default/*']}
+";
+
+/// The inputs that a manifest makes; the orders of its objects is their revision.
+fn inputs(manifests: &[&str]) -> Inputs {
+    let parsed = manifests.iter().flat_map(|text| manifest::parse(text).expect("a manifest"));
+    let objects = parsed.map(|parsed| (parsed.object.key(), Arc::new(parsed.object))).collect();
+    let domain = "mesh.internal".parse().expect("a domain");
+    Inputs { revision: 7, domain, trust_generation: 3, objects, local: Vec::new() }
+}
+
+fn snapshot(manifests: &[&str]) -> Snapshot {
+    compile(None, &inputs(manifests)).expect("it compiles")
+}
+
+fn key(kind: Kind, namespace: &str, name: &str) -> Key {
+    let parse = |text: &str| text.parse().expect("a name");
+    Key { kind, namespace: Some(parse(namespace)), name: parse(name) }
+}
+
+fn change(inputs: &mut Inputs, key: &Key, change: impl FnOnce(&mut Object)) {
+    let mut object = Object::clone(&inputs.objects[key]);
+    change(&mut object);
+    inputs.objects.insert(key.clone(), Arc::new(object));
+}
+
+fn service(name: &str) -> ServiceName {
+    name.parse().expect("a service")
+}
+
+/// The names of a back end's endpoints.
+fn names(backend: &Backend) -> String {
+    let names: Vec<_> = backend.endpoints().iter().map(|endpoint| endpoint.key.name().as_str()).collect();
+    names.join(" ")
+}
+
+/// Where `GET <target>` to `default/orders`, port 8080, goes: `<rule>: <back end> [<its endpoints>]`, or why nowhere.
+fn go(snapshot: &Snapshot, target: &str, dice: &mut Dice) -> String {
+    let path = path::normalize(target, Strictness::Plain).expect("a path");
+    let head = RequestHead { method: "GET", path: &path, authority: "orders.default.mesh", fields: &[] };
+    let destination = snapshot.by_hostname("orders.default.mesh").expect("it is there");
+    let routed = destination.port(8080).expect("a port").route(&head, dice);
+    match routed.backend {
+        Ok(backend) => format!("{}: {} [{}]", routed.rule, backend.name, names(backend)),
+        Err(unroutable) => format!("{}: {unroutable}", routed.rule),
+    }
+}
+
+/// With one route for `default/orders` that has these rules (flow YAML): where `target` goes.
+#[track_caller]
+fn check(rules: &str, target: &str, want: &str) {
+    let route = format!(
+        "kind: HTTPRoute\nmetadata: {{namespace: default, name: r}}\nspec: {{parentRefs: [{{name: orders}}], rules: {rules}}}"
+    );
+    assert_eq!(go(&snapshot(&[SHOP, &route]), target, &mut Dice::seeded(1)), want, "{rules}");
+}
+
+#[test]
+fn without_a_route_a_service_goes_to_itself() {
+    let snapshot = snapshot(&[SHOP]);
+    assert_eq!(go(&snapshot, "/any", &mut Dice::seeded(1)), "default: default/orders:8080 [orders-a orders-b]");
+    assert_eq!((snapshot.revision, snapshot.trust_generation), (7, 3));
+}
+
+#[test]
+fn rules_lead_to_subsets_and_to_other_services() {
+    check("[{backendRefs: [{name: orders, port: 8080, subset: v1}]}]", "/", "default/r/0: default/orders:8080 subset v1 [orders-a]");
+    check("[{name: x, backendRefs: [{namespace: shop, name: web, port: 80}]}]", "/", "default/r/x: shop/web:80 [web-a]");
+    let rules = "[{matches: [{path: {value: /api}}], backendRefs: [{name: orders, port: 8080, subset: v2}]}]";
+    check(rules, "/api/x", "default/r/0: default/orders:8080 subset v2 [orders-b]");
+    check(rules, "/other", "default: no rule of the service's routes matches the request");
+}
+
+#[test]
+fn back_ends_that_are_not_there_take_their_share() {
+    check("[{}]", "/", "default/r/0: the rule has no back end");
+    let one = |backend: &str| format!("[{{backendRefs: [{{{backend}}}]}}]");
+    check(&one("name: gone, port: 80"), "/", "default/r/0: back end default/gone:80 is not there: no such service");
+    check(&one("name: orders, port: 81"), "/", "default/r/0: back end default/orders:81 is not there: the service has no such port");
+    let want = "default/r/0: back end default/orders:8080 subset v9 is not there: the service has no such subset";
+    check(&one("name: orders, port: 8080, subset: v9"), "/", want);
+    check(&one("name: orders, port: 8080, subset: v3"), "/", "default/r/0: default/orders:8080 subset v3 []");
+}
+
+#[test]
+fn weights_split_between_what_is_there_and_what_is_not() {
+    let route = "
+kind: HTTPRoute
+metadata: {namespace: default, name: r}
+spec:
+  parentRefs: [{name: orders}]
+  rules: [{backendRefs: [{name: orders, port: 8080, subset: v1, weight: 3}, {name: gone, port: 80, weight: 1}]}]";
+    let (snapshot, mut dice) = (snapshot(&[SHOP, route]), Dice::seeded(9));
+    let went = (0..10_000).filter(|_| go(&snapshot, "/", &mut dice).ends_with("[orders-a]")).count();
+    assert!((7_350..7_650).contains(&went), "{went}");
+}
+
+#[test]
+fn a_route_is_for_the_ports_that_it_names() {
+    let route = "
+kind: HTTPRoute
+metadata: {namespace: default, name: r}
+spec: {parentRefs: [{name: orders, port: 9999}], rules: [{}]}";
+    let snapshot = snapshot(&[SHOP, route]);
+    assert_eq!(go(&snapshot, "/", &mut Dice::seeded(1)), "default: default/orders:8080 [orders-a orders-b]");
+}
+
+#[test]
+fn endpoints_are_what_their_objects_say() {
+    let mut inputs = inputs(&[SHOP]);
+    change(&mut inputs, &key(Kind::Endpoint, "default", "orders-b"), |object| {
+        object.status = Some(json!({"health": "Draining", "stale": true}));
+    });
+    let snapshot = compile(None, &inputs).expect("it compiles");
+    let orders = snapshot.destination(&service("default/orders")).expect("it is there");
+    let backend = orders.port(8080).expect("a port").backend();
+    let [a, b] = backend.endpoints() else { panic!("{backend:?}") };
+    assert_eq!((a.key.address().to_string(), a.weight, a.node.as_str()), ("10.0.0.1:15008".to_owned(), 3, "host-a"));
+    assert_eq!((a.health, a.stale, a.zone.as_ref().map(|zone| zone.as_str())), (Health::Healthy, false, Some("z1")));
+    assert_eq!((b.key.address().to_string(), b.health, b.stale), ("10.0.0.2:25008".to_owned(), Health::Draining, true));
+    assert_eq!(a.id.to_string(), "spiffe://mesh.internal/ns/default/svc/orders");
+    assert_eq!((&*backend.hostname, &backend.id), ("orders.default.mesh", &a.id));
+    assert_eq!(names(orders.port(5432).expect("a port").backend()), "orders-b");
+}
+
+#[test]
+fn a_pick_comes_out_of_it() {
+    struct Unknown;
+    impl Experience for Unknown {
+        fn in_flight(&self, _: &EndpointKey) -> u32 {
+            0
+        }
+        fn standing(&self, _: &EndpointKey) -> Standing {
+            Standing::Fine
+        }
+    }
+    let snapshot = snapshot(&[SHOP]);
+    let web = snapshot.destination(&service("shop/web")).expect("it is there");
+    let pool = &web.port(80).expect("a port").backend().pool;
+    let picked = pick(pool, &Unknown, &[], &mut Dice::seeded(1)).expect("one");
+    assert_eq!(picked.key.to_string(), "shop/web-a at 10.0.0.1:15008");
+}
+
+#[test]
+fn services_are_found_by_name_host_and_port() {
+    let snapshot = snapshot(&[SHOP]);
+    for authority in ["orders.default.mesh", "Orders.Default.MESH:8080", "orders.default.mesh.", "orders.default.mesh.:1"] {
+        assert_eq!(snapshot.by_hostname(authority).expect(authority).name(), &service("default/orders"));
+    }
+    for authority in ["", ":", "orders.default", "orders.shop.mesh", "lost.shop.mesh", "x.orders.default.mesh"] {
+        assert!(snapshot.by_hostname(authority).is_none(), "{authority}");
+    }
+    let orders = snapshot.destination(&service("default/orders")).expect("it is there");
+    let number = |port: Option<&crate::snapshot::Port>| port.map(crate::snapshot::Port::number);
+    assert_eq!((number(orders.port(8080)), number(orders.port(5432))), (Some(8080), Some(5432)));
+    assert_eq!((number(orders.port(80)), number(orders.port(9000))), (Some(8080), None), "80 stands for HTTP");
+    assert_eq!((number(orders.default_port()), orders.hostname()), (Some(8080), "orders.default.mesh"));
+    assert_eq!(snapshot.destinations().count(), 2);
+}
+
+#[test]
+fn what_did_not_change_is_taken_over() {
+    let route = "
+kind: HTTPRoute
+metadata: {namespace: default, name: r}
+spec: {parentRefs: [{name: orders}], rules: [{backendRefs: [{namespace: shop, name: web, port: 80}]}]}";
+    let third = "{kind: Service, metadata: {namespace: shop, name: third}, spec: {ports: [{port: 80}]}}";
+    let mut inputs = inputs(&[SHOP, route, third]);
+    let mut before = compile(None, &inputs).expect("it compiles");
+    /// Which destinations are the same as before, of orders, web, third.
+    let mut step = |inputs: &Inputs| {
+        let now = compile(Some(&before), inputs).expect("it compiles");
+        let same = ["default/orders", "shop/web", "shop/third"].map(|name| {
+            let name = service(name);
+            now.destination(&name).zip(before.destination(&name)).is_some_and(|(now, before)| Arc::ptr_eq(now, before))
+        });
+        before = now;
+        same
+    };
+    assert_eq!(step(&inputs), [true, true, true], "nothing changed");
+    let copies = inputs.objects.iter().map(|(key, object)| (key.clone(), Arc::new(Object::clone(object))));
+    inputs.objects = copies.collect();
+    assert_eq!(step(&inputs), [true, true, true], "equal objects are the same");
+    let unwell = |object: &mut Object| object.status = Some(json!({"health": "Unhealthy"}));
+    change(&mut inputs, &key(Kind::Endpoint, "default", "orders-a"), unwell);
+    assert_eq!(step(&inputs), [false, true, true], "an endpoint of orders changed");
+    change(&mut inputs, &key(Kind::Endpoint, "shop", "web-a"), unwell);
+    assert_eq!(step(&inputs), [false, false, true], "the route of orders names web");
+    inputs.objects.remove(&key(Kind::HTTPRoute, "default", "r"));
+    assert_eq!(step(&inputs), [false, true, true], "the route of orders is gone");
+    inputs.objects.remove(&key(Kind::Service, "shop", "web"));
+    assert_eq!(step(&inputs), [true, false, true], "web is gone, and nobody names it");
+}
+
+#[test]
+fn a_route_follows_a_service_that_comes_and_goes() {
+    let route = "
+kind: HTTPRoute
+metadata: {namespace: default, name: r}
+spec: {parentRefs: [{name: orders}], rules: [{backendRefs: [{namespace: shop, name: later, port: 80}]}]}";
+    let later = "{kind: Service, metadata: {namespace: shop, name: later}, spec: {ports: [{port: 80}]}}";
+    let without = compile(None, &inputs(&[SHOP, route])).expect("it compiles");
+    let with = compile(Some(&without), &inputs(&[SHOP, route, later])).expect("it compiles");
+    let again = compile(Some(&with), &inputs(&[SHOP, route])).expect("it compiles");
+    let gone = "default/r/0: back end shop/later:80 is not there: no such service";
+    let outcomes = [&without, &with, &again].map(|snapshot| go(snapshot, "/", &mut Dice::seeded(1)));
+    assert_eq!(outcomes, [gone, "default/r/0: shop/later:80 []", gone]);
+}
+
+#[test]
+fn what_cannot_be_compiled_is_named() {
+    let mut inputs = inputs(&[SHOP]);
+    let orders = key(Kind::Service, "default", "orders");
+    change(&mut inputs, &orders, |object| {
+        object.spec.insert("ports".to_owned(), json!([{"port": 0}]));
+    });
+    let nack = compile(None, &inputs).expect_err("it does not compile");
+    assert_eq!((nack.key.clone(), nack.reason.contains("spec.ports[0].port")), (orders, true), "{nack}");
+    assert!(nack.to_string().starts_with("Service default/orders: "), "{nack}");
+}
+
+#[test]
+fn another_trust_domain_takes_nothing_over() {
+    let mut inputs = inputs(&[SHOP]);
+    let before = compile(None, &inputs).expect("it compiles");
+    inputs.domain = "other".parse().expect("a domain");
+    let now = compile(Some(&before), &inputs).expect("it compiles");
+    let web = now.destination(&service("shop/web")).expect("it is there");
+    let backend = web.port(80).expect("a port").backend();
+    assert_eq!(backend.endpoints()[0].id.to_string(), "spiffe://other/ns/shop/svc/web");
+}
+
+#[test]
+fn own_services_are_found_by_server_name() {
+    let mut inputs = inputs(&[]);
+    let app = |name: &str, port, target: &str| LocalApp {
+        service: service(name),
+        port,
+        protocol: Protocol::Http,
+        target: target.parse().expect("an address"),
+    };
+    inputs.local = vec![
+        app("default/orders", 80, "127.0.0.1:8080"),
+        app("default/orders", 80, "127.0.0.1:8081"),
+        app("default/orders", 81, "127.0.0.1:8082"),
+        app("shop/web", 80, "127.0.0.1:9000"),
+    ];
+    let snapshot = compile(None, &inputs).expect("it compiles");
+    let orders = snapshot.inbound().by_server_name("orders.default.mesh").expect("it is here");
+    assert_eq!((&orders.name, orders.app(80).expect("a port").targets.len()), (&service("default/orders"), 2));
+    assert_eq!(orders.app(81).expect("a port").targets[0].port(), 8082);
+    assert!(orders.app(82).is_none() && snapshot.inbound().by_server_name("other.default.mesh").is_none());
+    let web = snapshot.inbound().service(&service("shop/web")).expect("it is here");
+    assert_eq!((web.id.to_string().as_str(), snapshot.inbound().services().count()), ("spiffe://mesh.internal/ns/shop/svc/web", 2));
+    let call = policy::Call { service: &web.name, port: 80, request: None };
+    assert!(policy::authorize(&web.policies, Peer::Unknown, call).is_err());
+    let permit = policy::authorize(&web.policies, Peer::Verified(&orders.id), call).expect("a mesh service");
+    assert_eq!(permit.caller(), &orders.name);
+    assert_eq!(web.policies, PolicySet::mesh_peers(inputs.domain));
+}
+
+#[test]
+fn nothing_is_known_before_the_first_revision() {
+    let empty = Snapshot::empty("mesh.internal".parse().expect("a domain"));
+    assert_eq!((empty.revision, empty.destinations().count(), empty.inbound().services().count()), (0, 0, 0));
+    assert!(empty.by_hostname("orders.default.mesh").is_none());
+}

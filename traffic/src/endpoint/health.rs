@@ -112,9 +112,8 @@ impl Checker {
     fn begin(&mut self, now: Moment, dice: &mut Dice, out: &mut Vec<Output>) {
         self.last += 1;
         self.deadline = Some(now + self.plan.timeout);
-        // From 90 % to 110 %: jitter gives the upper half of a fifth.
-        let fifth = self.plan.interval / 5;
-        self.next = now + self.plan.interval * 4 / 5 + dice.jitter(fifth) + fifth / 2;
+        let tenth = self.plan.interval / 10;
+        self.next = now + (self.plan.interval - tenth) + dice.up_to(2 * tenth);
         out.push(Output::Check { check: self.last });
     }
 

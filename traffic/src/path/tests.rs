@@ -103,7 +103,7 @@ fn targets() -> impl Strategy<Value = String> {
         "/", "/", ".", "..", "%2e", "%2F", "%5c", ";", "a", "%41", "%25", "?", "é", "%C3%A9", "//", "*",
         "b.c", "%3B",
     ];
-    prop::collection::vec(prop::sample::select(&parts[..]), 0..12)
+    prop::collection::vec(prop::sample::select(parts.to_vec()), 0..12)
         .prop_map(|parts| format!("/{}", parts.concat()))
 }
 
