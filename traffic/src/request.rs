@@ -38,54 +38,62 @@ impl<const N: usize> Fields for [(&str, &str); N] {
 }
 
 impl RequestHead<'_> {
-    /// The value of a field, several lines of it joined by `, ` (RFC 9110 §5.3), if it is there and is text.
-    pub(crate) fn with_field<T>(&self, name: &str, judge: impl FnOnce(Option<&str>) -> T) -> T {
-        let (mut lines, mut joined) = (0, Vec::new());
-        self.fields.each(name, &mut |value| {
-            if lines > 0 {
-                joined.extend_from_slice(b", ");
-            }
-            joined.extend_from_slice(value);
+    /// Whether a field is there and its value is right; several lines of it are joined by `, ` (RFC 9110 §5.3).
+    pub(crate) fn field_is(&self, name: &str, right: impl Fn(&[u8]) -> bool) -> bool {
+        let (mut lines, mut is) = (0, false);
+        self.fields.each(name, &mut |line| {
             lines += 1;
+            is = right(line);
         });
-        judge(if lines == 0 { None } else { std::str::from_utf8(&joined).ok() })
+        if lines > 1 { right(&self.joined(name)) } else { is }
     }
 
-    /// The value of the first query parameter of that name, decoded as forms are (`+` is a space).
-    pub(crate) fn query_parameter(&self, name: &str) -> Option<Cow<'_, str>> {
-        let pairs = self.path.query()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        let mut named = pairs.filter(|(own, _)| form_decoded(own).as_deref() == Some(name));
-        named.next().and_then(|(_, value)| form_decoded(value))
+    fn joined(&self, name: &str) -> Vec<u8> {
+        let mut joined: Vec<u8> = Vec::new();
+        self.fields.each(name, &mut |line| {
+            joined.extend_from_slice(line);
+            joined.extend_from_slice(b", ");
+        });
+        joined.truncate(joined.len().saturating_sub(2));
+        joined
     }
 
-    /// The value of the first cookie of that name (RFC 6265 §4.2; HTTP/2 may spread them over several fields).
-    pub(crate) fn cookie(&self, name: &str) -> Option<String> {
-        let mut found = None;
+    /// Whether a query parameter is there and its value is right, decoded as forms are. Of several the first counts.
+    pub(crate) fn param_is(&self, name: &str, right: impl Fn(&[u8]) -> bool) -> bool {
+        let Some(query) = self.path.query() else { return false };
+        let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let named = pairs.find(|(own, _)| *form_decoded(own) == *name.as_bytes());
+        named.is_some_and(|(_, value)| right(&form_decoded(value)))
+    }
+
+    /// Whether a cookie is there and its value is right (RFC 6265 §4.2; HTTP/2 may spread them over several fields). Of
+    /// several the first counts.
+    pub(crate) fn cookie_is(&self, name: &str, right: impl Fn(&[u8]) -> bool) -> bool {
+        let mut is = None;
         self.fields.each("cookie", &mut |line| {
-            let Ok(line) = std::str::from_utf8(line) else { return };
-            let pairs = line.split(';').filter_map(|pair| pair.split_once('='));
-            let mut named = pairs.filter(|(own, _)| own.trim() == name).map(|(_, value)| value.trim());
-            if found.is_none() {
-                found = named.next().map(str::to_owned);
-            }
+            let mut pairs = line.split(|&byte| byte == b';').filter_map(|pair| {
+                let (own, value) = pair.split_at(pair.iter().position(|&byte| byte == b'=')?);
+                (own.trim_ascii() == name.as_bytes()).then(|| value[1..].trim_ascii())
+            });
+            is = is.or_else(|| pairs.next().map(&right));
         });
-        found
+        is.unwrap_or(false)
     }
 }
 
-/// `None` where what is escaped is no text.
-fn form_decoded(text: &str) -> Option<Cow<'_, str>> {
+/// As HTML forms are: `+` is a space. What is no escape stands for itself.
+fn form_decoded(text: &str) -> Cow<'_, [u8]> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Some(Cow::Borrowed(text));
+        return Cow::Borrowed(text.as_bytes());
     }
     let bytes = text.as_bytes();
     let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
     while at < bytes.len() {
-        let escaped = if bytes[at] == b'%' { escaped_byte(&bytes[at..]) } else { None };
+        let escaped = escaped_byte(&bytes[at..]);
         decoded.push(escaped.unwrap_or(if bytes[at] == b'+' { b' ' } else { bytes[at] }));
         at += if escaped.is_some() { 3 } else { 1 };
     }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+    Cow::Owned(decoded)
 }
 
 /// The byte that an escape (`%2F`) at the start of `bytes` stands for.
@@ -100,57 +108,53 @@ mod tests {
     use super::*;
     use crate::path::{self, Strictness};
 
+    type Ask = fn(&RequestHead<'_>, &dyn Fn(&[u8]) -> bool) -> bool;
+
+    /// What `ask` finds of a request for `target` with these fields (`name: value | …`); `want` is the value, or `-`.
     #[track_caller]
-    fn check<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
-        target: &str,
-        fields: &[(&str, &str)],
-        ask: impl FnOnce(&RequestHead<'_>) -> T,
-        want: U,
-    ) {
-        struct Pairs<'a>(&'a [(&'a str, &'a str)]);
+    fn check(target: &str, fields: &str, ask: Ask, want: &str) {
+        struct Pairs<'a>(Vec<(&'a str, &'a str)>);
         impl Fields for Pairs<'_> {
             fn each(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-                self.0.each(name, each);
+                self.0.as_slice().each(name, each);
             }
         }
+        let fields = Pairs(fields.split(" | ").filter_map(|field| field.split_once(": ")).collect());
         let path = path::normalize(target, Strictness::Plain).expect("a path");
-        assert_eq!(
-            ask(&RequestHead { method: "GET", path: &path, authority: "", fields: &Pairs(fields) }),
-            want
-        );
-    }
-
-    fn joined(name: &'static str) -> impl FnOnce(&RequestHead<'_>) -> Option<String> {
-        move |head| head.with_field(name, |value| value.map(str::to_owned))
+        let head = RequestHead { method: "GET", path: &path, authority: "", fields: &fields };
+        let found = std::cell::RefCell::new("-".to_owned());
+        ask(&head, &|value| {
+            found.replace(value.escape_ascii().to_string());
+            true
+        });
+        assert_eq!(found.into_inner(), want);
     }
 
     #[test]
     fn lines_of_one_field_are_joined() {
-        check("/", &[("X-A", "1"), ("x-b", "2"), ("x-a", "3")], joined("x-a"), Some("1, 3".to_owned()));
-        check("/", &[("x-b", "")], joined("x-b"), Some(String::new()));
-        check("/", &[("x-b", "")], joined("x-a"), None::<String>);
+        check("/", "X-A: 1 | x-b: 2 | x-a: 3", |head, right| head.field_is("x-a", right), "1, 3");
+        check("/", "x-a: 1", |head, right| head.field_is("x-a", right), "1");
+        check("/", "x-a:  | x-a: 1", |head, right| head.field_is("x-a", right), ", 1");
+        check("/", "x-b: ", |head, right| head.field_is("x-b", right), "");
+        check("/", "x-b: 1", |head, right| head.field_is("x-a", right), "-");
     }
 
     #[test]
     fn the_first_query_parameter_of_a_name_counts_and_is_decoded() {
-        let value = |name: &'static str| {
-            move |head: &RequestHead<'_>| head.query_parameter(name).map(Cow::into_owned)
-        };
-        check("/?a=1&b=2&a=3", &[], value("a"), Some("1".to_owned()));
-        check("/?a%20b=x%2By+z", &[], value("a b"), Some("x+y z".to_owned()));
-        check("/?flag&b", &[], value("b"), Some(String::new()));
-        check("/?a=100%", &[], value("a"), Some("100%".to_owned()));
-        check("/?a=%ff", &[], value("a"), None::<String>);
-        check("/", &[], value("a"), None::<String>);
+        check("/?a=1&b=2&a=3", "", |head, right| head.param_is("a", right), "1");
+        check("/?a%20b=x%2By+z", "", |head, right| head.param_is("a b", right), "x+y z");
+        check("/?flag&b", "", |head, right| head.param_is("b", right), "");
+        check("/?a=100%", "", |head, right| head.param_is("a", right), "100%");
+        check("/?a=%ff", "", |head, right| head.param_is("a", right), r"\xff");
+        check("/", "", |head, right| head.param_is("a", right), "-");
     }
 
     #[test]
     fn the_first_cookie_of_a_name_counts_over_all_fields() {
-        let fields = [("Cookie", "a=1; session=x=y"), ("cookie", "b=2; a=9")];
-        let value = |name: &'static str| move |head: &RequestHead<'_>| head.cookie(name);
-        check("/", &fields, value("a"), Some("1".to_owned()));
-        check("/", &fields, value("session"), Some("x=y".to_owned()));
-        check("/", &fields, value("b"), Some("2".to_owned()));
-        check("/", &fields, value("c"), None::<String>);
+        let fields = "Cookie: a=1; session=x=y | cookie: b=2; a=9";
+        check("/", fields, |head, right| head.cookie_is("a", right), "1");
+        check("/", fields, |head, right| head.cookie_is("session", right), "x=y");
+        check("/", fields, |head, right| head.cookie_is("b", right), "2");
+        check("/", fields, |head, right| head.cookie_is("c", right), "-");
     }
 }

@@ -165,9 +165,10 @@ impl Destination {
         own.or_else(|| if number == 80 { self.first_for_http() } else { None })
     }
 
-    /// The port for callers who name none: 80, else the first for HTTP, else the first.
+    /// The port for callers who name none: 80, else the first for HTTP, else the first that may be, else the first.
     pub fn default_port(&self) -> Option<&Port> {
-        self.port(80).or(self.ports.first())
+        let undeclared = || self.ports.iter().find(|port| port.protocol == Protocol::Auto);
+        self.port(80).or_else(undeclared).or(self.ports.first())
     }
 
     fn first_for_http(&self) -> Option<&Port> {
@@ -240,7 +241,6 @@ impl OwnService {
     }
 }
 
-/// The subset of a back end's name, for labels.
 impl BackendName {
     /// All endpoints of a port.
     pub(crate) fn whole(service: &ServiceName, port: u16) -> Self {

@@ -135,7 +135,9 @@ fn tried_endpoints_come_last() {
 
 #[test]
 fn the_rest_share_evenly_when_most_are_ejected() {
-    let many: String = ('a'..='z').map(|name| if "ahz".contains(name) { format!("{name} ") } else { format!("{name}x ") }).collect();
+    let many: String = ('a'..='z')
+        .map(|name| if "ahz".contains(name) { format!("{name} ") } else { format!("{name}x ") })
+        .collect();
     check_shares(&many, &[("a", 33.333), ("h", 33.333), ("z", 33.333)]);
     check_shares("ax bx cx d*1 e*3", &[("d", 25.0), ("e", 75.0)]);
 }

@@ -48,7 +48,7 @@ metadata: {name: host-a}
 spec: {services: ['default/*']}
 ";
 
-/// The inputs that a manifest makes; the orders of its objects is their revision.
+/// The inputs that manifests make.
 fn inputs(manifests: &[&str]) -> Inputs {
     let parsed = manifests.iter().flat_map(|text| manifest::parse(text).expect("a manifest"));
     let objects = parsed.map(|parsed| (parsed.object.key(), Arc::new(parsed.object))).collect();
@@ -105,14 +105,25 @@ fn check(rules: &str, target: &str, want: &str) {
 #[test]
 fn without_a_route_a_service_goes_to_itself() {
     let snapshot = snapshot(&[SHOP]);
-    assert_eq!(go(&snapshot, "/any", &mut Dice::seeded(1)), "default: default/orders:8080 [orders-a orders-b]");
+    assert_eq!(
+        go(&snapshot, "/any", &mut Dice::seeded(1)),
+        "default: default/orders:8080 [orders-a orders-b]"
+    );
     assert_eq!((snapshot.revision, snapshot.trust_generation), (7, 3));
 }
 
 #[test]
 fn rules_lead_to_subsets_and_to_other_services() {
-    check("[{backendRefs: [{name: orders, port: 8080, subset: v1}]}]", "/", "default/r/0: default/orders:8080 subset v1 [orders-a]");
-    check("[{name: x, backendRefs: [{namespace: shop, name: web, port: 80}]}]", "/", "default/r/x: shop/web:80 [web-a]");
+    check(
+        "[{backendRefs: [{name: orders, port: 8080, subset: v1}]}]",
+        "/",
+        "default/r/0: default/orders:8080 subset v1 [orders-a]",
+    );
+    check(
+        "[{name: x, backendRefs: [{namespace: shop, name: web, port: 80}]}]",
+        "/",
+        "default/r/x: shop/web:80 [web-a]",
+    );
     let rules = "[{matches: [{path: {value: /api}}], backendRefs: [{name: orders, port: 8080, subset: v2}]}]";
     check(rules, "/api/x", "default/r/0: default/orders:8080 subset v2 [orders-b]");
     check(rules, "/other", "default: no rule of the service's routes matches the request");
@@ -122,9 +133,18 @@ fn rules_lead_to_subsets_and_to_other_services() {
 fn back_ends_that_are_not_there_take_their_share() {
     check("[{}]", "/", "default/r/0: the rule has no back end");
     let one = |backend: &str| format!("[{{backendRefs: [{{{backend}}}]}}]");
-    check(&one("name: gone, port: 80"), "/", "default/r/0: back end default/gone:80 is not there: no such service");
-    check(&one("name: orders, port: 81"), "/", "default/r/0: back end default/orders:81 is not there: the service has no such port");
-    let want = "default/r/0: back end default/orders:8080 subset v9 is not there: the service has no such subset";
+    check(
+        &one("name: gone, port: 80"),
+        "/",
+        "default/r/0: back end default/gone:80 is not there: no such service",
+    );
+    check(
+        &one("name: orders, port: 81"),
+        "/",
+        "default/r/0: back end default/orders:81 is not there: the service has no such port",
+    );
+    let want =
+        "default/r/0: back end default/orders:8080 subset v9 is not there: the service has no such subset";
     check(&one("name: orders, port: 8080, subset: v9"), "/", want);
     check(&one("name: orders, port: 8080, subset: v3"), "/", "default/r/0: default/orders:8080 subset v3 []");
 }
@@ -162,9 +182,18 @@ fn endpoints_are_what_their_objects_say() {
     let orders = snapshot.destination(&service("default/orders")).expect("it is there");
     let backend = orders.port(8080).expect("a port").backend();
     let [a, b] = backend.endpoints() else { panic!("{backend:?}") };
-    assert_eq!((a.key.address().to_string(), a.weight, a.node.as_str()), ("10.0.0.1:15008".to_owned(), 3, "host-a"));
-    assert_eq!((a.health, a.stale, a.zone.as_ref().map(|zone| zone.as_str())), (Health::Healthy, false, Some("z1")));
-    assert_eq!((b.key.address().to_string(), b.health, b.stale), ("10.0.0.2:25008".to_owned(), Health::Draining, true));
+    assert_eq!(
+        (a.key.address().to_string(), a.weight, a.node.as_str()),
+        ("10.0.0.1:15008".to_owned(), 3, "host-a")
+    );
+    assert_eq!(
+        (a.health, a.stale, a.zone.as_ref().map(|zone| zone.as_str())),
+        (Health::Healthy, false, Some("z1"))
+    );
+    assert_eq!(
+        (b.key.address().to_string(), b.health, b.stale),
+        ("10.0.0.2:25008".to_owned(), Health::Draining, true)
+    );
     assert_eq!(a.id.to_string(), "spiffe://mesh.internal/ns/default/svc/orders");
     assert_eq!((&*backend.hostname, &backend.id), ("orders.default.mesh", &a.id));
     assert_eq!(names(orders.port(5432).expect("a port").backend()), "orders-b");
@@ -191,18 +220,46 @@ fn a_pick_comes_out_of_it() {
 #[test]
 fn services_are_found_by_name_host_and_port() {
     let snapshot = snapshot(&[SHOP]);
-    for authority in ["orders.default.mesh", "Orders.Default.MESH:8080", "orders.default.mesh.", "orders.default.mesh.:1"] {
+    for authority in
+        ["orders.default.mesh", "Orders.Default.MESH:8080", "orders.default.mesh.", "orders.default.mesh.:1"]
+    {
         assert_eq!(snapshot.by_hostname(authority).expect(authority).name(), &service("default/orders"));
     }
-    for authority in ["", ":", "orders.default", "orders.shop.mesh", "lost.shop.mesh", "x.orders.default.mesh"] {
+    for authority in
+        ["", ":", "orders.default", "orders.shop.mesh", "lost.shop.mesh", "x.orders.default.mesh"]
+    {
         assert!(snapshot.by_hostname(authority).is_none(), "{authority}");
     }
     let orders = snapshot.destination(&service("default/orders")).expect("it is there");
     let number = |port: Option<&crate::snapshot::Port>| port.map(crate::snapshot::Port::number);
     assert_eq!((number(orders.port(8080)), number(orders.port(5432))), (Some(8080), Some(5432)));
-    assert_eq!((number(orders.port(80)), number(orders.port(9000))), (Some(8080), None), "80 stands for HTTP");
+    assert_eq!(
+        (number(orders.port(80)), number(orders.port(9000))),
+        (Some(8080), None),
+        "80 stands for HTTP"
+    );
     assert_eq!((number(orders.default_port()), orders.hostname()), (Some(8080), "orders.default.mesh"));
     assert_eq!(snapshot.destinations().count(), 2);
+}
+
+#[test]
+fn callers_who_name_no_port_get_the_likeliest() {
+    for (ports, want) in [
+        (
+            "{name: a, port: 25, protocol: tcp}, {name: b, port: 80, protocol: tcp}, {name: c, port: 81, protocol: http}",
+            80,
+        ),
+        ("{name: a, port: 25, protocol: tcp}, {name: b, port: 82}, {name: c, port: 81, protocol: grpc}", 81),
+        ("{name: a, port: 25, protocol: tcp}, {name: b, port: 82}", 82),
+        ("{port: 25, protocol: tcp}", 25),
+    ] {
+        let service = format!(
+            "{{kind: Service, metadata: {{namespace: default, name: s}}, spec: {{ports: [{ports}]}}}}"
+        );
+        let snapshot = snapshot(&[&service]);
+        let port = snapshot.by_hostname("s.default.mesh").expect("it is there").default_port();
+        assert_eq!(port.map(crate::snapshot::Port::number), Some(want), "{ports}");
+    }
 }
 
 #[test]
@@ -214,12 +271,14 @@ spec: {parentRefs: [{name: orders}], rules: [{backendRefs: [{namespace: shop, na
     let third = "{kind: Service, metadata: {namespace: shop, name: third}, spec: {ports: [{port: 80}]}}";
     let mut inputs = inputs(&[SHOP, route, third]);
     let mut before = compile(None, &inputs).expect("it compiles");
-    /// Which destinations are the same as before, of orders, web, third.
+    // Which destinations are the same as before, of orders, web, third.
     let mut step = |inputs: &Inputs| {
         let now = compile(Some(&before), inputs).expect("it compiles");
         let same = ["default/orders", "shop/web", "shop/third"].map(|name| {
             let name = service(name);
-            now.destination(&name).zip(before.destination(&name)).is_some_and(|(now, before)| Arc::ptr_eq(now, before))
+            now.destination(&name)
+                .zip(before.destination(&name))
+                .is_some_and(|(now, before)| Arc::ptr_eq(now, before))
         });
         before = now;
         same
@@ -294,11 +353,17 @@ fn own_services_are_found_by_server_name() {
     ];
     let snapshot = compile(None, &inputs).expect("it compiles");
     let orders = snapshot.inbound().by_server_name("orders.default.mesh").expect("it is here");
-    assert_eq!((&orders.name, orders.app(80).expect("a port").targets.len()), (&service("default/orders"), 2));
+    assert_eq!(
+        (&orders.name, orders.app(80).expect("a port").targets.len()),
+        (&service("default/orders"), 2)
+    );
     assert_eq!(orders.app(81).expect("a port").targets[0].port(), 8082);
     assert!(orders.app(82).is_none() && snapshot.inbound().by_server_name("other.default.mesh").is_none());
     let web = snapshot.inbound().service(&service("shop/web")).expect("it is here");
-    assert_eq!((web.id.to_string().as_str(), snapshot.inbound().services().count()), ("spiffe://mesh.internal/ns/shop/svc/web", 2));
+    assert_eq!(
+        (web.id.to_string().as_str(), snapshot.inbound().services().count()),
+        ("spiffe://mesh.internal/ns/shop/svc/web", 2)
+    );
     let call = policy::Call { service: &web.name, port: 80, request: None };
     assert!(policy::authorize(&web.policies, Peer::Unknown, call).is_err());
     let permit = policy::authorize(&web.policies, Peer::Verified(&orders.id), call).expect("a mesh service");

@@ -6,7 +6,7 @@ use model::{
     invalid::FieldError,
     resource::{PathMatch, PathMatchType, RouteMatch, ValueMatchType},
 };
-use regex::Regex;
+use regex::bytes::Regex;
 
 use super::{
     precedence::{PathRank, Rank},
@@ -70,15 +70,11 @@ impl Matcher {
     }
 
     pub(super) fn matches(&self, head: &RequestHead<'_>) -> bool {
-        let fits = |value: &Value, text: Option<&str>| text.is_some_and(|text| value.matches(text));
         self.path.matches(head.path.path())
             && self.method.as_ref().is_none_or(|method| method == head.method)
-            && self.headers.iter().all(|(name, value)| head.with_field(name, |text| fits(value, text)))
-            && self
-                .query_params
-                .iter()
-                .all(|(name, value)| fits(value, head.query_parameter(name).as_deref()))
-            && self.cookies.iter().all(|(name, value)| fits(value, head.cookie(name).as_deref()))
+            && self.headers.iter().all(|(name, value)| head.field_is(name, |got| value.matches(got)))
+            && self.query_params.iter().all(|(name, value)| head.param_is(name, |got| value.matches(got)))
+            && self.cookies.iter().all(|(name, value)| head.cookie_is(name, |got| value.matches(got)))
     }
 }
 
@@ -132,7 +128,7 @@ impl Path {
             Self::Prefix(own) => {
                 path.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
-            Self::Whole(regex) => regex.is_match(path),
+            Self::Whole(regex) => regex.is_match(path.as_bytes()),
         }
     }
 }

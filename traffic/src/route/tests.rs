@@ -17,7 +17,8 @@ fn table(rules: &str) -> RouteTable {
     for line in rules.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (route, line) = line.split_once(": ").unwrap_or(("route", line));
         let (matches, name) = line.split_once("->").expect("an arrow");
-        let rule = json!({"name": name.trim(), "matches": matches.split(" or ").map(one).collect::<Vec<_>>()});
+        let rule =
+            json!({"name": name.trim(), "matches": matches.split(" or ").map(one).collect::<Vec<_>>()});
         match routes.iter_mut().find(|(known, _)| known == route) {
             Some((_, rules)) => rules.push(rule),
             None => routes.push((route.to_owned(), vec![rule])),
@@ -83,7 +84,8 @@ fn check(rules: &str, request: &str, want: &str) {
     }
     let head = RequestHead { method, path: &path, authority: "web.default.mesh", fields: &Pairs(&fields) };
     let table = table(rules);
-    let name = table.find(&head).map_or("none", |rule| rule.name.as_str().rsplit('/').next().expect("a name"));
+    let name =
+        table.find(&head).map_or("none", |rule| rule.name.as_str().rsplit('/').next().expect("a name"));
     assert_eq!(name, want, "{request}");
 }
 
@@ -103,7 +105,9 @@ fn exact_before_longest_prefix_before_expression_before_everything() {
 fn prefixes_are_whole_segments() {
     for prefix in ["/abc", "/abc/"] {
         let rules = format!("{prefix} -> hit");
-        for (target, want) in [("/abc", "hit"), ("/abc/", "hit"), ("/abc/d", "hit"), ("/abcd", "none"), ("/ab", "none")] {
+        for (target, want) in
+            [("/abc", "hit"), ("/abc/", "hit"), ("/abc/d", "hit"), ("/abcd", "none"), ("/ab", "none")]
+        {
             check(&rules, &format!("GET {target}"), want);
         }
     }
@@ -184,7 +188,8 @@ fn parameters_and_cookies_are_compared() {
 #[track_caller]
 fn check_errors(one: &Value, want: &[&str]) {
     let (_, spec) = parsed("r", &json!({"parentRefs": [{"name": "web"}], "rules": [{}, {"matches": [one]}]}));
-    let got: Vec<_> = check_spec(&spec).iter().map(|error| format!("{}: {}", error.path, error.message)).collect();
+    let got: Vec<_> =
+        check_spec(&spec).iter().map(|error| format!("{}: {}", error.path, error.message)).collect();
     assert_eq!(got.len(), want.len(), "{got:?}");
     for (got, want) in got.iter().zip(want) {
         assert!(got.starts_with(want), "{got}");
@@ -198,22 +203,34 @@ fn what_cannot_be_compiled_is_named_by_its_path() {
     let path = |kind: &str, value: &str| json!({"path": {"type": kind, "value": value}});
     check_errors(&path("PathPrefix", "/ok"), &[]);
     let at = "spec.rules[1].matches[0].path.value: must be a";
-    check_errors(&path("PathPrefix", "/a/../b"), &[&format!("{at} path without empty segments, '.' and '..'")]);
+    check_errors(
+        &path("PathPrefix", "/a/../b"),
+        &[&format!("{at} path without empty segments, '.' and '..'")],
+    );
     check_errors(&path("Exact", "/a//b"), &[&format!("{at} path without empty segments")]);
     check_errors(&path("Exact", "/a?b"), &[&format!("{at} path without a query")]);
     check_errors(&path("Exact", "/a%zz"), &[&format!("{at} path: the path has a '%'")]);
-    check_errors(&path("RegularExpression", "("), &[&format!("{at} regular expression (RE2 syntax): unclosed group")]);
+    check_errors(
+        &path("RegularExpression", "("),
+        &[&format!("{at} regular expression (RE2 syntax): unclosed group")],
+    );
     let wrong = |name: &str| json!({"type": "RegularExpression", "name": name, "value": "("});
     let lists = json!({"headers": [{"name": "a", "value": "b"}, wrong("x")], "queryParams": [wrong("y")], "cookies": [wrong("z")]});
     let at = "spec.rules[1].matches[0]";
-    let want = [format!("{at}.headers[1].value"), format!("{at}.queryParams[0].value"), format!("{at}.cookies[0].value")];
+    let want = [
+        format!("{at}.headers[1].value"),
+        format!("{at}.queryParams[0].value"),
+        format!("{at}.cookies[0].value"),
+    ];
     check_errors(&lists, &want.each_ref().map(String::as_str));
 }
 
 #[test]
 fn a_route_has_an_end() {
     let rule = |matches: usize| json!({"matches": vec![json!({}); matches]});
-    let spec = |last| parsed("r", &json!({"parentRefs": [{"name": "web"}], "rules": [rule(1_000), rule(0), rule(last)]})).1;
+    let spec = |last| {
+        parsed("r", &json!({"parentRefs": [{"name": "web"}], "rules": [rule(1_000), rule(0), rule(last)]})).1
+    };
     assert_eq!(check_spec(&spec(23)), []);
     let errors = check_spec(&spec(24));
     assert_eq!(errors[0].path, "spec.rules");
