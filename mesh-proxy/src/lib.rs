@@ -10,4 +10,6 @@ pub mod body;
 pub mod control;
 pub mod identity;
 pub mod join;
+pub mod limits;
 pub mod telemetry;
+pub mod transport;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use model::name::ServiceName;
+use traffic::route::RuleName;
 
 mod access_log;
 mod metrics;
@@ -48,7 +49,7 @@ pub struct Outcome {
     /// Who was called; unknown where the call named nobody.
     pub destination: Option<ServiceName>,
     /// `<namespace>/<route>/<rule>`, or `default`.
-    pub route: Arc<str>,
+    pub route: RuleName,
     /// The answer's status; 0 where there was none.
     pub code: u16,
     /// gRPC's own status, where it was seen.

@@ -118,7 +118,7 @@ impl<'a> Line<'a> {
             direction: outcome.direction.as_str(),
             source: outcome.source.as_ref(),
             destination: outcome.destination.as_ref(),
-            route: &outcome.route,
+            route: outcome.route.as_str(),
             method: &note.method,
             authority: &note.authority,
             path: &note.path[..end],

@@ -9,6 +9,7 @@ use std::{
 
 use model::name::ServiceName;
 use parking_lot::Mutex;
+use traffic::route::RuleName;
 
 use super::{Direction, Outcome, Spoken};
 
@@ -40,7 +41,7 @@ struct Edge {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Labels {
     edge: Edge,
-    route: Arc<str>,
+    route: RuleName,
     code: u16,
     grpc_status: Option<u16>,
     spoken: Spoken,
@@ -144,7 +145,12 @@ fn unknown(direction: Direction) -> Edge {
 }
 
 fn folded(labels: Labels) -> Labels {
-    Labels { edge: unknown(labels.edge.direction), route: "default".into(), grpc_status: None, ..labels }
+    Labels {
+        edge: unknown(labels.edge.direction),
+        route: RuleName::default_rule(),
+        grpc_status: None,
+        ..labels
+    }
 }
 
 type Of = fn(&Sums) -> u64;
@@ -249,7 +255,7 @@ mod tests {
             direction: Direction::Outbound,
             source: Some("default/web".parse().expect("a name")),
             destination: destination.parse().ok(),
-            route: "default".into(),
+            route: RuleName::default_rule(),
             code,
             grpc_status: (spoken == Spoken::Grpc).then_some(14),
             spoken,

@@ -1,0 +1,163 @@
+//! The seam between the spines and the wires: how a request or a stream gets to another proxy, and from a proxy to the
+//! application behind it. Nothing is decided here; nothing is sent without the proof that it may be.
+//!
+//! Between proxies there are three protocols, told apart by ALPN inside TLS: `h2` for requests, many on one connection;
+//! `mesh-tcp/1` for streams of bytes, one connection each; and `http/1.1` for a request that wants to leave HTTP
+//! (WebSocket): it gets a connection of its own, on which the upgrade is what it is everywhere else, rather than an
+//! extended CONNECT (RFC 8441), which would put it behind other streams' flow control and needs a peer that announced it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use model::name::ServiceName;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use traffic::{admission::Admitted, endpoint::EndpointKey, policy::Permit};
+
+use crate::body;
+
+pub mod http1;
+pub mod life;
+mod pool;
+pub mod tcp;
+pub mod tls;
+
+pub use pool::{CONNECTIONS_PER_PEER_MAX, IDLE_MAX, Lease};
+
+/// One step of a call from proxy to proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// As whom.
+    pub source: ServiceName,
+    /// To which instance of which service.
+    pub endpoint: EndpointKey,
+    /// Who must answer the handshake.
+    pub id: model::identity::SpiffeId,
+}
+
+/// Why something was not sent, or not answered.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SendError {
+    /// No connection: nothing was sent.
+    #[error("no connection: {0}")]
+    Connect(String),
+    /// The other side did not look at it: the same as not sent.
+    #[error("refused unseen: {0}")]
+    Refused(String),
+    /// The connection broke before an answer came; how much was done is unknown.
+    #[error("broke off: {0}")]
+    Broken(String),
+}
+
+/// One runtime thread's connections.
+pub struct Transport {
+    dialler: Arc<tls::Dialler>,
+    peers: pool::Shared<Hop>,
+    apps: pool::Shared<SocketAddr>,
+    lines: pool::Exclusive,
+}
+
+impl Transport {
+    /// No connection yet; `dialler` makes those to other proxies.
+    pub fn new(dialler: tls::Dialler) -> Self {
+        let dialler = Arc::new(dialler);
+        Self {
+            dialler,
+            peers: pool::Shared::default(),
+            apps: pool::Shared::default(),
+            lines: pool::Exclusive::default(),
+        }
+    }
+
+    /// A request to another proxy. The lease is to be held until the answer has ended.
+    ///
+    /// # Errors
+    /// If no answer's head came.
+    pub async fn request(
+        &self,
+        _: &Admitted,
+        hop: &Hop,
+        request: Request<body::Request>,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let dialler = self.dialler.clone();
+        let dial = |hop: Hop| async move { dialler.h2(&hop).await };
+        let connection = self.peers.connection(hop, dial).await?;
+        connection.send(request).await
+    }
+
+    /// A request that leaves HTTP, to another proxy: its answer may be a 101.
+    ///
+    /// # Errors
+    /// If no answer's head came.
+    pub async fn upgrade(
+        &self,
+        _: &Admitted,
+        hop: &Hop,
+        request: Request<body::Request>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let (stream, life) = self.dialler.dial(hop, tls::Alpn::Http1).await?;
+        let mut sender = http1::connect(stream, Some(life)).await?;
+        sender.try_send_request(request).await.map_err(|error| pool::classify(error.error()))
+    }
+
+    /// A stream of bytes to a port of a service, behind another proxy.
+    ///
+    /// # Errors
+    /// If the other proxy, or the application behind it, is not reached.
+    pub async fn tunnel(
+        &self,
+        _: &Admitted,
+        hop: &Hop,
+        port: u16,
+    ) -> Result<(TlsStream<TcpStream>, life::Life), SendError> {
+        let (mut stream, life) = self.dialler.dial(hop, tls::Alpn::Tcp).await?;
+        tcp::introduce(&mut stream, port).await?;
+        Ok((stream, life))
+    }
+
+    /// A request to a local application.
+    ///
+    /// # Errors
+    /// If no answer's head came.
+    pub async fn app_request(
+        &self,
+        _: &Permit,
+        app: SocketAddr,
+        request: Request<body::Request>,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        if request.version() == Version::HTTP_2 {
+            let connection = self.apps.connection(&app, http1::app_h2).await?;
+            return connection.send(request).await;
+        }
+        self.lines.send(app, request).await
+    }
+
+    /// A stream of bytes to a local application.
+    ///
+    /// # Errors
+    /// If the application is not reached.
+    pub async fn app_stream(&self, _: &Permit, app: SocketAddr) -> Result<TcpStream, SendError> {
+        tcp::dial_app(app).await
+    }
+
+    /// Closes what was idle for long; called every second or so.
+    pub fn sweep(&self) {
+        let now = crate::clock::now();
+        self.peers.sweep(now);
+        self.apps.sweep(now);
+        self.lines.sweep(now);
+    }
+}
+
+impl SendError {
+    /// How `traffic` calls it.
+    pub fn failure(&self) -> traffic::retry::Failure {
+        use traffic::retry::Failure;
+        match self {
+            Self::Connect(_) => Failure::Connect,
+            Self::Refused(_) => Failure::Refused,
+            Self::Broken(_) => Failure::Reset,
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Connections that are kept. [`Shared`] carries many requests at once on each (HTTP/2), [`Exclusive`] one after the
+//! other (HTTP/1.1). A pool belongs to one runtime thread, and its keys hold the source identity, so that no connection
+//! serves two of them.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use parking_lot::Mutex;
+
+use super::{SendError, life::End, life::Life};
+use crate::{body, clock};
+
+/// Connections of one source identity to one endpoint, on one runtime thread.
+pub const CONNECTIONS_PER_PEER_MAX: usize = 4;
+/// A connection is joined by another (up to [`CONNECTIONS_PER_PEER_MAX`]) when it carries so many calls: up to here one
+/// batches best.
+const STREAMS_WANTED: usize = 128;
+/// A connection that carries nothing is closed after this.
+pub const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Connections to one application that are kept while they carry nothing; each is one of the application's, too.
+const LINES_IDLE_MAX: usize = 256;
+/// A connection to an application that carries nothing is closed after this: sooner than most servers do, so that a
+/// request seldom meets a connection that is being closed.
+const LINE_IDLE: Duration = Duration::from_secs(4);
+
+type H2 = http2::SendRequest<body::Request>;
+type H1 = http1::SendRequest<body::Request>;
+
+/// What must be held for as long as an answer is under way.
+pub struct Lease {
+    _load: Option<Arc<()>>,
+    line: Option<(H1, SocketAddr, Arc<Lines>)>,
+}
+
+/// A connection that carries many requests, as long as it is driven.
+pub struct Connection {
+    sender: H2,
+    load: Arc<()>,
+    closing: AtomicBool,
+    used: Mutex<Instant>,
+}
+
+/// A connection with what drives it.
+pub struct Driven {
+    connection: Arc<Connection>,
+    driver: BoxFuture<'static, ()>,
+}
+
+/// Connections that carry many requests each, by where they go.
+pub struct Shared<K>(Arc<Mutex<Tables<K>>>);
+
+struct Tables<K> {
+    open: HashMap<K, Vec<Arc<Connection>>>,
+    dialling: HashMap<K, Dial>,
+}
+
+type Dial = futures_util::future::Shared<BoxFuture<'static, Result<Arc<Connection>, SendError>>>;
+
+// === impl Shared ===
+
+impl<K> Default for Shared<K> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Tables { open: HashMap::new(), dialling: HashMap::new() })))
+    }
+}
+
+impl<K: Clone + Eq + Hash + Send + 'static> Shared<K> {
+    /// A connection to `key`: the first that has room, or else the least loaded one while another is dialled.
+    pub(super) async fn connection<F>(
+        &self,
+        key: &K,
+        dial: impl FnOnce(K) -> F,
+    ) -> Result<Arc<Connection>, SendError>
+    where
+        F: Future<Output = Result<Driven, SendError>> + Send + 'static,
+    {
+        let dialled = {
+            let mut tables = self.0.lock();
+            let open = tables.open.get_mut(key);
+            let open = open.map(|open| {
+                open.retain(|connection| connection.usable());
+                (open.iter().min_by_key(|connection| connection.load()).cloned(), open.len())
+            });
+            let (least, count) = open.unwrap_or((None, 0));
+            match least {
+                Some(least) if least.load() < STREAMS_WANTED || count >= CONNECTIONS_PER_PEER_MAX => {
+                    return Ok(least);
+                }
+                Some(least) => {
+                    // It is dialled in the background: who comes now need not wait.
+                    drop(tokio::spawn(self.dial(&mut tables, key, dial)));
+                    return Ok(least);
+                }
+                None => self.dial(&mut tables, key, dial),
+            }
+        };
+        dialled.await
+    }
+
+    /// The dial that is under way, or a new one. Many may wait for it; all get its outcome.
+    fn dial<F>(&self, tables: &mut Tables<K>, key: &K, dial: impl FnOnce(K) -> F) -> Dial
+    where
+        F: Future<Output = Result<Driven, SendError>> + Send + 'static,
+    {
+        if let Some(under_way) = tables.dialling.get(key) {
+            return under_way.clone();
+        }
+        let (tables_of_pool, own, dialled) = (self.0.clone(), key.clone(), dial(key.clone()));
+        let task = tokio::spawn(async move {
+            let dialled = dialled.await.map(Driven::drive);
+            let mut tables = tables_of_pool.lock();
+            tables.dialling.remove(&own);
+            if let Ok(connection) = &dialled {
+                tables.open.entry(own).or_default().push(connection.clone());
+            }
+            dialled
+        });
+        let joined =
+            task.map(|ended| ended.unwrap_or_else(|_| Err(SendError::Connect("cut off".to_owned()))));
+        let shared = joined.boxed().shared();
+        tables.dialling.insert(key.clone(), shared.clone());
+        shared
+    }
+
+    /// Closes connections that carry nothing, and forgets those that end.
+    pub(super) fn sweep(&self, now: Instant) {
+        let idle = |connection: &Connection| {
+            connection.load() == 0 && now.duration_since(*connection.used.lock()) > IDLE_MAX
+        };
+        self.0.lock().open.retain(|_, open| {
+            open.retain(|connection| connection.usable() && !idle(connection));
+            !open.is_empty()
+        });
+    }
+}
+
+// === impl Connection, Driven ===
+
+impl Connection {
+    fn load(&self) -> usize {
+        Arc::strong_count(&self.load) - 1
+    }
+
+    fn usable(&self) -> bool {
+        !self.closing.load(Ordering::Relaxed) && !self.sender.is_closed()
+    }
+
+    /// Sends a request, and waits for its answer's head.
+    pub(super) async fn send(
+        &self,
+        request: Request<body::Request>,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let lease = Lease { _load: Some(self.load.clone()), line: None };
+        *self.used.lock() = clock::now();
+        let mut sender = self.sender.clone();
+        match sender.try_send_request(request).await {
+            Ok(answer) => Ok((answer, lease)),
+            Err(error) if error.message().is_some() => {
+                self.closing.store(true, Ordering::Relaxed);
+                Err(SendError::Refused(error.error().to_string()))
+            }
+            Err(error) => Err(classify(error.error())),
+        }
+    }
+}
+
+impl Driven {
+    /// A connection and the future that moves its bytes, which ends with `life`.
+    pub(super) fn new<C>(sender: H2, moving: C, life: Option<Life>) -> Self
+    where
+        C: Future<Output = hyper::Result<()>> + Send + 'static,
+    {
+        let (closing, used) = (AtomicBool::new(false), Mutex::new(clock::now()));
+        let connection = Arc::new(Connection { sender, load: Arc::new(()), closing, used });
+        let own = Arc::downgrade(&connection);
+        let driver = async move {
+            let end = async {
+                match life {
+                    Some(mut life) => life.ended().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut moving = std::pin::pin!(moving);
+            let end = tokio::select! {
+                ended = &mut moving => return debug(ended),
+                end = end => end,
+            };
+            if let Some(connection) = own.upgrade() {
+                connection.closing.store(true, Ordering::Relaxed);
+            }
+            match end {
+                End::Drain => debug(moving.await),
+                End::Close(refused) => tracing::warn!(%refused, "a connection to another proxy is cut off"),
+            }
+        };
+        Self { connection, driver: driver.boxed() }
+    }
+
+    fn drive(self) -> Arc<Connection> {
+        tokio::spawn(self.driver);
+        self.connection
+    }
+}
+
+fn debug(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// What a failed exchange means for whoever sent the request.
+pub(super) fn classify(error: &hyper::Error) -> SendError {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(h2) = inner.downcast_ref::<h2::Error>() {
+            // Streams below the last id of a GOAWAY go on: whose stream fails by it was not looked at (RFC 9113 §6.8).
+            let refused =
+                h2.reason() == Some(h2::Reason::REFUSED_STREAM) || (h2.is_go_away() && h2.is_remote());
+            let text = h2.to_string();
+            return if refused { SendError::Refused(text) } else { SendError::Broken(text) };
+        }
+        source = inner.source();
+    }
+    if error.is_canceled() || error.is_closed() {
+        return SendError::Refused(error.to_string());
+    }
+    SendError::Broken(error.to_string())
+}
+
+// === impl Exclusive ===
+
+/// Connections that carry one request at a time, by where they go.
+#[derive(Default)]
+pub(super) struct Exclusive(Arc<Lines>);
+
+type Lines = Mutex<HashMap<SocketAddr, Vec<(H1, Instant)>>>;
+
+impl Exclusive {
+    /// Sends a request on a connection that is idle, or on a new one.
+    pub(super) async fn send(
+        &self,
+        to: SocketAddr,
+        request: Request<body::Request>,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let mut request = request;
+        while let Some(mut line) = self.idle(to) {
+            match line.try_send_request(request).await {
+                Ok(answer) => return Ok((answer, self.lease(line, to))),
+                // It was closed while it was idle, and nothing was written: the next one.
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(classify(error.error())),
+                },
+            }
+        }
+        let mut line = super::http1::connect(super::tcp::dial_app(to).await?, None).await?;
+        match line.try_send_request(request).await {
+            Ok(answer) => Ok((answer, self.lease(line, to))),
+            Err(error) => Err(classify(error.error())),
+        }
+    }
+
+    fn idle(&self, to: SocketAddr) -> Option<H1> {
+        let mut lines = self.0.lock();
+        let idle = lines.get_mut(&to)?;
+        idle.retain(|(line, _)| !line.is_closed());
+        let ready = idle.iter().rposition(|(line, _)| line.is_ready())?;
+        Some(idle.swap_remove(ready).0)
+    }
+
+    fn lease(&self, line: H1, to: SocketAddr) -> Lease {
+        Lease { _load: None, line: Some((line, to, self.0.clone())) }
+    }
+
+    pub(super) fn sweep(&self, now: Instant) {
+        self.0.lock().retain(|_, idle| {
+            idle.retain(|(line, since)| !line.is_closed() && now.duration_since(*since) < LINE_IDLE);
+            !idle.is_empty()
+        });
+    }
+}
+
+/// The line goes back; it is used again once its answer has been read to the end.
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some((line, to, lines)) = self.line.take() else { return };
+        if line.is_closed() {
+            return;
+        }
+        let mut lines = lines.lock();
+        let idle = lines.entry(to).or_default();
+        if idle.len() < LINES_IDLE_MAX {
+            idle.push((line, clock::now()));
+        }
+    }
+}

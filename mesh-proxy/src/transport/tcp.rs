@@ -1,0 +1,198 @@
+//! Streams of bytes: dialling applications, the first bytes of `mesh-tcp/1`, and the one copy loop between two sides.
+//!
+//! After the caller's preamble the callee answers one byte, so that a caller learns that the application was reached
+//! before anything of the stream is on its way, and can still take another endpoint.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+use traffic::preamble::{Decoded, Preamble};
+
+use super::SendError;
+
+/// How long a local application may take to accept.
+const APP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the other proxy may take to reach its application.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a caller may take to say which port it wants.
+const PREAMBLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The caller's address as applications see it: none of the host's own, so that they do not take the mesh for a local
+/// user.
+const CALLER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
+/// The kernel asks a silent peer whether it is there after so long, and again so often.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The application was reached.
+const REACHED: u8 = 0;
+/// It was not; the reason follows, up to the stream's end.
+const UNREACHED: u8 = 1;
+/// The longest reason that is read, in bytes.
+const REASON_BYTES_MAX: u64 = 256;
+
+/// Sets what every connection of ours has: no waiting for more to send, and an end when the peer is gone.
+pub fn tune(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+    let tuned = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keepalive));
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "a socket could not be tuned");
+    }
+}
+
+/// A connection to a local application.
+pub(super) async fn dial_app(app: SocketAddr) -> Result<TcpStream, SendError> {
+    let failed = |cause: String| SendError::Connect(format!("{app}: {cause}"));
+    let dialled = timeout(APP_TIMEOUT, connect_from_caller(app)).await;
+    let dialled = dialled.map_err(|_| failed(format!("not within {} s", APP_TIMEOUT.as_secs())))?;
+    let stream = dialled.map_err(|error| failed(error.to_string()))?;
+    tune(&stream);
+    Ok(stream)
+}
+
+/// From [`CALLER`], where the host lets us; from any address otherwise, as some hosts give 127.0.0.1 alone to their
+/// loopback.
+async fn connect_from_caller(app: SocketAddr) -> io::Result<TcpStream> {
+    static UNBOUND: AtomicBool = AtomicBool::new(false);
+    if app.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) || UNBOUND.load(Ordering::Relaxed) {
+        return TcpStream::connect(app).await;
+    }
+    let socket = TcpSocket::new_v4()?;
+    match socket.bind(SocketAddr::from((CALLER, 0))) {
+        Ok(()) => socket.connect(app).await,
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            UNBOUND.store(true, Ordering::Relaxed);
+            tracing::warn!(%error, "applications are dialled from 127.0.0.1: this host has no {CALLER}");
+            TcpStream::connect(app).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Says which port a stream is for, and waits until its application is reached.
+pub(super) async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    port: u16,
+) -> Result<(), SendError> {
+    let exchange = async {
+        stream.write_all(&Preamble { port }.encode()).await?;
+        stream.flush().await?;
+        let answer = stream.read_u8().await?;
+        let mut reason = Vec::new();
+        if answer != REACHED {
+            stream.take(REASON_BYTES_MAX).read_to_end(&mut reason).await?;
+        }
+        Ok::<_, io::Error>((answer, String::from_utf8_lossy(&reason).into_owned()))
+    };
+    match timeout(ANSWER_TIMEOUT, exchange).await {
+        Err(_) => Err(SendError::Connect(format!("not within {} s", ANSWER_TIMEOUT.as_secs()))),
+        Ok(Err(error)) => Err(SendError::Connect(error.to_string())),
+        Ok(Ok((REACHED, _))) => Ok(()),
+        Ok(Ok((_, reason))) => Err(SendError::Connect(reason)),
+    }
+}
+
+/// Reads which port a stream is for; what follows stays in the stream.
+///
+/// # Errors
+/// If it is not said, in time and in the right form.
+pub async fn introduced<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Preamble> {
+    let read = async {
+        let mut held = Vec::new();
+        loop {
+            match Preamble::decode(&held).map_err(io::Error::other)? {
+                Decoded::Whole(preamble, _) => return Ok(preamble),
+                // Never more than is needed: nothing of the stream itself is taken.
+                Decoded::Need(length) => {
+                    let from = held.len();
+                    held.resize(length, 0);
+                    stream.read_exact(&mut held[from..]).await?;
+                }
+            }
+        }
+    };
+    timeout(PREAMBLE_TIMEOUT, read).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Tells the caller whether its application was reached.
+///
+/// # Errors
+/// If the caller is gone.
+pub async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, reached: Result<(), &str>) -> io::Result<()> {
+    match reached {
+        Ok(()) => stream.write_u8(REACHED).await?,
+        Err(reason) => {
+            stream.write_u8(UNREACHED).await?;
+            stream.write_all(&reason.as_bytes()[..reason.len().min(REASON_BYTES_MAX as usize)]).await?;
+            stream.shutdown().await?;
+        }
+    }
+    stream.flush().await
+}
+
+/// A stream that counts what goes through it.
+pub struct Counted<S> {
+    inner: S,
+    /// What came from it.
+    pub read: u64,
+    /// What went into it.
+    pub written: u64,
+}
+
+impl<S> Counted<S> {
+    /// Counts from zero.
+    pub fn new(inner: S) -> Self {
+        Self { inner, read: 0, written: 0 }
+    }
+}
+
+/// Moves bytes both ways until both sides have said their last. Either may say its last while the other goes on.
+///
+/// # Errors
+/// If a side breaks off.
+pub async fn duplex<A, B>(a: &mut A, b: &mut B) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    tokio::io::copy_bidirectional(a, b).await.map(drop)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        self.read += (buffer.filled().len() - before) as u64;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
+        self.written += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

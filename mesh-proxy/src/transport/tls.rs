@@ -1,0 +1,164 @@
+//! TLS to other proxies: one configuration for each source identity, destination and protocol, so that no session is
+//! ever resumed by another; the peer's identity is checked after each handshake, resumed ones too.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use model::name::ServiceName;
+use parking_lot::Mutex;
+use rustls_pki_types::ServerName;
+use svid::{Expect, Identities, IdentitySlot, TrustStore};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    Hop, SendError,
+    http1::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
+    life::{Life, Rule},
+    pool::Driven,
+    tcp,
+};
+use crate::{clock, limits};
+
+/// How long a connection to another proxy may take to come about, TLS and all. Longer than any round trip on earth;
+/// short enough that a call can still go to another endpoint.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Configurations that are kept; each holds the sessions of one destination.
+const CONFIGS_MAX: usize = 4_096;
+/// How often a connection with open streams asks whether its other side is there.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the other side may take to say so.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is spoken inside TLS between proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    /// Requests.
+    H2,
+    /// A stream of bytes.
+    Tcp,
+    /// One request that leaves HTTP.
+    Http1,
+}
+
+/// Dials other proxies.
+pub struct Dialler {
+    identities: Arc<Identities>,
+    trust: Arc<TrustStore>,
+    changes: watch::Receiver<u64>,
+    configs: Mutex<HashMap<(ServiceName, ServiceName, Alpn), Config>>,
+}
+
+struct Config {
+    identity: Arc<IdentitySlot>,
+    connector: TlsConnector,
+}
+
+impl Alpn {
+    /// What a listener for other proxies offers.
+    pub const ALL: [&[u8]; 3] = [b"h2", b"mesh-tcp/1", b"http/1.1"];
+
+    /// Its name in the handshake.
+    pub fn name(self) -> &'static [u8] {
+        match self {
+            Self::H2 => b"h2",
+            Self::Tcp => b"mesh-tcp/1",
+            Self::Http1 => b"http/1.1",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        [Self::H2, Self::Tcp, Self::Http1].into_iter().find(|alpn| alpn.name() == name)
+    }
+}
+
+impl Dialler {
+    /// Dials as `identities`, believing `trust`, whose changes `changes` announces.
+    pub fn new(identities: Arc<Identities>, trust: Arc<TrustStore>, changes: watch::Receiver<u64>) -> Self {
+        Self { identities, trust, changes, configs: Mutex::default() }
+    }
+
+    /// A verified connection.
+    pub(super) async fn dial(
+        &self,
+        hop: &Hop,
+        alpn: Alpn,
+    ) -> Result<(TlsStream<TcpStream>, Life), SendError> {
+        let late =
+            |_| SendError::Connect(format!("{}: not within {} s", hop.endpoint, CONNECT_TIMEOUT.as_secs()));
+        timeout(CONNECT_TIMEOUT, self.handshake(hop, alpn)).await.map_err(late)?
+    }
+
+    async fn handshake(&self, hop: &Hop, alpn: Alpn) -> Result<(TlsStream<TcpStream>, Life), SendError> {
+        let failed = |cause: &dyn std::fmt::Display| SendError::Connect(format!("{}: {cause}", hop.endpoint));
+        let (identity, connector) = self.config(hop, alpn)?;
+        let expect = Expect::Id(hop.id.clone());
+        let name = ServerName::try_from(hop.endpoint.service().hostname()).map_err(|error| failed(&error))?;
+        let tcp = TcpStream::connect(hop.endpoint.address()).await.map_err(|error| failed(&error))?;
+        tcp::tune(&tcp);
+        let stream = connector.connect(name.clone(), tcp).await;
+        let stream = stream.map_err(|error| match svid::refusal(&error) {
+            Some(refused) => failed(refused),
+            None => failed(&error),
+        })?;
+        let (_, tls) = stream.get_ref();
+        if tls.alpn_protocol() != Some(alpn.name()) {
+            return Err(failed(&"it does not speak the protocol of proxies"));
+        }
+        let chain = tls.peer_certificates().unwrap_or_default();
+        let peer = expect.recheck(Some(chain), &name, &self.trust.load(), clock::unix());
+        let peer = peer.map_err(|refused| failed(&refused))?;
+        let own = identity.load().not_after;
+        let ends = if own.as_secs() < peer.not_after.as_secs() { own } else { peer.not_after };
+        let life =
+            Life::new(Rule::Server(expect, name), chain, ends, self.trust.clone(), self.changes.clone());
+        Ok((stream, life))
+    }
+
+    /// A connection for many requests.
+    pub(super) async fn h2(&self, hop: &Hop) -> Result<Driven, SendError> {
+        let (stream, life) = self.dial(hop, Alpn::H2).await?;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .initial_stream_window_size(WINDOW_STREAM_BYTES)
+            .initial_connection_window_size(WINDOW_CONNECTION_BYTES)
+            .max_frame_size(FRAME_BYTES)
+            .max_header_list_size(limits::HEADER_LIST_BYTES_MAX);
+        let (sender, connection) = builder
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| SendError::Connect(format!("{}: {error}", hop.endpoint)))?;
+        Ok(Driven::new(sender, connection, Some(life)))
+    }
+
+    fn config(&self, hop: &Hop, alpn: Alpn) -> Result<(Arc<IdentitySlot>, TlsConnector), SendError> {
+        let nobody = || SendError::Connect(format!("{} has no certificate (yet)", hop.source));
+        let identity = self.identities.slot(&hop.source).ok_or_else(nobody)?;
+        let mut configs = self.configs.lock();
+        let key = (hop.source.clone(), hop.endpoint.service().clone(), alpn);
+        if let Some(config) = configs.get(&key)
+            && Arc::ptr_eq(&config.identity, &identity)
+        {
+            return Ok((identity, config.connector.clone()));
+        }
+        if configs.len() >= CONFIGS_MAX {
+            configs.clear();
+        }
+        let expect = Expect::Id(hop.id.clone());
+        let config = svid::client_config(
+            Some(identity.clone()),
+            self.trust.clone(),
+            expect,
+            &[alpn.name()],
+            clock::tls(),
+        );
+        let connector = TlsConnector::from(Arc::new(config));
+        configs.insert(key, Config { identity: identity.clone(), connector: connector.clone() });
+        Ok((identity, connector))
+    }
+}
