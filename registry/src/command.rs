@@ -471,6 +471,15 @@ impl From<Refused> for Distrust {
 // === impl Command ===
 
 impl Command {
+    /// The version that introduced what the command is made of: no older member may be given it.
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::Batch(commands) => commands.iter().map(Self::version).max().unwrap_or(1),
+            Self::Write(_) | Self::Register(_) | Self::Unregister(_) | Self::Expire(_) | Self::MarkStale(_) => 1,
+            Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => 1,
+        }
+    }
+
     /// Whether doing it twice is as good as once, whatever was done in between: then an unknown outcome may be tried
     /// again. A `Write` may not: its second run would undo what another wrote in between, or be refused for what its
     /// first run did.
@@ -531,14 +540,14 @@ fn ports_field<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
 }
 
 /// Bytes as msgpack's own bytes, not as a list of numbers.
-mod bytes_field {
+pub(crate) mod bytes_field {
     use serde::{Deserializer, Serializer, de::Visitor};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         deserializer.deserialize_byte_buf(Bytes)
     }
 

@@ -3,9 +3,17 @@
 //!
 //! It never knows HTTP, TLS or certificates: streams between members come from whoever opens it.
 
+pub mod audit;
+mod clock;
 pub mod command;
+pub mod feed;
+mod file;
+pub mod folder;
+mod index;
 pub mod raft;
+pub mod session;
 pub mod state;
+pub mod store;
 pub mod wal;
 
 pub use command::{
@@ -13,6 +21,7 @@ pub use command::{
     RedeemJoin, Refusal, Refused, Register, Reply, SessionRef, TrustChange, Write, Written,
 };
 pub use state::{Compacted, Held, Member, Revision, Session, State, Trust};
+pub use folder::Folder;
 pub use raft::{
     ClusterStatus, Dial, KeepAlive, KeepAlives, Leadership, MembershipError, OpenError, ProposeError, ReadError, Recovery, Registry,
     Settings, SnapshotError, Source, Stream, Tuning,

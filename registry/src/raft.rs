@@ -2,10 +2,12 @@
 //! follow it. The types of the Raft engine (openraft) stay in this module: it is an alpha, and replacing it must touch
 //! nothing else.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use model::name::Name;
+use openraft::BasicNode;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -13,16 +15,36 @@ use tokio::{
 };
 
 use crate::{
-    command::{Admission, Command, MemberId, Reply},
+    command::{Admission, Command, Entry, MemberChange, MemberId, Reply},
+    folder::Folder,
     state::State,
 };
 
+mod ask;
+mod core;
+mod end;
 pub mod error;
+mod frame;
+mod lead;
+mod link;
 pub mod log;
+mod machine;
+mod members;
+mod network;
+mod open;
+mod peer;
 pub mod settings;
+pub mod snapshot;
 
+use core::Core;
 pub use error::{MembershipError, OpenError, ProposeError, ReadError, SnapshotError};
+pub(crate) use machine::{Applied, View};
 pub use settings::{Settings, Tuning};
+
+openraft::declare_raft_types!(
+    /// What the log is made of.
+    pub(crate) Types: D = Entry, R = Reply, Node = BasicNode
+);
 
 /// A connection to a peer: whatever carries bytes both ways.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -89,6 +111,8 @@ pub struct ClusterStatus {
     pub revision: u64,
     /// On the leader: how far each member's log is.
     pub matched: Vec<(MemberId, Option<u64>)>,
+    /// Entries that this process applied since it opened the data folder.
+    pub applied_entries: u64,
     /// Why this member was refused by the others, if it was.
     pub refused: Option<String>,
 }
@@ -118,26 +142,174 @@ pub enum Source {
 /// A member. Clones are handles to the same.
 #[derive(Clone)]
 pub struct Registry {
-    _inner: Arc<()>,
+    core: Arc<Core>,
 }
 
-#[allow(clippy::unimplemented, clippy::missing_errors_doc, clippy::unused_async, missing_docs, unused_variables)]
 impl Registry {
-    pub async fn open(settings: Settings, dial: Arc<dyn Dial>) -> Result<(Self, Recovery), OpenError> { unimplemented!() }
-    pub async fn bootstrap(&self, first: Admission, genesis: Vec<Command>) -> Result<Vec<Reply>, ProposeError> { unimplemented!() }
-    pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> { unimplemented!() }
-    pub async fn read(&self) -> Result<Arc<State>, ReadError> { unimplemented!() }
-    pub fn applied(&self) -> Arc<State> { unimplemented!() }
-    pub fn revisions(&self) -> watch::Receiver<u64> { unimplemented!() }
-    pub async fn serve_peer(&self, stream: Box<dyn Stream>, peer: MemberId) -> io::Result<()> { unimplemented!() }
-    pub async fn keep_alive(&self, alive: Vec<KeepAlive>) -> Result<KeepAlives, ReadError> { unimplemented!() }
-    pub fn leadership(&self) -> watch::Receiver<Leadership> { unimplemented!() }
-    pub fn status(&self) -> ClusterStatus { unimplemented!() }
-    pub async fn refused(&self) -> String { unimplemented!() }
-    pub async fn add_learner(&self, id: MemberId) -> Result<(), MembershipError> { unimplemented!() }
-    pub async fn promote(&self, id: MemberId) -> Result<(), MembershipError> { unimplemented!() }
-    pub async fn remove(&self, id: MemberId) -> Result<(), MembershipError> { unimplemented!() }
-    pub async fn transfer_leader(&self, to: Option<MemberId>) -> Result<(), MembershipError> { unimplemented!() }
-    pub async fn snapshot(&self) -> Result<Vec<u8>, SnapshotError> { unimplemented!() }
-    pub async fn shutdown(self) { unimplemented!() }
+    /// Brings a member up from its data folder. It neither waits for others nor for a leader.
+    ///
+    /// # Errors
+    /// The folder cannot be used, is another's, or is damaged beyond what can be made good here.
+    pub async fn open(settings: Settings, dial: Arc<dyn Dial>) -> Result<(Self, Recovery), OpenError> {
+        let (core, recovery) = open::open(settings, dial).await?;
+        Ok((Self { core }, recovery))
+    }
+
+    /// Founds a cluster of this one member, and does the first commands as one entry. Answers their replies.
+    ///
+    /// # Errors
+    /// It is of a cluster already, or was stopped.
+    pub async fn bootstrap(&self, genesis: Vec<Command>) -> Result<Vec<Reply>, ProposeError> {
+        let node = BasicNode::new(self.core.settings.addresses.raft.clone());
+        let first = BTreeMap::from([(self.core.id(), node)]);
+        self.core.raft.initialize(first).await.map_err(|error| ProposeError::Stopped(error.to_string()))?;
+        let (addresses, incarnation) = (self.core.settings.addresses.clone(), self.core.folder.incarnation);
+        let mut commands = vec![Command::Member(MemberChange::Admit(Admission { addresses, incarnation }))];
+        commands.extend(genesis);
+        match self.core.propose(Command::Batch(commands)).await? {
+            Reply::Batch(mut replies) => Ok(replies.split_off(1)),
+            other => Ok(vec![other]),
+        }
+    }
+
+    /// Has a command done, by whichever member leads. A refusal is a reply.
+    ///
+    /// # Errors
+    /// It was not done, or it is not known whether it was: [`ProposeError::Unknown`].
+    pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+        self.core.propose(command).await
+    }
+
+    /// The state with everything that was acknowledged anywhere before the call.
+    ///
+    /// # Errors
+    /// No leader was found in time.
+    pub async fn read(&self) -> Result<Arc<State>, ReadError> {
+        self.core.read().await
+    }
+
+    /// This member's view of the state; it may lag.
+    pub fn applied(&self) -> Arc<State> {
+        self.core.view.state()
+    }
+
+    /// The revision of this member's view, told after it can be seen by [`Registry::applied`].
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.core.view.revision.subscribe()
+    }
+
+    /// This member's view once it has reached a revision.
+    ///
+    /// # Errors
+    /// This member ended before.
+    pub async fn at_least(&self, revision: u64) -> Result<Arc<State>, ReadError> {
+        let mut revisions = self.revisions();
+        let reached = revisions.wait_for(|now| *now >= revision).await;
+        reached.map_err(|_| ReadError::Stopped("it has ended".to_owned()))?;
+        Ok(self.applied())
+    }
+
+    /// Serves a connection that a peer opened, until it hangs up. `peer` is who it proved to be.
+    ///
+    /// # Errors
+    /// The connection broke, or the peer was refused.
+    pub async fn serve_peer(&self, stream: Box<dyn Stream>, peer: MemberId) -> io::Result<()> {
+        let serve = peer::serve(self.core.clone(), stream, peer);
+        self.core.stop.run_until_cancelled(serve).await.unwrap_or(Ok(()))
+    }
+
+    /// Tells the leader which sessions are alive.
+    ///
+    /// # Errors
+    /// No leader was found in time.
+    pub async fn keep_alive(&self, alive: Vec<KeepAlive>) -> Result<KeepAlives, ReadError> {
+        self.core.keep_alive(alive).await
+    }
+
+    /// The revision that each node's proxy runs, as far as this member heard it while leading.
+    pub fn acked(&self) -> Vec<(Name, u64)> {
+        self.core.acked()
+    }
+
+    /// Who leads.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.core.leadership.subscribe()
+    }
+
+    /// What this member knows of the cluster.
+    pub fn status(&self) -> ClusterStatus {
+        self.core.status()
+    }
+
+    /// Who this data folder is.
+    pub fn folder(&self) -> Folder {
+        self.core.folder
+    }
+
+    /// Waits until the others refuse this member; answers why. Its Raft has ended then.
+    pub async fn refused(&self) -> String {
+        let mut banned = self.core.peers.banned.subscribe();
+        match banned.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until this member has applied all that its log held when it was opened, as far as it was committed.
+    ///
+    /// # Errors
+    /// It took longer, for want of a leader.
+    pub async fn recovered(&self, within: Duration) -> Result<(), ReadError> {
+        let recovered = self.core.raft.wait_for_recovery(Some(within)).await;
+        recovered.map(drop).map_err(|_| ReadError::NoLeader { retry_after: within })
+    }
+
+    /// Adds an admitted member, which only follows at first, and waits until it is up to date. On the leader.
+    ///
+    /// # Errors
+    /// This is not the leader, the member is not known, or it cannot be reached.
+    pub async fn add_learner(&self, id: MemberId) -> Result<(), MembershipError> {
+        self.core.add_learner(id).await
+    }
+
+    /// Lets a learner vote. On the leader.
+    ///
+    /// # Errors
+    /// This is not the leader, or another change is under way.
+    pub async fn promote(&self, id: MemberId) -> Result<(), MembershipError> {
+        self.core.promote(id).await
+    }
+
+    /// Takes a member out of the vote and out of the log. On the leader; one that is to go itself hands over first, and
+    /// answers [`MembershipError::NotLeader`] with whom to ask. Propose [`MemberChange::Forget`] after it.
+    ///
+    /// # Errors
+    /// This is not the leader, or another change is under way.
+    pub async fn remove(&self, id: MemberId) -> Result<(), MembershipError> {
+        self.core.remove(id).await
+    }
+
+    /// Hands leadership to a member, or to the one that is furthest. On the leader.
+    ///
+    /// # Errors
+    /// This is not the leader, or nobody took over in time.
+    pub async fn transfer_leader(&self, to: Option<MemberId>) -> Result<(), MembershipError> {
+        self.core.transfer_leader(to).await
+    }
+
+    /// Makes a snapshot now, lets the log be purged behind it, and answers its bytes.
+    ///
+    /// # Errors
+    /// The disk or the engine refuses.
+    pub async fn snapshot(&self) -> Result<Bytes, SnapshotError> {
+        self.core.snapshot().await
+    }
+
+    /// Ends the member: a leader hands over first, what is under way ends, everything is on disk when this returns.
+    pub async fn shutdown(self) {
+        self.core.shutdown().await;
+    }
 }
+
+#[cfg(test)]
+mod tests;

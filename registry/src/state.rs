@@ -16,6 +16,7 @@ use crate::command::{BATCH_DEPTH_MAX, Command, Entry, Refusal, Reply};
 mod catalog;
 mod check;
 mod history;
+mod image;
 mod join;
 mod member;
 mod objects;
@@ -27,6 +28,7 @@ mod trust;
 
 pub use check::Broken;
 pub use history::{Changed, Compacted, HISTORY_BYTES_MAX, HISTORY_REVISIONS_MAX, History, Revision};
+pub use image::{Blob, Image, ImageError, Sum};
 pub use member::{MEMBERS_MAX, Member, Members};
 pub use objects::Objects;
 pub use session::{CONDITIONS_MAX, ENDPOINTS_PER_NODE_MAX, MANAGED_BY, REGISTRATION, SERVICES_PER_NODE_MAX, Session};

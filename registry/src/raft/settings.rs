@@ -85,8 +85,8 @@ impl Settings {
             election_timeout_min: millis(election_min),
             election_timeout_max: millis(election_max),
             enable_pre_vote: Some(true),
-            // A leader that hears of no majority for this long steps down, so that clients look elsewhere.
-            quorum_loss_probe_interval: Some(millis(election_max)),
+            // A leader without a majority refuses writes when its lease ends, and from then on only asks after it.
+            quorum_loss_probe_interval: Some(3 * millis(election_max)),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
             max_in_snapshot_log_to_keep: self.log_kept,
             max_payload_entries: APPEND_ENTRIES_MAX,

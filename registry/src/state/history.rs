@@ -98,6 +98,9 @@ impl History {
     }
 
     pub(super) fn keep(&mut self, revision: Revision) {
+        if revision.revision <= self.compacted {
+            return;
+        }
         self.bytes += weight(&revision);
         self.kept.insert(revision.revision, Arc::new(revision));
         while self.kept.len() > self.revisions_max || (self.bytes > HISTORY_BYTES_MAX && self.kept.len() > 1) {
@@ -106,14 +109,6 @@ impl History {
             self.bytes -= weight(&gone);
             self.compacted = oldest;
         }
-    }
-
-    pub(super) fn limit(&mut self, revisions_max: usize) {
-        self.revisions_max = revisions_max.max(1);
-    }
-
-    pub(super) fn set_compacted(&mut self, revision: u64) {
-        self.compacted = revision;
     }
 }
 

@@ -71,6 +71,11 @@ impl State {
         self.credentials.get(id)
     }
 
+    /// The public half of a token's secret, with what is held of it. Tokens are few: a walk costs less than an index.
+    pub fn held_of(&self, token: &Key) -> Option<(&str, &Arc<Held>)> {
+        self.credentials.iter().find(|(_, held)| held.key == *token).map(|(id, held)| (id.as_str(), held))
+    }
+
     /// What a join token still allows.
     pub fn join_record(&self, id: &str) -> Option<&Arc<JoinRecord>> {
         self.joins.get(id)
@@ -84,6 +89,11 @@ impl State {
     /// A member of the control plane.
     pub fn member(&self, id: MemberId) -> Option<&Arc<Member>> {
         self.members.by_id.get(&id)
+    }
+
+    /// Whether the log gave that id to a member, present or gone.
+    pub fn id_was_given(&self, id: MemberId) -> bool {
+        id < self.members.next()
     }
 
     /// The members, by id.

@@ -1,0 +1,229 @@
+//! Who changed what, when: appended to files of JSON lines, each with its CRC, as entries of the log are applied. Every
+//! member keeps its own, made from the same log. The log is purged only after its audit is synced.
+//!
+//! Writes, joins, trust and members are audited; what hosts register and lose by themselves is not.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use model::duration::Millis;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    command::{Change, Command, Outcome, Reply},
+    file,
+    state::State,
+};
+
+mod segment;
+
+use segment::Segments;
+
+/// Batches of records that may wait for the disk; then applying waits too.
+const QUEUE_BATCHES_MAX: usize = 1_024;
+
+/// One line of the audit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The entry of the log.
+    pub index: u64,
+    /// The state's revision with it.
+    pub revision: u64,
+    /// Log time.
+    pub at: Millis,
+    /// Who asked.
+    pub actor: String,
+    /// What was asked: `put`, `delete`, `join`, `trust`, `member`; `gap` where a snapshot took the place of entries.
+    pub action: String,
+    /// Of what: an object's path, or the name of what changed.
+    pub target: String,
+    /// What came of it: `created`, `replaced`, `unchanged`, `deleted`, `done`, or why it was refused.
+    pub outcome: String,
+}
+
+/// What a command is about to do, before applying it takes it apart.
+#[derive(Debug, Clone)]
+pub struct Action {
+    actor: String,
+    /// Action and target of each change.
+    changes: Vec<(&'static str, String)>,
+}
+
+/// The way to the file.
+#[derive(Debug, Clone)]
+pub struct Sink(mpsc::Sender<Message>);
+
+enum Message {
+    Records(Vec<Record>),
+    Sync(oneshot::Sender<()>),
+    /// The last one: everything before it is on disk when the thread ends.
+    End,
+}
+
+/// Opens the audit of a data folder and starts the thread that writes it. Blocks. The thread ends, with everything
+/// synced, when the last sink is dropped.
+///
+/// # Errors
+/// The disk refuses.
+pub fn open(folder: &Path) -> io::Result<(Sink, thread::JoinHandle<()>)> {
+    file::folder(folder)?;
+    let segments = Segments::open(folder.to_path_buf())?;
+    let (sender, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
+    let thread = thread::Builder::new().name("audit".to_owned()).spawn(move || run(segments, receiver))?;
+    Ok((Sink(sender), thread))
+}
+
+/// The lines after the entry `since`, in order. Blocks.
+///
+/// # Errors
+/// The disk refuses, or a line that is not the last is damaged.
+pub fn read(folder: &Path, since: u64) -> io::Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for path in segment::files(folder)? {
+        records.extend(segment::read(&path)?.0.into_iter().filter(|record| record.index > since));
+    }
+    Ok(records)
+}
+
+/// Where the audit stands in a data folder.
+pub fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("audit")
+}
+
+/// What is worth a line, in the order of the replies' leaves; `None` for what is not.
+pub fn actions(command: &Command) -> Vec<Option<Action>> {
+    let action = |actor: &str, what: &'static str, target: String| {
+        vec![Some(Action { actor: actor.to_owned(), changes: vec![(what, target)] })]
+    };
+    match command {
+        Command::Batch(commands) => commands.iter().flat_map(actions).collect(),
+        Command::Write(write) => {
+            let changes = write.changes.iter().map(|change| match change {
+                Change::Put { object, .. } => ("put", object.key().path()),
+                Change::Delete { key, .. } => ("delete", key.path()),
+            });
+            vec![Some(Action { actor: write.actor.clone(), changes: changes.collect() })]
+        }
+        Command::RedeemJoin(join) => action(&format!("token {}", join.token), "join", join.attempt.node.to_string()),
+        Command::Trust(change) => action("mesh", "trust", format!("{change:?}").chars().take_while(|c| c.is_alphanumeric()).collect()),
+        Command::Member(change) => action("mesh", "member", format!("{change:?}").chars().take_while(|c| c.is_alphanumeric()).collect()),
+        Command::Register(_) | Command::Unregister(_) | Command::Expire(_) | Command::MarkStale(_) => vec![None],
+    }
+}
+
+/// The lines of an entry that was applied.
+pub fn records(index: u64, state: &State, actions: Vec<Option<Action>>, reply: &Reply) -> Vec<Record> {
+    let mut leaves = Vec::new();
+    flatten(reply, &mut leaves);
+    let line = |actor: &str, action: &str, target: &str, outcome: String| Record {
+        index,
+        revision: state.revision(),
+        at: state.time(),
+        actor: actor.to_owned(),
+        action: action.to_owned(),
+        target: target.to_owned(),
+        outcome,
+    };
+    let mut records = Vec::new();
+    for (action, reply) in actions.into_iter().zip(leaves) {
+        let Some(Action { actor, changes }) = action else { continue };
+        for (at, (what, target)) in changes.iter().enumerate() {
+            records.push(line(&actor, what, target, outcome(reply, at)));
+        }
+    }
+    records
+}
+
+impl Record {
+    /// Entries that this member never applied: it got their result as a snapshot.
+    pub(crate) fn gap(index: u64, state: &State) -> Self {
+        Self {
+            index,
+            revision: state.revision(),
+            at: state.time(),
+            actor: "mesh".to_owned(),
+            action: "gap".to_owned(),
+            target: String::new(),
+            outcome: "the entries before came as a snapshot; another member has their lines".to_owned(),
+        }
+    }
+}
+
+impl Sink {
+    /// Hands lines over; waits where the disk is behind.
+    pub(crate) async fn record(&self, records: Vec<Record>) {
+        if !records.is_empty() && self.0.send(Message::Records(records)).await.is_err() {
+            tracing::error!("the audit has ended");
+        }
+    }
+
+    /// Waits until all that was handed over is on disk.
+    pub(crate) async fn synced(&self) -> io::Result<()> {
+        let ended = || io::Error::other("the audit has ended");
+        let (done, wait) = oneshot::channel();
+        self.0.send(Message::Sync(done)).await.map_err(|_| ended())?;
+        wait.await.map_err(|_| ended())
+    }
+
+    /// Ends the thread once all that was handed over is on disk.
+    pub(crate) async fn end(&self) {
+        let _ = self.0.send(Message::End).await;
+    }
+}
+
+/// One write and one sync for all that waits.
+fn run(mut segments: Segments, mut messages: mpsc::Receiver<Message>) {
+    while let Some(first) = messages.blocking_recv() {
+        let (mut records, mut waiting, mut next, mut end) = (Vec::new(), Vec::new(), Some(first), false);
+        while let Some(message) = next {
+            match message {
+                Message::Records(more) => records.extend(more),
+                Message::Sync(done) => waiting.push(done),
+                Message::End => end = true,
+            }
+            next = messages.try_recv().ok();
+        }
+        if let Err(error) = segments.append(&records) {
+            // What a failed sync left behind cannot be known; going on would purge the log that the lines come from.
+            tracing::error!(%error, "the audit cannot go on, the process ends");
+            std::process::abort();
+        }
+        for done in waiting {
+            let _ = done.send(());
+        }
+        if end {
+            return;
+        }
+    }
+}
+
+fn flatten<'a>(reply: &'a Reply, leaves: &mut Vec<&'a Reply>) {
+    match reply {
+        Reply::Batch(replies) => replies.iter().for_each(|reply| flatten(reply, leaves)),
+        leaf => leaves.push(leaf),
+    }
+}
+
+fn outcome(reply: &Reply, at: usize) -> String {
+    match reply {
+        Reply::Refused(refusal) => format!("refused: {refusal}"),
+        Reply::Written(written) => match written.get(at).map(|written| written.outcome) {
+            Some(Outcome::Created) => "created",
+            Some(Outcome::Replaced) => "replaced",
+            Some(Outcome::Unchanged) => "unchanged",
+            Some(Outcome::Deleted) => "deleted",
+            None => "done",
+        }
+        .to_owned(),
+        _ => "done".to_owned(),
+    }
+}
+
+
+#[cfg(test)]
+mod tests;

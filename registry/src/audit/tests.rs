@@ -1,0 +1,68 @@
+use std::fs;
+
+use model::{
+    kind::Kind,
+    object::{Key, Object},
+};
+use serde_json::Map;
+
+use super::*;
+use crate::command::{Entry, Expect, TrustChange, Write};
+
+fn write(actor: &str, name: &str) -> Command {
+    let key = Key::mesh_wide(Kind::Namespace, name.parse().expect("a name"));
+    let object = Object::new(key, Map::new());
+    Command::Write(Write {
+        actor: actor.to_owned(),
+        changes: vec![Change::Put { object, expect: Expect::Absent, credential: None }],
+    })
+}
+
+fn apply(state: &mut State, index: u64, command: Command) -> Vec<Record> {
+    let actions = actions(&command);
+    let reply = state.apply(Entry { at: Millis(index * 1_000), command });
+    records(index, state, actions, &reply)
+}
+
+#[test]
+fn lines_say_who_did_what_and_what_came_of_it() {
+    let mut state = State::new();
+    let batch = Command::Batch(vec![write("ann", "shop"), Command::Expire(Vec::new()), write("bob", "shop")]);
+    let lines = apply(&mut state, 5, batch);
+    let told: Vec<_> = lines.iter().map(|line| (line.actor.as_str(), line.action.as_str(), line.target.as_str(), line.outcome.as_str())).collect();
+    let path = "/v1/namespaces/shop";
+    assert_eq!(told, [("ann", "put", path, "created"), ("bob", "put", path, "refused: Namespace shop exists")]);
+    assert_eq!((lines[0].index, lines[0].revision, lines[0].at), (5, 1, Millis(5_000)));
+    let trust = apply(&mut state, 6, Command::Trust(TrustChange::AddRoot { pem: "PEM".to_owned() }));
+    assert_eq!((trust[0].action.as_str(), trust[0].target.as_str()), ("trust", "AddRoot"));
+}
+
+#[tokio::test]
+async fn a_replay_writes_no_line_twice_and_a_torn_line_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut state = State::new();
+    let lines: Vec<_> = (1..=4).flat_map(|n| apply(&mut state, n, write("ann", &format!("n{n}")))).collect();
+    let (sink, thread) = open(folder.path()).expect("it opens");
+    sink.record(lines[..2].to_vec()).await;
+    sink.synced().await.expect("it syncs");
+    drop(sink);
+    thread.join().expect("it ends");
+
+    let path = segment::files(folder.path()).expect("the folder")[0].clone();
+    let mut torn = fs::read(&path).expect("the file");
+    let whole = torn.len();
+    torn.extend_from_slice(b"00000000 {\"ind");
+    fs::write(&path, torn).expect("it is written");
+    let (sink, thread) = open(folder.path()).expect("it opens");
+    sink.record(lines.clone()).await;
+    drop(sink);
+    thread.join().expect("it ends");
+    assert_eq!(read(folder.path(), 0).expect("it reads"), lines);
+    assert_eq!(read(folder.path(), 3).expect("it reads"), lines[3..]);
+
+    let mut flipped = fs::read(&path).expect("the file");
+    flipped[whole - 10] ^= 1;
+    fs::write(&path, flipped).expect("it is written");
+    let error = read(folder.path(), 0).expect_err("a damaged line amid others");
+    assert!(error.to_string().contains("is damaged"), "{error}");
+}

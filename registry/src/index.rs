@@ -1,0 +1,144 @@
+//! The applied state as records in a store, so that a restart reads it and replays only the rest of the log. Written by
+//! a thread of its own that nobody waits for; each batch carries the entry that it stands for and the state's hash.
+//! What does not prove itself at a start is not used: the snapshot and the log are the truth.
+
+use std::{io, path::Path, sync::Arc, thread, time::Duration};
+
+use openraft::alias::{LogIdOf, StoredMembershipOf};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    raft::{Applied, Types, View},
+    state::{State, Sum},
+    store::{Batch, Error, Sled, Store},
+};
+
+/// Under this key stands what the records add up to; tables' tags begin at 1.
+const META: &[u8] = &[0];
+/// The format of the records.
+const VERSION: u16 = 1;
+/// Between two batches: what changes meanwhile is written once.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Records in one batch; a larger change is marked incomplete until its last batch.
+const BATCH_RECORDS_MAX: usize = 1_000;
+
+/// What the records add up to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Meta {
+    version: u16,
+    log_id: Option<LogIdOf<Types>>,
+    membership: StoredMembershipOf<Types>,
+    sum: Sum,
+}
+
+/// A state that was read from a store and proved itself.
+pub(crate) struct Indexed {
+    state: State,
+    pub(crate) log_id: Option<LogIdOf<Types>>,
+    membership: StoredMembershipOf<Types>,
+}
+
+impl Indexed {
+    pub(crate) fn into_applied(self) -> Applied {
+        Applied { state: Arc::new(self.state), log_id: self.log_id, membership: self.membership }
+    }
+}
+
+/// Opens the index; without one a member works all the same.
+pub(crate) fn open(path: &Path) -> Option<Arc<dyn Store>> {
+    match Sled::open(path) {
+        Ok(store) => Some(Arc::new(store)),
+        Err(error) => {
+            tracing::warn!(%error, "there will be no index");
+            None
+        }
+    }
+}
+
+/// Reads the state, if it is whole.
+pub(crate) fn load(store: &dyn Store, history_max: usize) -> Option<Indexed> {
+    match try_load(store, history_max) {
+        Ok(indexed) => indexed,
+        Err(reason) => {
+            tracing::warn!(reason, "the index is not used");
+            None
+        }
+    }
+}
+
+fn try_load(store: &dyn Store, history_max: usize) -> Result<Option<Indexed>, String> {
+    let text = |error: Error| error.to_string();
+    let Some(meta) = store.get(META).map_err(text)? else { return Ok(None) };
+    let meta: Meta = rmp_serde::from_slice(&meta).map_err(|error| error.to_string())?;
+    if meta.version != VERSION {
+        return Err(format!("its format is {}, this version reads {VERSION}", meta.version));
+    }
+    let records = store.scan(&[]).map_err(text)?.into_iter().filter(|(key, _)| key != META);
+    let state = State::from_records(meta.sum, records, history_max).map_err(|error| error.to_string())?;
+    Ok(Some(Indexed { state, log_id: meta.log_id, membership: meta.membership }))
+}
+
+/// Writes what is applied from now on. `base` is what the store holds, if it is known.
+pub(crate) fn start(
+    store: Arc<dyn Store>,
+    view: Arc<View>,
+    base: Option<Arc<Applied>>,
+    stop: CancellationToken,
+) -> io::Result<thread::JoinHandle<()>> {
+    let runtime = Handle::current();
+    thread::Builder::new().name("index".to_owned()).spawn(move || {
+        if let Err(error) = run(&*store, &view, base, &stop, &runtime) {
+            tracing::warn!(%error, "the index is no longer written; the next start takes longer");
+        }
+    })
+}
+
+fn run(
+    store: &dyn Store,
+    view: &View,
+    mut held: Option<Arc<Applied>>,
+    stop: &CancellationToken,
+    runtime: &Handle,
+) -> Result<(), Error> {
+    let mut applied = view.index.subscribe();
+    loop {
+        let now = view.applied();
+        if held.as_ref().is_none_or(|held| held.log_id != now.log_id) {
+            write(store, held.as_deref(), &now)?;
+            held = Some(now);
+        }
+        if stop.is_cancelled() {
+            return store.flush();
+        }
+        runtime.block_on(async {
+            stop.run_until_cancelled(applied.changed()).await;
+            stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+        });
+    }
+}
+
+/// Brings the store from one state to another.
+fn write(store: &dyn Store, held: Option<&Applied>, now: &Applied) -> Result<(), Error> {
+    let continues = |held: &&Applied| held.state.epoch() == now.state.epoch() && held.state.revision() <= now.state.revision();
+    let mut changes = match held.filter(continues) {
+        Some(held) => now.state.record_changes(&held.state),
+        None => {
+            store.clear()?;
+            now.state.records().into_iter().map(|(key, value)| (key, Some(value))).collect()
+        }
+    };
+    if changes.len() > BATCH_RECORDS_MAX {
+        // Not whole before its last batch, which brings this back.
+        store.write(Batch { changes: vec![(META.to_vec(), None)] })?;
+    }
+    let (log_id, membership) = (now.log_id, now.membership.clone());
+    let meta = Meta { version: VERSION, log_id, membership, sum: now.state.sum() };
+    changes.push((META.to_vec(), Some(rmp_serde::to_vec_named(&meta).map_err(|error| Error(error.to_string()))?)));
+    let mut changes = changes.into_iter().peekable();
+    while changes.peek().is_some() {
+        store.write(Batch { changes: changes.by_ref().take(BATCH_RECORDS_MAX).collect() })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! What any member does for its callers: finds the leader, here or elsewhere, and asks it, until a deadline.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    KeepAlive, KeepAlives, Leadership, ProposeError, ReadError,
+    core::Core,
+    frame::{Proposed, Request, Response},
+    lead::{COMMAND_BYTES_MAX, size},
+    link::CallError,
+};
+use crate::{
+    clock,
+    command::{COMMAND_VERSION, Command, Reply},
+    state::State,
+};
+
+/// So long a caller waits for a leader: an election takes well under a second, two in a row happen.
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a caller is told to wait where there is no leader.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Between two tries with the same leader.
+const PAUSE: Duration = Duration::from_millis(50);
+/// One exchange with the leader is given up after this, so that a leader that was cut off does not use up the whole time.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Readers that may wait for one round.
+pub(super) const READERS_MAX: usize = 4_096;
+
+/// Someone who waits for the index that makes a read linearizable.
+pub(super) struct Reader(oneshot::Sender<Result<u64, ReadError>>);
+
+impl Core {
+    pub(super) async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+        let actual = size(&command);
+        if actual > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLarge { actual, limit: COMMAND_BYTES_MAX });
+        }
+        if command.version() > self.view.state().command_version().min(COMMAND_VERSION) {
+            return Err(ProposeError::Version);
+        }
+        let (deadline, repeatable) = (clock::now() + ASK_TIMEOUT, command.repeatable());
+        let (mut uncertain, mut tried) = (false, None);
+        loop {
+            if let Some(reason) = self.over() {
+                return Err(if uncertain { ProposeError::Unknown } else { ProposeError::Stopped(reason) });
+            }
+            let leading = self.leading();
+            match timeout_at(deadline, self.propose_to(leading, command.clone())).await.unwrap_or(Proposed::Unknown) {
+                Proposed::Done(reply) => return Ok(reply),
+                Proposed::Busy => return Err(ProposeError::Busy),
+                Proposed::Unknown if !repeatable => return Err(ProposeError::Unknown),
+                Proposed::Unknown => uncertain = true,
+                Proposed::NotLeader => {}
+            }
+            if !self.pause(deadline, &mut tried, leading).await {
+                return Err(if uncertain { ProposeError::Unknown } else { ProposeError::NoLeader { retry_after: RETRY_AFTER } });
+            }
+        }
+    }
+
+    async fn propose_to(&self, leading: Leadership, command: Command) -> Proposed {
+        match leading {
+            Leadership { is_me: true, .. } => self.lead(command).await,
+            Leadership { leader: Some(leader), .. } if leader != self.id() => {
+                let Some(address) = self.address_of(leader) else { return Proposed::NotLeader };
+                match self.peers.call(leader, &address, Request::Propose(command), ASK_TIMEOUT).await {
+                    Ok(Response::Proposed(proposed)) => proposed,
+                    Ok(_) | Err(CallError::Lost) => Proposed::Unknown,
+                    Err(CallError::NotSent(_)) => Proposed::NotLeader,
+                }
+            }
+            _ => Proposed::NotLeader,
+        }
+    }
+
+    /// Waits for another leader, or a moment; `false` when the time is over.
+    async fn pause(&self, deadline: Instant, tried: &mut Option<Leadership>, leading: Leadership) -> bool {
+        let again = *tried == Some(leading);
+        *tried = Some(leading);
+        let left = deadline.saturating_duration_since(clock::now());
+        if left.is_zero() {
+            return false;
+        }
+        let within = if again || leading.leader.is_some() { PAUSE } else { left };
+        self.leader_other_than(*tried, within.min(left)).await;
+        clock::now() < deadline
+    }
+
+    /// The state with all that was acknowledged before the call.
+    pub(super) async fn read(&self) -> Result<Arc<State>, ReadError> {
+        let (answer, wait) = oneshot::channel();
+        let stopped = || ReadError::Stopped(self.over().unwrap_or_else(|| "it has ended".to_owned()));
+        self.readers.send(Reader(answer)).await.map_err(|_| stopped())?;
+        let index = wait.await.map_err(|_| stopped())??;
+        self.applied_at_least(index).await
+    }
+
+    /// This member's view, once it has applied an entry.
+    pub(super) async fn applied_at_least(&self, index: u64) -> Result<Arc<State>, ReadError> {
+        let mut applied = self.view.index.subscribe();
+        let reached = timeout_at(clock::now() + ASK_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await;
+        match reached {
+            Ok(_) => Ok(self.view.state()),
+            Err(_) => Err(ReadError::NoLeader { retry_after: RETRY_AFTER }),
+        }
+    }
+
+    async fn read_index_from_leader(&self) -> Result<u64, ReadError> {
+        let (deadline, mut tried) = (clock::now() + ASK_TIMEOUT, None);
+        loop {
+            if let Some(reason) = self.over() {
+                return Err(ReadError::Stopped(reason));
+            }
+            let leading = self.leading();
+            let asked = timeout_at(deadline.min(clock::now() + EXCHANGE_TIMEOUT), self.read_index_of(leading)).await;
+            if let Ok(Some(index)) = asked {
+                return Ok(index);
+            }
+            if !self.pause(deadline, &mut tried, leading).await {
+                return Err(ReadError::NoLeader { retry_after: RETRY_AFTER });
+            }
+        }
+    }
+
+    async fn read_index_of(&self, leading: Leadership) -> Option<u64> {
+        if leading.is_me {
+            return self.read_index().await;
+        }
+        match self.ask(leading, Request::ReadIndex).await? {
+            Response::ReadIndex(index) => index,
+            _ => None,
+        }
+    }
+
+    pub(super) async fn keep_alive(&self, alive: Vec<KeepAlive>) -> Result<KeepAlives, ReadError> {
+        let (deadline, mut tried) = (clock::now() + ASK_TIMEOUT, None);
+        loop {
+            if let Some(reason) = self.over() {
+                return Err(ReadError::Stopped(reason));
+            }
+            let leading = self.leading();
+            let told = match leading.is_me {
+                true => self.hear(&alive),
+                false => match self.ask(leading, Request::KeepAlive(alive.clone())).await {
+                    Some(Response::KeptAlive(told)) => told,
+                    _ => None,
+                },
+            };
+            if let Some(told) = told {
+                return Ok(told);
+            }
+            if !self.pause(deadline, &mut tried, leading).await {
+                return Err(ReadError::NoLeader { retry_after: RETRY_AFTER });
+            }
+        }
+    }
+
+    /// One exchange with another member that leads.
+    pub(super) async fn ask(&self, leading: Leadership, request: Request) -> Option<Response> {
+        let leader = leading.leader.filter(|leader| *leader != self.id())?;
+        let address = self.address_of(leader)?;
+        self.peers.call(leader, &address, request, EXCHANGE_TIMEOUT).await.ok()
+    }
+}
+
+/// Asks once for all readers that wait: those who come while it is asked wait for the next round.
+pub(super) async fn serve_readers(core: Arc<Core>, mut waiting: mpsc::Receiver<Reader>) {
+    let mut readers = Vec::new();
+    while waiting.recv_many(&mut readers, READERS_MAX).await > 0 {
+        let index = core.read_index_from_leader().await;
+        for Reader(answer) in readers.drain(..) {
+            let _ = answer.send(index.clone());
+        }
+    }
+}

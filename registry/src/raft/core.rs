@@ -1,0 +1,84 @@
+//! What a running member consists of, and who leads as far as it knows.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use openraft::{Raft, async_runtime::WatchReceiver};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Leadership, Settings, Types, ask::Reader, lead::{Duties, Proposal}, link::Peers, machine::{Machine, View}};
+use crate::{audit, command::MemberId, folder::Folder, wal::Wal};
+
+/// A running member.
+pub(super) struct Core {
+    pub(super) settings: Settings,
+    pub(super) folder: Folder,
+    pub(super) raft: Raft<Types, Machine>,
+    pub(super) view: Arc<View>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) proposals: mpsc::Sender<Proposal>,
+    pub(super) readers: mpsc::Sender<Reader>,
+    pub(super) duties: Mutex<Duties>,
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    /// Threads that end with the member: they are waited for at its end.
+    pub(super) threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    pub(super) audit: audit::Sink,
+    /// Tells when the engine has let go of the log.
+    pub(super) wal: Weak<Wal>,
+}
+
+impl Core {
+    pub(super) fn id(&self) -> MemberId {
+        self.settings.member
+    }
+
+    pub(super) fn leading(&self) -> Leadership {
+        *self.leadership.borrow()
+    }
+
+    /// Where a member's Raft listens, as the cluster's membership has it.
+    pub(super) fn address_of(&self, member: MemberId) -> Option<String> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.get_node(&member).map(|node| node.addr.clone())
+    }
+
+    /// Why this member can do nothing any more, if so.
+    pub(super) fn over(&self) -> Option<String> {
+        if let Some(reason) = self.peers.banned.borrow().clone() {
+            return Some(reason);
+        }
+        self.stop.is_cancelled().then(|| "it is shutting down".to_owned())
+    }
+
+    /// Waits until another leader is known than the one that did not answer, but not for longer than `within`.
+    pub(super) async fn leader_other_than(&self, tried: Option<Leadership>, within: Duration) {
+        let mut leadership = self.leadership.subscribe();
+        let changed = leadership.wait_for(|now| now.leader.is_some() && Some(*now) != tried);
+        // Looked at again in any case: a leader that did not answer may be fine the next time.
+        let _ = tokio::time::timeout(within, changed).await;
+    }
+}
+
+/// Tells the engine's metrics on, as far as others need them.
+pub(super) async fn follow_leadership(core: Arc<Core>) {
+    let mut metrics = core.raft.server_metrics();
+    loop {
+        let now = {
+            let metrics = metrics.borrow_watched();
+            let term = metrics.vote.leader_id.term;
+            let is_me = metrics.state.is_leader() && metrics.current_leader == Some(core.id());
+            Leadership { leader: metrics.current_leader, term, is_me }
+        };
+        core.leadership.send_if_modified(|known| std::mem::replace(known, now) != now);
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}

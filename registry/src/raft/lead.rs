@@ -1,0 +1,176 @@
+//! What a member does while it leads: takes commands from all members, several to an entry and several entries under
+//! way, and judges sessions.
+
+use std::{io, sync::Arc, time::Duration};
+
+use openraft::{
+    ReadPolicy,
+    error::{ClientWriteError, RaftError},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{KeepAlive, KeepAlives, core::Core, frame::Proposed};
+use crate::{
+    clock,
+    command::{Command, Entry, Reply, SessionRef},
+    session::{Sessions, Sign, TICK},
+};
+
+/// Commands that may wait to be taken into an entry; who comes then is told to come again.
+pub(super) const PROPOSALS_MAX: usize = 4_096;
+/// Commands in one entry: as many as wait, up to this, so that one sync serves them all.
+const BATCH_COMMANDS_MAX: usize = 256;
+/// An entry takes no further command beyond this, in bytes: a follower gets it in one frame.
+const BATCH_BYTES_MAX: usize = 512 * 1024;
+/// The most bytes of one command.
+pub(super) const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Entries under way before the first is applied: the disk works while the network does.
+const ENTRIES_UNDER_WAY_MAX: usize = 8;
+
+/// A command that waits to be taken.
+pub(super) struct Proposal {
+    pub(super) command: Command,
+    pub(super) bytes: usize,
+    pub(super) answer: oneshot::Sender<Proposed>,
+}
+
+/// What the leader keeps in mind.
+#[derive(Default)]
+pub(super) struct Duties {
+    sessions: Sessions,
+    /// The term in which this member has applied all that was acknowledged before it: then it may judge sessions.
+    ready: Option<u64>,
+}
+
+impl Core {
+    /// Hands a command to this member as the leader.
+    pub(super) async fn lead(&self, command: Command) -> Proposed {
+        if !self.leading().is_me {
+            return Proposed::NotLeader;
+        }
+        let (answer, wait) = oneshot::channel();
+        let bytes = size(&command);
+        match self.proposals.try_send(Proposal { command, bytes, answer }) {
+            Ok(()) => wait.await.unwrap_or(Proposed::Unknown),
+            Err(mpsc::error::TrySendError::Full(_)) => Proposed::Busy,
+            Err(mpsc::error::TrySendError::Closed(_)) => Proposed::NotLeader,
+        }
+    }
+
+    /// Takes signs of life as the leader; `None` if this member cannot judge them.
+    pub(super) fn hear(&self, signs: &[KeepAlive]) -> Option<KeepAlives> {
+        let leading = self.leading();
+        let mut duties = self.duties.lock();
+        if !leading.is_me || duties.ready != Some(leading.term) {
+            return None;
+        }
+        let sign = |alive: &KeepAlive| Sign {
+            session: SessionRef { node: alive.node.clone(), generation: alive.generation },
+            acked: alive.acked,
+        };
+        let signs: Vec<_> = signs.iter().map(sign).collect();
+        let gone = duties.sessions.hear(&signs, &self.view.state());
+        Some(KeepAlives { term: leading.term, gone })
+    }
+
+    /// The index that a linearizable reader has to wait for; `None` if this member does not lead.
+    pub(super) async fn read_index(&self) -> Option<u64> {
+        let (read, _) = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await.ok()?;
+        Some(read.index())
+    }
+
+    /// The revision that each node's proxy runs, as heard by this member while it leads.
+    pub(super) fn acked(&self) -> Vec<(model::name::Name, u64)> {
+        self.duties.lock().sessions.acked().map(|(name, acked)| (name.clone(), acked)).collect()
+    }
+}
+
+/// Takes all that waits into one entry, and the next while that is on its way.
+pub(super) async fn batch(core: Arc<Core>, mut waiting: mpsc::Receiver<Proposal>) {
+    let under_way = Arc::new(Semaphore::new(ENTRIES_UNDER_WAY_MAX));
+    while let Some(first) = waiting.recv().await {
+        let Ok(slot) = under_way.clone().acquire_owned().await else { return };
+        let mut bytes = first.bytes;
+        let mut batch = vec![first];
+        while batch.len() < BATCH_COMMANDS_MAX && bytes < BATCH_BYTES_MAX {
+            let Ok(next) = waiting.try_recv() else { break };
+            bytes += next.bytes;
+            batch.push(next);
+        }
+        core.tasks.spawn(enter(core.clone(), batch, slot));
+    }
+}
+
+async fn enter(core: Arc<Core>, mut batch: Vec<Proposal>, _slot: OwnedSemaphorePermit) {
+    let single = batch.len() == 1;
+    let mut take = |proposal: &mut Proposal| std::mem::replace(&mut proposal.command, Command::Batch(Vec::new()));
+    let command = if single { take(&mut batch[0]) } else { Command::Batch(batch.iter_mut().map(take).collect()) };
+    let written = core.raft.client_write(Entry { at: clock::wall(), command }).await;
+    let outcomes = match written {
+        Ok(written) => match (written.data, single) {
+            (Reply::Batch(replies), false) => replies.into_iter().map(Proposed::Done).collect(),
+            (reply, _) => vec![Proposed::Done(reply); batch.len()],
+        },
+        // Refused before it stood in any log.
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => vec![Proposed::NotLeader; batch.len()],
+        Err(error) => {
+            tracing::warn!(%error, "what became of an entry is not known");
+            vec![Proposed::Unknown; batch.len()]
+        }
+    };
+    for (proposal, outcome) in batch.into_iter().zip(outcomes) {
+        let _ = proposal.answer.send(outcome);
+    }
+}
+
+/// Judges sessions while this member leads.
+pub(super) async fn watch_sessions(core: Arc<Core>) {
+    let start = clock::now();
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Some(command) = tick(&core, start).await {
+            // Asked again at a later tick, if it is lost.
+            let outcome = core.lead(command).await;
+            tracing::info!(done = matches!(outcome, Proposed::Done(_)), "sessions were lost");
+        }
+    }
+}
+
+async fn tick(core: &Core, start: Instant) -> Option<Command> {
+    let leading = core.leading();
+    if !leading.is_me {
+        core.duties.lock().ready = None;
+        return None;
+    }
+    if core.duties.lock().ready != Some(leading.term) {
+        // Sessions that an earlier leader acknowledged must be seen before any is said to be gone.
+        core.raft.ensure_linearizable(ReadPolicy::ReadIndex).await.ok()?;
+        core.duties.lock().ready = Some(leading.term);
+    }
+    let elapsed: Duration = clock::now().duration_since(start);
+    core.duties.lock().sessions.tick(elapsed, leading.term, &core.view.state())
+}
+
+/// How many bytes a command has in the log, about.
+pub(super) fn size(command: &Command) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    match rmp_serde::encode::write_named(&mut count, command) {
+        Ok(()) => count.0,
+        Err(_) => usize::MAX,
+    }
+}

@@ -1,0 +1,301 @@
+//! Connections to peers: one for requests, shared by all who ask, and a fresh one for each snapshot. Requests carry
+//! numbers, so that many are under way at once; urgent ones (votes, signs of life) overtake appends.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use super::{
+    Dial, Stream,
+    frame::{self, Hello, Identity, Numbered, PROTOCOL, Purpose, Request, Response, Verdict},
+    machine::View,
+};
+use crate::{
+    command::{MemberId, Refusal},
+    state::Member,
+};
+
+/// Requests that may wait for one connection to take them; more is a peer that does not read.
+const OUTGOING_MAX: usize = 256;
+/// Requests under way on one connection.
+const PENDING_MAX: usize = 4_096;
+/// Opening a connection and the handshake: a peer in the same region needs a few milliseconds.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a member needs to talk to others.
+pub(super) struct Peers {
+    pub(super) cluster: Uuid,
+    pub(super) identity: Identity,
+    pub(super) view: Arc<View>,
+    /// Why the others refuse this member, once they do.
+    pub(super) banned: watch::Sender<Option<String>>,
+    dial: Arc<dyn Dial>,
+    links: Mutex<HashMap<MemberId, Arc<Slot>>>,
+}
+
+/// One peer's connection, or the making of it.
+#[derive(Default)]
+struct Slot(tokio::sync::Mutex<Option<Arc<Link>>>);
+
+/// One connection for requests.
+pub(super) struct Link {
+    urgent: mpsc::Sender<Numbered<Request>>,
+    bulk: mpsc::Sender<Numbered<Request>>,
+    pending: Arc<Pending>,
+    next: AtomicU64,
+    closed: CancellationToken,
+    _close: DropGuard,
+}
+
+#[derive(Default)]
+struct Pending(Mutex<HashMap<u64, oneshot::Sender<Response>>>);
+
+/// A request without a response.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// It never left.
+    NotSent(io::Error),
+    /// It may have arrived.
+    Lost,
+}
+
+/// Both halves of a connection after its handshake.
+pub(super) struct Greeted {
+    pub(super) reader: BufReader<ReadHalf<Box<dyn Stream>>>,
+    pub(super) writer: WriteHalf<Box<dyn Stream>>,
+    pub(super) purpose: Purpose,
+}
+
+impl Peers {
+    pub(super) fn new(cluster: Uuid, identity: Identity, view: Arc<View>, dial: Arc<dyn Dial>) -> Self {
+        Self { cluster, identity, view, banned: watch::Sender::new(None), dial, links: Mutex::default() }
+    }
+
+    /// Sends a request and waits for its response.
+    pub(super) async fn call(&self, member: MemberId, address: &str, request: Request, within: Duration) -> Result<Response, CallError> {
+        let link = self.link(member, address).await.map_err(CallError::NotSent)?;
+        link.call(request, within).await
+    }
+
+    /// The connection for requests; opened if there is none.
+    pub(super) async fn link(&self, member: MemberId, address: &str) -> io::Result<Arc<Link>> {
+        let slot = self.links.lock().entry(member).or_default().clone();
+        let mut link = slot.0.lock().await;
+        if let Some(open) = link.as_ref().filter(|link| !link.closed.is_cancelled()) {
+            return Ok(open.clone());
+        }
+        let greeted = self.connect(member, address, Purpose::Requests).await?;
+        let open = Arc::new(Link::start(greeted));
+        *link = Some(open.clone());
+        Ok(open)
+    }
+
+    /// Opens a connection and greets.
+    pub(super) async fn connect(&self, member: MemberId, address: &str, purpose: Purpose) -> io::Result<Greeted> {
+        if let Some(reason) = self.banned.borrow().clone() {
+            return Err(io::Error::other(reason));
+        }
+        timeout(CONNECT_TIMEOUT, self.greet(member, address, purpose)).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    async fn greet(&self, member: MemberId, address: &str, purpose: Purpose) -> io::Result<Greeted> {
+        let stream = self.dial.dial(member, address).await?;
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = BufReader::new(reader);
+        let hello = Hello { protocol: PROTOCOL, cluster: self.cluster, identity: self.identity, purpose };
+        frame::write(&mut writer, &hello).await?;
+        let peer = self.accepted(frame::expect(&mut reader).await?)?;
+        let verdict = self.judge(member, &peer);
+        frame::write(&mut writer, &verdict).await?;
+        match verdict {
+            Verdict::Welcome(_) => Ok(Greeted { reader, writer, purpose }),
+            Verdict::Banned(reason) | Verdict::Refused(reason) => Err(io::Error::other(reason)),
+        }
+    }
+
+    /// The other side of [`Peers::connect`].
+    pub(super) async fn answer(&self, stream: Box<dyn Stream>, member: MemberId) -> io::Result<Greeted> {
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = BufReader::new(reader);
+        let hello: Hello = frame::expect(&mut reader).await?;
+        let verdict = self.judge_hello(member, &hello);
+        frame::write(&mut writer, &verdict).await?;
+        match verdict {
+            Verdict::Banned(reason) | Verdict::Refused(reason) => return Err(io::Error::other(reason)),
+            Verdict::Welcome(_) => {}
+        }
+        self.accepted(frame::expect(&mut reader).await?)?;
+        Ok(Greeted { reader, writer, purpose: hello.purpose })
+    }
+
+    fn judge_hello(&self, member: MemberId, hello: &Hello) -> Verdict {
+        if let Some(reason) = self.banned.borrow().clone() {
+            return Verdict::Refused(reason);
+        }
+        if hello.protocol != PROTOCOL {
+            return Verdict::Refused(format!("member {} speaks protocol {PROTOCOL}, not {}", self.identity.id, hello.protocol));
+        }
+        if hello.cluster != self.cluster {
+            return Verdict::Refused(format!("member {} is of cluster {}, not of {}", self.identity.id, self.cluster, hello.cluster));
+        }
+        self.judge(member, &hello.identity)
+    }
+
+    /// Whether a peer is the member that it should be, started from the data folder that the cluster knows.
+    fn judge(&self, member: MemberId, peer: &Identity) -> Verdict {
+        if peer.id != member {
+            return Verdict::Refused(format!("expected member {member}, met {}", peer.id));
+        }
+        let state = self.view.state();
+        let started = Member {
+            id: peer.id,
+            addresses: crate::command::Addresses::default(),
+            incarnation: peer.incarnation,
+            boot: peer.boot,
+            nonce: peer.nonce,
+            command_version: 0,
+        };
+        let refusal = match state.member(member) {
+            Some(known) => started.check_against(known).err(),
+            // Its admission is not applied here yet, or it was forgotten.
+            None => state.id_was_given(member).then_some(Refusal::UnknownMember { id: member }),
+        };
+        match refusal {
+            Some(refusal) => Verdict::Banned(refusal.to_string()),
+            None => Verdict::Welcome(self.identity),
+        }
+    }
+
+    fn accepted(&self, verdict: Verdict) -> io::Result<Identity> {
+        match verdict {
+            Verdict::Welcome(peer) => Ok(peer),
+            Verdict::Refused(reason) => Err(io::Error::other(reason)),
+            Verdict::Banned(reason) => {
+                self.ban(&reason);
+                Err(io::Error::other(reason))
+            }
+        }
+    }
+
+    /// The others refuse this member: it must not vote or acknowledge anything from now on.
+    pub(super) fn ban(&self, reason: &str) {
+        tracing::error!(member = self.identity.id, reason, "the cluster refuses this member");
+        self.banned.send_if_modified(|banned| {
+            let first = banned.is_none();
+            banned.get_or_insert_with(|| reason.to_owned());
+            first
+        });
+    }
+}
+
+impl Link {
+    fn start(greeted: Greeted) -> Self {
+        let (urgent, urgent_rx) = mpsc::channel(OUTGOING_MAX);
+        let (bulk, bulk_rx) = mpsc::channel(OUTGOING_MAX);
+        let (pending, closed) = (Arc::new(Pending::default()), CancellationToken::new());
+        let Greeted { reader, writer, .. } = greeted;
+        let (reading, writing) = (closed.clone(), closed.clone());
+        let waiting = pending.clone();
+        tokio::spawn(async move {
+            let ended = reading.run_until_cancelled(receive(reader, &waiting)).await;
+            tracing::debug!(?ended, "a connection to a peer ended");
+            reading.cancel();
+            waiting.0.lock().clear();
+        });
+        tokio::spawn(async move {
+            let _ = writing.run_until_cancelled(send(writer, urgent_rx, bulk_rx)).await;
+            writing.cancel();
+        });
+        Self { urgent, bulk, pending, next: AtomicU64::new(0), _close: closed.clone().drop_guard(), closed }
+    }
+
+    pub(super) async fn call(&self, request: Request, within: Duration) -> Result<Response, CallError> {
+        let (answer, wait) = oneshot::channel();
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let forget = self.pending.enter(id, answer)?;
+        let queue = if request.urgent() { &self.urgent } else { &self.bulk };
+        let exchange = async {
+            let closed = || CallError::NotSent(io::ErrorKind::ConnectionReset.into());
+            queue.send(Numbered { id, body: request }).await.map_err(|_| closed())?;
+            tokio::select! {
+                answer = wait => answer.map_err(|_| CallError::Lost),
+                () = self.closed.cancelled() => Err(CallError::Lost),
+            }
+        };
+        let result = timeout(within, exchange).await.unwrap_or(Err(CallError::Lost));
+        drop(forget);
+        result
+    }
+}
+
+impl Pending {
+    fn enter(self: &Arc<Self>, id: u64, answer: oneshot::Sender<Response>) -> Result<impl Drop + use<>, CallError> {
+        let mut pending = self.0.lock();
+        if pending.len() >= PENDING_MAX {
+            return Err(CallError::NotSent(io::Error::other("too many requests wait for this peer")));
+        }
+        pending.insert(id, answer);
+        Ok(Forget { pending: self.clone(), id })
+    }
+}
+
+/// Takes a request that nobody waits for any more off the list.
+struct Forget {
+    pending: Arc<Pending>,
+    id: u64,
+}
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        self.pending.0.lock().remove(&self.id);
+    }
+}
+
+async fn receive(mut reader: BufReader<ReadHalf<Box<dyn Stream>>>, pending: &Pending) -> io::Result<()> {
+    while let Some(Numbered { id, body }) = frame::read::<Numbered<Response>>(&mut reader).await? {
+        let waiting = pending.0.lock().remove(&id);
+        if let Some(waiting) = waiting {
+            let _ = waiting.send(body);
+        }
+    }
+    Ok(())
+}
+
+/// Writes what waits, urgent first, and flushes when nothing waits.
+async fn send(
+    writer: WriteHalf<Box<dyn Stream>>,
+    mut urgent: mpsc::Receiver<Numbered<Request>>,
+    mut bulk: mpsc::Receiver<Numbered<Request>>,
+) -> io::Result<()> {
+    let mut writer = tokio::io::BufWriter::new(writer);
+    loop {
+        let next = match urgent.try_recv().or_else(|_| bulk.try_recv()) {
+            Ok(next) => Some(next),
+            Err(_) => {
+                writer.flush().await?;
+                tokio::select! {
+                    biased;
+                    next = urgent.recv() => next,
+                    next = bulk.recv() => next,
+                }
+            }
+        };
+        let Some(next) = next else { return Ok(()) };
+        writer.write_all(&frame::encode(&next)?).await?;
+    }
+}

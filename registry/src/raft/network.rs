@@ -1,0 +1,182 @@
+//! openraft's network: its requests as frames to a peer, appends pipelined, snapshots on connections of their own.
+
+use std::{
+    future::Future,
+    io,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{Stream as Items, StreamExt, stream};
+use openraft::{
+    AnyError, BasicNode, OptionalSend,
+    alias::{SnapshotOf, VoteOf},
+    error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
+    network::{RPCOption, RaftNetworkFactory, v2::RaftNetworkV2},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
+        VoteRequest, VoteResponse,
+    },
+};
+use tokio::time::timeout;
+
+use super::{
+    Types,
+    frame::{self, CHUNK_BYTES, Chunk, Installed, Purpose, Request, Response, SnapshotHead},
+    link::{CallError, Peers},
+};
+use crate::command::MemberId;
+
+/// Appends on their way to one follower before the first is answered: it hides the round trip, and bounds what a slow
+/// follower makes the leader hold.
+const APPENDS_UNDER_WAY_MAX: usize = 8;
+/// A whole snapshot must be over in this time: 512 MiB at 10 MB/s.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Makes the way to each peer.
+pub(super) struct Factory(pub(super) Arc<Peers>);
+
+/// The way to one peer.
+#[derive(Clone)]
+pub(super) struct Network {
+    peers: Arc<Peers>,
+    target: MemberId,
+    address: String,
+}
+
+impl RaftNetworkFactory<Types> for Factory {
+    type Network = Network;
+
+    async fn new_client(&mut self, target: MemberId, node: &BasicNode) -> Network {
+        Network { peers: self.0.clone(), target, address: node.addr.clone() }
+    }
+}
+
+impl Network {
+    async fn call(&self, request: Request, within: Duration) -> Result<Response, RPCError<Types>> {
+        match self.peers.call(self.target, &self.address, request, within).await {
+            Ok(Response::Failed(reason)) => Err(network(&io::Error::other(reason))),
+            Ok(response) => Ok(response),
+            Err(CallError::NotSent(error)) => Err(RPCError::Unreachable(Unreachable::new(&error))),
+            Err(CallError::Lost) => Err(network(&io::Error::from(io::ErrorKind::ConnectionReset))),
+        }
+    }
+
+    async fn append(&self, rpc: AppendEntriesRequest<Types>, within: Duration) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        match self.call(Request::Append(rpc), within).await? {
+            Response::Append(response) => Ok(response),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn voting(&self, request: Request, within: Duration) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.call(request, within).await? {
+            Response::Vote(response) => Ok(response),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn send_snapshot(&self, vote: VoteOf<Types>, snapshot: SnapshotOf<Types, Bytes>) -> io::Result<SnapshotResponse<Types>> {
+        let mut greeted = self.peers.connect(self.target, &self.address, Purpose::Snapshot).await?;
+        let SnapshotOf::<Types, Bytes> { meta, snapshot } = snapshot;
+        frame::write(&mut greeted.writer, &SnapshotHead { vote, meta, length: snapshot.len() as u64 }).await?;
+        for chunk in snapshot.chunks(CHUNK_BYTES) {
+            frame::write(&mut greeted.writer, &Chunk { 0: chunk.to_vec() }).await?;
+        }
+        match frame::expect(&mut greeted.reader).await? {
+            Installed::Done(response) => Ok(response),
+            Installed::Failed(reason) => Err(io::Error::other(reason)),
+        }
+    }
+}
+
+impl RaftNetworkV2<Types> for Network {
+    type SnapshotData = Bytes;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        self.append(rpc, option.hard_ttl()).await
+    }
+
+    /// Several appends under way on one ordered connection; the answers in their order. The first that is not a whole
+    /// success ends the stream.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> openraft::base::BoxFuture<
+        's,
+        Result<openraft::base::BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
+    where
+        S: Items<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let (network, within) = (self.clone(), option.hard_ttl());
+        let answers = input
+            .map(move |rpc| {
+                let network = network.clone();
+                async move {
+                    let (previous, last) = (rpc.prev_log_id, rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id));
+                    let response = network.append(rpc, within).await?;
+                    let partial = matches!(&response, AppendEntriesResponse::PartialSuccess(got) if *got != last);
+                    Ok((response.into_stream_result(previous, last), partial))
+                }
+            })
+            .buffered(APPENDS_UNDER_WAY_MAX)
+            .boxed();
+        let until_broken = stream::unfold(Some(answers), |answers| async move {
+            let mut answers = answers?;
+            let answer: Result<(StreamAppendResult<Types>, bool), RPCError<Types>> = answers.next().await?;
+            let whole = matches!(&answer, Ok((Ok(_), false)));
+            Some((answer.map(|(result, _)| result), whole.then_some(answers)))
+        });
+        Box::pin(async move { Ok(until_broken.boxed()) })
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.voting(Request::Vote(rpc), option.hard_ttl()).await
+    }
+
+    async fn pre_vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.voting(Request::PreVote(rpc), option.hard_ttl()).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<Types>,
+        snapshot: SnapshotOf<Types, Bytes>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = timeout(SNAPSHOT_TIMEOUT, self.send_snapshot(vote, snapshot)) => {
+                let sent = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+                sent.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))
+            }
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        match self.call(Request::TransferLeader(rpc), option.hard_ttl()).await? {
+            Response::TransferLeader(response) => Ok(response),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+fn network(error: &io::Error) -> RPCError<Types> {
+    RPCError::Network(NetworkError::new(error))
+}
+
+fn unexpected() -> RPCError<Types> {
+    RPCError::Network(NetworkError::new(&AnyError::error("the peer answered something else")))
+}

@@ -1,0 +1,219 @@
+//! How a member comes up: folder, log, state from the index or the newest snapshot, then Raft, which replays the rest of
+//! the log.
+
+use std::{path::Path, sync::Arc};
+
+use openraft::{
+    Raft,
+    alias::{LogIdOf, StoredMembershipOf},
+    storage::{RaftLogStorage, RaftLogReader},
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Dial, Leadership, OpenError, Recovery, Settings, Source, Types, ask,
+    core::{Core, follow_leadership},
+    frame::Identity,
+    lead::{self, Duties, PROPOSALS_MAX},
+    link::Peers,
+    log::Log,
+    machine::{Applied, Machine, View},
+    network::Factory,
+    snapshot::Snapshots,
+};
+use crate::{
+    audit, clock,
+    command::{COMMAND_VERSION, Command, MemberChange, Refusal, Reply},
+    folder::Folder,
+    index,
+    state::State,
+    wal::{self, Wal},
+};
+
+/// All that was read from a data folder.
+struct Found {
+    folder: Folder,
+    wal: Wal,
+    snapshots: Snapshots,
+    indexed: Option<index::Indexed>,
+    store: Option<Arc<dyn crate::store::Store>>,
+    audit: audit::Sink,
+    audit_thread: std::thread::JoinHandle<()>,
+}
+
+pub(super) async fn open(settings: Settings, dial: Arc<dyn Dial>) -> Result<(Arc<Core>, Recovery), OpenError> {
+    let config = settings.engine().map_err(|error| OpenError::Engine(error.to_string()))?;
+    let asked = settings.clone();
+    let found = tokio::task::spawn_blocking(move || read_folder(&asked)).await;
+    let found = found.map_err(|error| OpenError::Engine(error.to_string()))??;
+    let engine = |error: &dyn std::fmt::Display| OpenError::Engine(error.to_string());
+    let wal = Arc::new(found.wal);
+    let held = Arc::downgrade(&wal);
+    let mut log = Log::<Types>::new(wal).await.map_err(|error| engine(&error))?;
+    let (applied, source) = choose(&settings, found.indexed, &found.snapshots, &mut log).await?;
+    let last = log.get_log_state().await.map_err(|error| engine(&error))?.last_log_id;
+    let from = applied.log_id.map_or(0, |id| id.index + 1);
+    let recovery = Recovery {
+        source,
+        replayed_entries: last.map_or(0, |last| (last.index + 1).saturating_sub(from)),
+        boot: found.folder.boot,
+    };
+    let view = Arc::new(View::new(applied));
+    let shown = view.applied();
+    let machine = Machine::new(&shown, view.clone(), found.snapshots, found.audit.clone());
+    let nonce = clock::unique();
+    let identity =
+        Identity { id: settings.member, incarnation: found.folder.incarnation, boot: found.folder.boot, nonce };
+    let peers = Arc::new(Peers::new(settings.cluster, identity, view.clone(), dial));
+    let raft = Raft::new(settings.member, config, Factory(peers.clone()), log, machine).await.map_err(|error| engine(&error))?;
+    let (proposals, proposed) = mpsc::channel(PROPOSALS_MAX);
+    let (readers, reading) = mpsc::channel(ask::READERS_MAX);
+    let stop = CancellationToken::new();
+    let mut threads = vec![found.audit_thread];
+    if let Some(store) = found.store {
+        let thread = index::start(store, view.clone(), (source == Source::Index).then(|| shown.clone()), stop.clone());
+        threads.push(thread.map_err(|source| OpenError::Folder { path: settings.data_dir.join("index"), source })?);
+    }
+    let core = Arc::new(Core {
+        settings,
+        folder: found.folder,
+        raft,
+        view,
+        peers,
+        proposals,
+        readers,
+        duties: parking_lot::Mutex::new(Duties::default()),
+        leadership: watch::Sender::new(Leadership::default()),
+        tasks: TaskTracker::new(),
+        stop,
+        threads: parking_lot::Mutex::new(threads),
+        audit: found.audit,
+        wal: held,
+    });
+    start_tasks(&core, proposed, reading);
+    Ok((core, recovery))
+}
+
+fn read_folder(settings: &Settings) -> Result<Found, OpenError> {
+    let data_dir = &settings.data_dir;
+    let at = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| OpenError::Folder { path, source }
+    };
+    crate::file::folder(data_dir).map_err(at(data_dir))?;
+    // The log's lock comes first: two starts of one folder must not both count.
+    let identity = wal::Identity { cluster: settings.cluster, node: settings.member };
+    let (wal, recovered) = Wal::open(&data_dir.join("wal"), identity, wal::Options::default())?;
+    tracing::debug!(?recovered, "the log is open");
+    let folder = Folder::start(data_dir, settings.member, settings.cluster)?;
+    let snapshots_at = data_dir.join("snapshots");
+    let snapshots = Snapshots::open(snapshots_at.clone(), settings.history_revisions_max).map_err(at(&snapshots_at))?;
+    let store = index::open(&data_dir.join("index"));
+    let indexed = store.as_ref().and_then(|store| index::load(&**store, settings.history_revisions_max));
+    let audit_at = audit::folder(data_dir);
+    let (audit, audit_thread) = audit::open(&audit_at).map_err(at(&audit_at))?;
+    Ok(Found { folder, wal, snapshots, indexed, store, audit, audit_thread })
+}
+
+/// The newest state that fits the log: the index if it can be trusted, else the snapshot, else the log alone.
+async fn choose(
+    settings: &Settings,
+    indexed: Option<index::Indexed>,
+    snapshots: &Snapshots,
+    log: &mut Log<Types>,
+) -> Result<(Applied, Source), OpenError> {
+    let log_state = log.get_log_state().await.map_err(|error| OpenError::Engine(error.to_string()))?;
+    let purged = log_state.last_purged_log_id;
+    if let Some(indexed) = indexed {
+        if purged <= indexed.log_id && agrees(log, indexed.log_id, log_state.last_log_id).await {
+            return Ok((indexed.into_applied(), Source::Index));
+        }
+        tracing::warn!("the index does not fit the log, it is made anew");
+    }
+    let damaged = |(path, reason)| OpenError::Snapshot { path, reason };
+    let (applied, source) = match snapshots.newest().map_err(damaged)? {
+        Some((path, bytes)) => {
+            let taken = snapshots.decode(&bytes).map_err(|reason| damaged((path, reason)))?;
+            let (log_id, membership) = (taken.meta.last_log_id, taken.meta.last_membership);
+            (Applied { state: Arc::new(taken.state), log_id, membership }, Source::Snapshot)
+        }
+        None => {
+            let state = Arc::new(State::with_history(settings.history_revisions_max));
+            (Applied { state, log_id: None, membership: StoredMembershipOf::<Types>::default() }, Source::Empty)
+        }
+    };
+    match purged {
+        Some(purged) if applied.log_id < Some(purged) => {
+            Err(OpenError::Hole { purged: purged.index, applied: applied.log_id.map(|id| id.index) })
+        }
+        _ => Ok((applied, source)),
+    }
+}
+
+/// Whether the index ends at an entry that the log has: its writes are not waited for, and a folder may be put together
+/// from parts of different ages.
+async fn agrees(log: &mut Log<Types>, indexed: Option<LogIdOf<Types>>, last: Option<LogIdOf<Types>>) -> bool {
+    let (Some(indexed), Some(last)) = (indexed, last) else { return false };
+    if indexed.index > last.index {
+        return false;
+    }
+    match log.try_get_log_entries(indexed.index..=indexed.index).await {
+        Ok(entries) => entries.first().is_none_or(|entry| entry.log_id == indexed),
+        Err(_) => false,
+    }
+}
+
+fn start_tasks(core: &Arc<Core>, proposed: mpsc::Receiver<lead::Proposal>, reading: mpsc::Receiver<ask::Reader>) {
+    let stop = &core.stop;
+    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let stop = stop.clone();
+        core.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    };
+    spawn(Box::pin(follow_leadership(core.clone())));
+    spawn(Box::pin(lead::batch(core.clone(), proposed)));
+    spawn(Box::pin(lead::watch_sessions(core.clone())));
+    spawn(Box::pin(ask::serve_readers(core.clone(), reading)));
+    spawn(Box::pin(announce(core.clone())));
+    spawn(Box::pin(step_aside(core.clone())));
+}
+
+/// Tells the cluster that this member started. Not before it is a member: the founder and those who join are told so by
+/// the log.
+async fn announce(core: Arc<Core>) {
+    let mut revisions = core.view.revision.subscribe();
+    loop {
+        let known = core.view.state().member(core.id()).cloned();
+        if known.is_some() || core.view.state().id_was_given(core.id()) {
+            let boot = Command::Member(MemberChange::Boot {
+                id: core.id(),
+                incarnation: core.folder.incarnation,
+                boot: core.folder.boot,
+                nonce: core.peers.identity.nonce,
+                command_version: COMMAND_VERSION,
+                addresses: Some(core.settings.addresses.clone()),
+            });
+            match core.propose(boot).await {
+                Ok(Reply::Refused(refusal @ (Refusal::StaleMember { .. } | Refusal::UnknownMember { .. }))) => {
+                    return core.peers.ban(&refusal.to_string());
+                }
+                Ok(_) => return,
+                Err(error) => tracing::debug!(%error, "the cluster does not know of this start yet"),
+            }
+        } else if revisions.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A member that the others refuse must not vote or acknowledge: its Raft ends.
+async fn step_aside(core: Arc<Core>) {
+    let mut banned = core.peers.banned.subscribe();
+    if banned.wait_for(Option::is_some).await.is_ok() {
+        if let Err(error) = core.raft.shutdown().await {
+            tracing::error!(%error, "raft did not end well");
+        }
+        }
+}

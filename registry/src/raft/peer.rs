@@ -1,0 +1,159 @@
+//! The serving side of a connection between members.
+
+use std::{io, sync::Arc};
+
+use futures_util::{StreamExt, stream::FuturesOrdered};
+use openraft::{alias::SnapshotOf, raft::AppendEntriesRequest};
+use tokio::{
+    io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+
+use super::{
+    Stream, Types,
+    core::Core,
+    frame::{self, Chunk, Installed, Numbered, Purpose, Request, Response, SnapshotHead},
+    link::{CONNECT_TIMEOUT, Greeted},
+    snapshot::SNAPSHOT_BYTES_MAX,
+};
+use crate::command::MemberId;
+
+/// Requests of one peer under way here; then its next ones stay on the wire.
+const UNDER_WAY_MAX: usize = 1_024;
+/// Appends of one peer that wait for the disk.
+const APPENDS_MAX: usize = 64;
+/// Responses that wait for the wire.
+const OUTGOING_MAX: usize = 1_024;
+
+type Answers = mpsc::Sender<Numbered<Response>>;
+
+/// Serves a peer until it hangs up.
+pub(super) async fn serve(core: Arc<Core>, stream: Box<dyn Stream>, peer: MemberId) -> io::Result<()> {
+    let greeted = timeout(CONNECT_TIMEOUT, core.peers.answer(stream, peer)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    match greeted.purpose {
+        Purpose::Requests => requests(core, greeted).await,
+        Purpose::Snapshot => snapshot(core, greeted).await,
+    }
+}
+
+async fn requests(core: Arc<Core>, greeted: Greeted) -> io::Result<()> {
+    let (answers, outgoing) = mpsc::channel(OUTGOING_MAX);
+    let (appends, waiting) = mpsc::channel(APPENDS_MAX);
+    tokio::select! {
+        read = read(core.clone(), greeted.reader, answers.clone(), appends) => read,
+        () = append_in_order(core.clone(), waiting, answers) => Ok(()),
+        written = write(greeted.writer, outgoing) => written,
+    }
+}
+
+/// Reads requests. Appends go on in their order; all others by themselves.
+async fn read(
+    core: Arc<Core>,
+    mut reader: BufReader<ReadHalf<Box<dyn Stream>>>,
+    answers: Answers,
+    appends: mpsc::Sender<(u64, AppendEntriesRequest<Types>)>,
+) -> io::Result<()> {
+    let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+    while let Some(Numbered { id, body }) = frame::read::<Numbered<Request>>(&mut reader).await? {
+        if let Request::Append(append) = body {
+            appends.send((id, append)).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+            continue;
+        }
+        let slot = under_way.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (core, answers) = (core.clone(), answers.clone());
+        core.tasks.clone().spawn(async move {
+            let stop = core.stop.clone();
+            if let Some(body) = stop.run_until_cancelled(carry_out(&core, body)).await {
+                let _ = answers.send(Numbered { id, body }).await;
+            }
+            drop(slot);
+        });
+    }
+    Ok(())
+}
+
+/// Several appends at a time are handed to the engine, so that one sync serves them; answered in their order.
+async fn append_in_order(core: Arc<Core>, mut waiting: mpsc::Receiver<(u64, AppendEntriesRequest<Types>)>, answers: Answers) {
+    let mut under_way = FuturesOrdered::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some((id, response)) = under_way.next(), if !under_way.is_empty() => {
+                if answers.send(Numbered { id, body: response }).await.is_err() {
+                    return;
+                }
+            }
+            Some((id, append)) = waiting.recv(), if under_way.len() < APPENDS_MAX => {
+                let core = core.clone();
+                under_way.push_back(async move {
+                    let response = match core.raft.append_entries(append).await {
+                        Ok(response) => Response::Append(response),
+                        Err(error) => Response::Failed(error.to_string()),
+                    };
+                    (id, response)
+                });
+            }
+            else => return,
+        }
+    }
+}
+
+async fn carry_out(core: &Core, request: Request) -> Response {
+    let failed = |error: String| Response::Failed(error);
+    match request {
+        Request::Append(append) => match core.raft.append_entries(append).await {
+            Ok(response) => Response::Append(response),
+            Err(error) => failed(error.to_string()),
+        },
+        Request::Vote(vote) => match core.raft.vote(vote).await {
+            Ok(response) => Response::Vote(response),
+            Err(error) => failed(error.to_string()),
+        },
+        Request::PreVote(vote) => match core.raft.pre_vote(vote).await {
+            Ok(response) => Response::Vote(response),
+            Err(error) => failed(error.to_string()),
+        },
+        Request::TransferLeader(transfer) => match core.raft.handle_transfer_leader(transfer).await {
+            Ok(response) => Response::TransferLeader(response),
+            Err(error) => failed(error.to_string()),
+        },
+        Request::Propose(command) => Response::Proposed(core.lead(command).await),
+        Request::ReadIndex => Response::ReadIndex(core.read_index().await),
+        Request::KeepAlive(alive) => Response::KeptAlive(core.hear(&alive)),
+    }
+}
+
+/// Writes responses, and flushes when none waits.
+async fn write(writer: WriteHalf<Box<dyn Stream>>, mut outgoing: mpsc::Receiver<Numbered<Response>>) -> io::Result<()> {
+    let mut writer = tokio::io::BufWriter::new(writer);
+    while let Some(next) = outgoing.recv().await {
+        writer.write_all(&frame::encode(&next)?).await?;
+        while let Ok(next) = outgoing.try_recv() {
+            writer.write_all(&frame::encode(&next)?).await?;
+        }
+        writer.flush().await?;
+    }
+    Ok(())
+}
+
+/// Takes a snapshot and hands it to the engine.
+async fn snapshot(core: Arc<Core>, mut greeted: Greeted) -> io::Result<()> {
+    let head: SnapshotHead = frame::expect(&mut greeted.reader).await?;
+    let length = usize::try_from(head.length).map_err(io::Error::other)?;
+    if length > SNAPSHOT_BYTES_MAX {
+        let reason = format!("the snapshot has {length} bytes, at most {SNAPSHOT_BYTES_MAX}");
+        return frame::write(&mut greeted.writer, &Installed::Failed(reason)).await;
+    }
+    let mut bytes = Vec::new();
+    while bytes.len() < length {
+        let chunk: Chunk = frame::expect(&mut greeted.reader).await?;
+        bytes.extend_from_slice(&chunk.0);
+    }
+    let snapshot = SnapshotOf::<Types, bytes::Bytes> { meta: head.meta, snapshot: bytes.into() };
+    let installed = match core.raft.install_full_snapshot(head.vote, snapshot).await {
+        Ok(response) => Installed::Done(response),
+        Err(error) => Installed::Failed(error.to_string()),
+    };
+    frame::write(&mut greeted.writer, &installed).await
+}

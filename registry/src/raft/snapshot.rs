@@ -1,0 +1,142 @@
+//! Snapshots on disk and on the wire: one file with magic, version, length, checksum and a msgpack body. It holds the
+//! state, the history that watchers may ask for, and where in the log it stands. The log is purged only after one is
+//! safely on disk.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use openraft::alias::SnapshotMetaOf;
+use serde::{Deserialize, Serialize};
+
+use super::Types;
+use crate::{
+    file,
+    state::{Image, State},
+};
+
+/// What a snapshot file starts with.
+const MAGIC: &[u8; 8] = b"MESHSNAP";
+/// The format of the body.
+const VERSION: u16 = 1;
+/// Magic, version, length of the body, SHA-256 of the body.
+const HEAD_BYTES: usize = 8 + 2 + 8 + 32;
+/// The largest snapshot, in bytes: it is sent and read whole, and a member must have it in memory twice.
+pub const SNAPSHOT_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Old snapshots that stay beside the newest: it may turn out to be damaged.
+const OLD_KEPT: usize = 1;
+
+/// A state with its place in the log.
+pub(super) struct Taken {
+    pub(super) meta: SnapshotMetaOf<Types>,
+    pub(super) state: State,
+}
+
+/// The snapshots of a data folder.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshots {
+    folder: Arc<PathBuf>,
+    history_max: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    meta: SnapshotMetaOf<Types>,
+    image: Image,
+}
+
+impl Snapshots {
+    pub(super) fn open(folder: PathBuf, history_max: usize) -> io::Result<Self> {
+        file::folder(&folder)?;
+        Ok(Self { folder: Arc::new(folder), history_max })
+    }
+
+    /// Writes a snapshot; it survives a power cut when this returns. Blocks.
+    pub(super) fn save(&self, index: u64, bytes: &[u8]) -> io::Result<()> {
+        file::replace(&self.folder.join(format!("{index:020}.snap")), bytes)?;
+        for path in self.files()?.into_iter().rev().skip(1 + OLD_KEPT) {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    /// The newest one, as bytes that were checked. A damaged newest one is an error, not a reason to take an older: the
+    /// log may be purged beyond that.
+    pub(super) fn newest(&self) -> Result<Option<(PathBuf, Bytes)>, (PathBuf, String)> {
+        let files = self.files().map_err(|error| (self.folder.to_path_buf(), error.to_string()))?;
+        let Some(path) = files.last() else { return Ok(None) };
+        let bytes = fs::read(path).map_err(|error| (path.clone(), error.to_string()))?;
+        Ok(Some((path.clone(), Bytes::from(bytes))))
+    }
+
+    pub(super) fn decode(&self, bytes: &[u8]) -> Result<Taken, String> {
+        let body = open_envelope(bytes)?;
+        let Body { meta, image } = rmp_serde::from_slice(body).map_err(|error| error.to_string())?;
+        let state = State::from_image(&image, self.history_max).map_err(|error| error.to_string())?;
+        Ok(Taken { meta, state })
+    }
+
+    /// By index, oldest first.
+    fn files(&self) -> io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&**self.folder)?.collect::<io::Result<Vec<_>>>()?;
+        let is_snapshot = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "snap");
+        let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(is_snapshot).collect();
+        files.sort();
+        Ok(files)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// A snapshot as bytes.
+pub(super) fn encode(meta: SnapshotMetaOf<Types>, state: &State) -> Result<Bytes, String> {
+    let body = rmp_serde::to_vec_named(&Body { meta, image: state.image() }).map_err(|error| error.to_string())?;
+    if body.len() > SNAPSHOT_BYTES_MAX {
+        return Err(format!("the snapshot has {} bytes, at most {SNAPSHOT_BYTES_MAX}", body.len()));
+    }
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(digest(&SHA256, &body).as_ref());
+    bytes.extend_from_slice(&body);
+    Ok(bytes.into())
+}
+
+fn open_envelope(bytes: &[u8]) -> Result<&[u8], String> {
+    let (head, body) = bytes.split_at_checked(HEAD_BYTES).ok_or("it ends within its head")?;
+    let (magic, rest) = head.split_at(8);
+    let (version, rest) = rest.split_at(2);
+    let (length, sum) = rest.split_at(8);
+    let version = u16::from_le_bytes(version.try_into().map_err(|_| "version")?);
+    let length = u64::from_le_bytes(length.try_into().map_err(|_| "length")?);
+    if magic != MAGIC {
+        return Err("it is no snapshot of a mesh".to_owned());
+    }
+    if version != VERSION {
+        return Err(format!("its format is {version}, this version reads {VERSION}"));
+    }
+    if length != body.len() as u64 {
+        return Err(format!("it has {} bytes of {length}", body.len()));
+    }
+    if digest(&SHA256, body).as_ref() != sum {
+        return Err("its checksum does not fit".to_owned());
+    }
+    Ok(body)
+}
+
+/// Reads a snapshot's bytes: for the fuzzer, for `snapshot save` and for restores.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn inspect(bytes: &[u8]) -> Result<State, String> {
+    let body = open_envelope(bytes)?;
+    let Body { image, .. } = rmp_serde::from_slice(body).map_err(|error| error.to_string())?;
+    State::from_image(&image, crate::state::HISTORY_REVISIONS_MAX).map_err(|error| error.to_string())
+}
