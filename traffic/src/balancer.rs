@@ -1,5 +1,5 @@
 //! Pure. Picks an endpoint of a pool for one try. The caller brings what it knows of each endpoint by its own experience,
-//! and the dice. Why an endpoint is not to be used is `endpoint`'s matter; how two are compared is [`p2c`]'s.
+//! and the dice. Why an endpoint is not to be used is `endpoint`'s matter; how two are compared is `p2c`'s.
 //!
 //! Endpoints are taken from the first of these groups that is not empty, those already tried left out; if nothing is left
 //! then, the tried ones are taken again:

@@ -36,6 +36,6 @@ pub(crate) enum PathRank {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Age {
     pub(crate) created_at: Millis,
-    pub(crate) namespace: Option<Name>,
+    pub(crate) namespace: Name,
     pub(crate) name: Name,
 }

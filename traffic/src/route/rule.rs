@@ -66,7 +66,7 @@ impl HttpRoute {
         let rules = spec.rules.iter().enumerate();
         let Metadata { created_at, name, .. } = metadata;
         Ok(Self {
-            age: Age { created_at: *created_at, namespace: Some(namespace.clone()), name: name.clone() },
+            age: Age { created_at: *created_at, namespace: namespace.clone(), name: name.clone() },
             parents: parents(namespace, spec),
             rules: rules.map(|(index, rule)| Unbound::new(namespace, name, index, rule)).collect(),
         })
