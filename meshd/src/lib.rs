@@ -2,9 +2,23 @@
 //!
 //! Read [`run`] for what a server consists of, `api` for what it answers.
 
+pub mod admit;
+pub mod api;
 pub mod authority;
 pub mod clock;
+pub mod daemon;
+pub mod dev;
+pub mod guard;
+pub mod home;
+pub mod init;
+pub mod join;
+pub mod leader;
+pub mod listener;
 pub mod members;
 pub mod peer;
+pub mod proxies;
 pub mod proxy_scope;
+pub mod rights;
+pub mod run;
 pub mod settings;
+pub mod telemetry;

@@ -1,2 +1,247 @@
-//! placeholder
-fn main() {}
+//! `meshd`: reads the command line and hands over. Errors end it with exit code 1, wrong usage with 2.
+#![allow(clippy::print_stdout, reason = "what a command answers belongs on standard output")]
+
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use meshd::{
+    authority::unlock::unlock,
+    dev, home,
+    init::{self, Founding},
+    join::{self, Joining},
+    run::{self, Plan, Server, Sockets},
+    settings::{self, Settings},
+};
+use model::name::Name;
+use registry::Addresses;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The control plane of a service mesh for virtual machines and bare metal.
+#[derive(Parser)]
+#[command(name = "meshd", version, arg_required_else_help = true)]
+struct Cli {
+    /// Run one server on loopback for development, in a temporary folder.
+    #[arg(long)]
+    dev: bool,
+    /// With --dev: where the API listens.
+    #[arg(long, requires = "dev", default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// With --dev: keep everything in this folder, and go on from what is there.
+    #[arg(long, requires = "dev", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run this server; it was initialised or has joined before.
+    Run {
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Make a new cluster with this server as its first member.
+    Init {
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Make this server a member of a cluster that exists.
+    Join {
+        /// Any member: https://HOST:8443.
+        address: String,
+        /// A join token of role server: `meshctl token create --role server`.
+        #[arg(long, env = "MESH_JOIN_TOKEN", hide_env_values = true)]
+        token: String,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Print a script that completes commands in a shell.
+    Completion {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+#[derive(clap::Args)]
+struct Config {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/mesh/meshd.toml")]
+    config: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr();
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::debug!("a crypto provider was installed already");
+    }
+    match obey(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // An error's chain, on one line each: the first says what, the rest why.
+            eprintln!("meshd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn obey(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        None if cli.dev => develop(cli.listen, cli.data_dir).await,
+        None => Ok(Cli::command().print_help()?),
+        Some(Verb::Run { config }) => serve(config.read()?).await,
+        Some(Verb::Init { config }) => initialise(config).await,
+        Some(Verb::Join { address, token, config }) => join_cluster(&address, &token, config).await,
+        Some(Verb::Completion { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "meshd", &mut io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// The contract: three lines on standard output, once everything answers.
+async fn develop(listen: SocketAddr, data_dir: Option<PathBuf>) -> anyhow::Result<()> {
+    let stop = stopped_by_signals()?;
+    let dev = dev::start(listen, data_dir.as_deref()).await?;
+    if stop.run_until_cancelled(dev.server.ready()).await.is_some() {
+        println!("MESH_ADDR={}", dev.address);
+        println!("MESH_TOKEN={}", dev.token);
+        println!("MESH_CACERT={}", dev.root_file.display());
+        eprintln!("metrics: http://{}/metrics", dev.metrics);
+    }
+    let dev::Dev { server, .. } = &dev;
+    server.run_until(stop).await?;
+    Ok(())
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let stop = stopped_by_signals()?;
+    let member = home::occupant(&settings.data_dir)?;
+    let node = name_of(&settings)?;
+    let (api, raft) = settings.advertised(node.as_str());
+    let mut names = run::loopback_names();
+    names.extend([node.to_string(), api.host.clone(), raft.host.clone()]);
+    names.sort();
+    names.dedup();
+    let source = settings.seal.clone();
+    // Without it the server still serves: another member signs its next intermediate.
+    let unlock = match tokio::task::spawn_blocking(move || unlock(&source)).await? {
+        Ok(unlock) => Some(unlock),
+        Err(error) => {
+            tracing::warn!(%error, "this server cannot unseal the root; others have to sign its intermediates");
+            None
+        }
+    };
+    let opening = meshd::authority::Opening {
+        member: member.id,
+        names,
+        ttl: ca::Ttl::new(settings.certificate_ttl.duration())?,
+        folder: home::authority_folder(&settings.data_dir)?,
+        unlock,
+    };
+    let sockets = Sockets {
+        api: run::bind(settings.listen.api, "listen.api").await?,
+        raft: Some(run::bind(settings.listen.raft, "listen.raft").await?),
+        metrics: run::bind(settings.listen.metrics, "listen.metrics").await?,
+    };
+    let addresses = Addresses { api: api.to_string(), raft: raft.to_string() };
+    let registry = registry::Settings::new(settings.data_dir, member.id, member.cluster, addresses);
+    let server = Server::start(Plan { registry, opening, sockets }).await?;
+    if stop.run_until_cancelled(server.ready()).await.is_some() {
+        tracing::info!(member = member.id, api = %api, "ready");
+    }
+    server.run_until(stop).await?;
+    Ok(())
+}
+
+async fn initialise(config: Config) -> anyhow::Result<()> {
+    let settings = config.read()?;
+    let (api, raft) = settings.advertised(name_of(&settings)?.as_str());
+    let unlock = unlock(&settings.seal)?;
+    let founded = init::init(Founding {
+        data_dir: &settings.data_dir,
+        trust_domain: &settings.trust_domain,
+        addresses: Addresses { api: api.to_string(), raft: raft.to_string() },
+        unlock,
+    });
+    let founded = founded.await?;
+    println!("The cluster {} is made; this server is its first member.", founded.cluster);
+    println!();
+    println!("Recovery passphrase: {}", founded.recovery.expose());
+    println!("  It opens the root key when every other secret is lost. It is shown only now: write it down.");
+    println!();
+    println!("Administrator's token, also shown only now:");
+    println!("  export MESH_ADDR=https://{api}");
+    println!("  export MESH_TOKEN={}", founded.admin);
+    println!("  export MESH_CACERT={}", founded.root_file.display());
+    println!();
+    println!("Next:");
+    println!("  1. start it:              meshd run --config {}", config.config.display());
+    println!("  2. let servers join:      meshctl token create --role server");
+    println!("     and on each of them:   meshd join https://{api} --token TOKEN");
+    println!("  3. let hosts join:        meshctl token create --services 'default/*'");
+    println!("     and on each of them:   mesh-proxy join https://{api} --token TOKEN");
+    Ok(())
+}
+
+async fn join_cluster(address: &str, token: &str, config: Config) -> anyhow::Result<()> {
+    let settings = config.read()?;
+    let node = name_of(&settings)?;
+    let member = join::join(Joining {
+        address,
+        token,
+        advertised: settings.advertised(node.as_str()),
+        node,
+        data_dir: &settings.data_dir,
+        trust_domain: &settings.trust_domain,
+    });
+    let member = member.await?;
+    println!("This server is member {member}. Start it, and it votes as soon as it has caught up:");
+    println!("  meshd run --config {}", config.config.display());
+    Ok(())
+}
+
+impl Config {
+    fn read(&self) -> anyhow::Result<Settings> {
+        let file = self.config.display().to_string();
+        let text = std::fs::read_to_string(&self.config).with_context(|| file.clone())?;
+        Ok(settings::parse(&text, &file)?)
+    }
+}
+
+/// What people call this server.
+fn name_of(settings: &Settings) -> anyhow::Result<Name> {
+    if let Some(node) = &settings.node {
+        return Ok(node.clone());
+    }
+    let uname = rustix::system::uname();
+    let host = uname.nodename().to_string_lossy().to_ascii_lowercase();
+    let short = host.split('.').next().unwrap_or_default();
+    short.parse().with_context(|| format!("the host is called '{host}', which is no name here: set `node`"))
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MESH_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}
+
+/// Cancelled by SIGTERM and SIGINT.
+fn stopped_by_signals() -> io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stopped.cancel();
+    });
+    Ok(stop)
+}

@@ -126,7 +126,15 @@ impl Peer {
     /// # Errors
     /// [`PeerError`].
     pub async fn bundle(&self) -> Result<TrustBundle, PeerError> {
-        self.decode(self.http.get(format!("{}/v1/ca/bundle", self.address)).send().await).await
+        self.get("/v1/ca/bundle").await
+    }
+
+    /// Gets an answer.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, PeerError> {
+        self.decode(self.http.get(format!("{}{path}", self.address)).send().await).await
     }
 
     /// Posts `body` and reads the answer.

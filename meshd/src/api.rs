@@ -1,0 +1,216 @@
+//! The REST API: [`router`] is its table of contents. What each path answers stands in the module that it names; who may
+//! ask is settled before by [`auth`], how failures are told by [`error`].
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json, Router,
+    extract::{MatchedPath, Request},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
+};
+use http::HeaderValue;
+use model::kind::Kind;
+use registry::{Registry, State};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{authority::Authority, proxies::Proxies};
+
+mod apply;
+mod audit;
+pub mod auth;
+pub mod body;
+pub mod certificates;
+pub mod cluster;
+pub mod conditions;
+pub mod error;
+pub mod feed;
+mod health;
+pub mod merge;
+pub mod openapi;
+pub mod page;
+pub mod parameters;
+pub mod proxy;
+mod resources;
+pub mod selector;
+pub mod snapshot;
+pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod tokens;
+mod watch;
+mod write;
+
+pub use auth::Caller;
+pub use error::ApiError;
+
+/// The state's revision when the answer was made.
+pub const MESH_REVISION: &str = "mesh-revision";
+/// The cluster's history: a client that comes with another one's must start anew.
+pub const MESH_EPOCH: &str = "mesh-epoch";
+/// As many watches of `/v1/watch` at one server: each costs a stream, and a look at every revision.
+pub const WATCHES_MAX: usize = 4_096;
+/// As many unknown tokens are looked up with the leader at once; further ones are refused unasked.
+const LOOKUPS_MAX: usize = 16;
+/// How long an answer waits for this member to have applied what it is about.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the handlers need. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Api {
+    /// The replicated truth.
+    pub registry: Registry,
+    /// This member's part of the certificate authority.
+    pub authority: Arc<Authority>,
+    /// The proxies that talk to this member.
+    pub proxies: Arc<Proxies>,
+    /// Where this member keeps its audit.
+    pub audit: Arc<Path>,
+    /// Cancelled when this server stops: streams end.
+    pub closing: CancellationToken,
+    watches: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
+}
+
+/// Every path of the API.
+pub fn router(api: Api) -> Router {
+    let mut router = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(description))
+        .route("/v1/apply", post(apply::apply))
+        .route("/v1/watch", get(watch::watch))
+        .route("/v1/proxies", get(health::proxies))
+        .route("/v1/audit", get(audit::audit))
+        .merge(certificates::routes())
+        .merge(proxy::routes())
+        .merge(cluster::routes())
+        .merge(snapshot::routes());
+    for &kind in Kind::ALL {
+        let (one, lists) = openapi::paths(kind);
+        router = router.route(&one, objects(kind));
+        for list in lists {
+            router = router.route(&list, get(resources::list).layer(Extension(kind)));
+        }
+    }
+    router
+        .method_not_allowed_fallback(other_method)
+        .route_layer(from_fn_with_state(api.clone(), auth::authenticate))
+        .fallback(unknown)
+        .layer(from_fn(in_words))
+        .layer(from_fn_with_state(api.clone(), in_history))
+        .with_state(api)
+}
+
+/// One object of a kind.
+fn objects(kind: Kind) -> MethodRouter<Api> {
+    let router = get(resources::get);
+    let router = match kind {
+        Kind::Endpoint => router.fallback(resources::endpoints_are_registered),
+        _ => router.put(resources::put).patch(resources::patch).delete(resources::delete),
+    };
+    router.layer(Extension(kind))
+}
+
+/// `GET /openapi.json`.
+async fn description() -> Json<serde_json::Value> {
+    Json(openapi::document())
+}
+
+impl Api {
+    /// An API over these; `data_dir` is the registry's, `closing` ends its streams.
+    pub fn new(
+        registry: Registry,
+        authority: Arc<Authority>,
+        proxies: Arc<Proxies>,
+        data_dir: &Path,
+        closing: CancellationToken,
+    ) -> Self {
+        Self {
+            registry,
+            authority,
+            proxies,
+            audit: registry::audit::folder(data_dir).into(),
+            closing,
+            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+        }
+    }
+
+    /// An object as the API answers it.
+    pub fn show(&self, state: &State, object: &model::object::Object) -> model::object::Object {
+        let heard = |node: &model::name::Name| self.proxies.heard_of(node);
+        status::Known { state, heard: &heard }.show(object)
+    }
+
+    /// The hosts' proxies.
+    pub fn proxy_states(&self, state: &State) -> Vec<model::proxy::ProxyState> {
+        let heard = |node: &model::name::Name| self.proxies.heard_of(node);
+        status::Known { state, heard: &heard }.proxies()
+    }
+
+    /// This member's state once it has `revision`, so that whoever wrote it sees it; should that take too long, as it is.
+    pub async fn at_least(&self, revision: u64) -> Arc<State> {
+        let mut revisions = self.registry.revisions();
+        let applied = revisions.wait_for(|applied| *applied >= revision);
+        // Late is no failure: the write stands, only its status may be behind.
+        let _ = tokio::time::timeout(APPLY_TIMEOUT, applied).await;
+        self.registry.applied()
+    }
+}
+
+/// A path that is none.
+async fn unknown(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(200).collect();
+    let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
+    ApiError::NotFound(format!(
+        "there is no {path}; the kinds are {}, all paths are in /openapi.json",
+        kinds.join(", ")
+    ))
+}
+
+async fn other_method(path: Option<MatchedPath>, request: Request) -> Response {
+    let path = path.map_or_else(String::new, |path| path.as_str().to_owned());
+    let allow = openapi::methods(&path);
+    let detail = format!("{} is not a method of {path}; {allow} is", request.method());
+    let mut response = ApiError::Method { allow: "", detail }.into_response();
+    if let Ok(allow) = HeaderValue::from_str(&allow) {
+        response.headers_mut().insert(http::header::ALLOW, allow);
+    }
+    response
+}
+
+/// Every failure is a problem, also those that axum makes.
+async fn in_words(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    match error::wordless(&response) {
+        Some(error) => error.into_response(),
+        None => response,
+    }
+}
+
+/// A client of another history is told so; every answer says of which revision and history it is.
+async fn in_history(
+    axum::extract::State(api): axum::extract::State<Api>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let epoch = api.registry.applied().epoch().map(|epoch| epoch.to_string());
+    let presented = request.headers().get(MESH_EPOCH);
+    let mut response = match (&epoch, presented) {
+        (Some(epoch), Some(presented)) if presented.as_bytes() != epoch.as_bytes() => {
+            let detail =
+                format!("the cluster's history is {epoch} now: forget what you know, and start again");
+            ApiError::Gone(detail).into_response()
+        }
+        _ => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    headers.entry(MESH_REVISION).or_insert_with(|| HeaderValue::from(api.registry.applied().revision()));
+    if let Some(epoch) = epoch.and_then(|epoch| HeaderValue::from_str(&epoch).ok()) {
+        headers.insert(MESH_EPOCH, epoch);
+    }
+    response
+}

@@ -1,0 +1,59 @@
+//! `POST /v1/apply`: many objects at once, all or nothing, in one revision.
+
+use axum::extract::State;
+use model::manifest;
+use registry::Outcome;
+use serde_json::{Value, json};
+
+use super::{
+    Api,
+    auth::Caller,
+    body::Text,
+    conditions::Precondition,
+    error::ApiError,
+    parameters::Parameters,
+    write::{self, Done, Draft},
+};
+
+/// What a manifest may be called.
+const MANIFEST_TYPES: &[&str] =
+    &["application/json", "application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"];
+
+/// Applies a manifest: `{"items":[…]}`, one object, a list, or YAML with any number of documents.
+pub(super) async fn apply(
+    State(api): State<Api>,
+    caller: Caller,
+    parameters: Parameters,
+    text: Text,
+) -> Result<axum::Json<Value>, ApiError> {
+    let dry_run = parameters.only(&["dryRun"])?.flag("dryRun")?;
+    let text = text.of(MANIFEST_TYPES)?;
+    if text.media_type.as_deref() == Some("application/json") {
+        // YAML's parser would have its own say about what is wrong.
+        text.json()?;
+    }
+    let parsed = manifest::parse(&text.text)?;
+    let drafts: Vec<_> =
+        parsed.into_iter().map(|parsed| Draft { parsed, precondition: Precondition::None }).collect();
+    let done = write::put(&api, &caller, &drafts, dry_run).await?;
+    let revision = done.iter().map(|done| done.object.metadata.revision).max();
+    let revision = revision.unwrap_or_else(|| api.registry.applied().revision());
+    let results: Vec<_> = done.iter().map(result).collect();
+    let items: Vec<_> = done.into_iter().map(|done| done.object).collect();
+    Ok(axum::Json(json!({"items": items, "results": results, "metadata": {"revision": revision}})))
+}
+
+fn result(done: &Done) -> Value {
+    let metadata = &done.object.metadata;
+    let outcome = match done.outcome {
+        Outcome::Created => "created",
+        Outcome::Replaced => "configured",
+        Outcome::Unchanged => "unchanged",
+        Outcome::Deleted => "deleted",
+    };
+    let mut result = json!({"kind": done.object.kind, "name": metadata.name, "outcome": outcome});
+    if let Some(namespace) = &metadata.namespace {
+        result["namespace"] = json!(namespace);
+    }
+    result
+}

@@ -1,0 +1,320 @@
+//! Pure. What the API answers, as OpenAPI 3.1: from the kinds' own schemas and one table of the other paths. The same
+//! table says which paths need no proof of who calls; a test holds it against the router, both ways.
+
+use http::Method;
+use model::{
+    kind::{Kind, Scope},
+    problem::MEDIA_TYPE,
+    resource::Resource,
+};
+use serde_json::{Map, Value, json};
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Open,
+    /// The bearer of a token, as its roles say.
+    Token,
+    /// A host's proxy, by its certificate.
+    Node,
+    /// A member of the control plane, by its certificate.
+    Member,
+}
+
+/// A path that is not about objects of a kind, with one of its methods.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation {
+    /// The method, in lower case.
+    pub method: &'static str,
+    /// The path, as the router has it.
+    pub path: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
+    /// Who may ask.
+    pub access: Access,
+    /// Its query parameters.
+    pub query: &'static [&'static str],
+    /// The media type of its body, if it takes one.
+    pub body: Option<&'static str>,
+    /// What success answers.
+    pub answer: &'static str,
+}
+
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+const BYTES: &str = "application/octet-stream";
+
+const fn read(path: &'static str, access: Access, about: &'static str) -> Operation {
+    Operation { method: "get", path, about, access, query: &[], body: None, answer: JSON }
+}
+
+const fn post(path: &'static str, access: Access, about: &'static str) -> Operation {
+    Operation { method: "post", path, about, access, query: &[], body: Some(JSON), answer: JSON }
+}
+
+/// All paths but those of the kinds.
+pub const OPERATIONS: &[Operation] = &[
+    read("/healthz", Access::Open, "Whether the process lives."),
+    read("/readyz", Access::Open, "Whether there is a leader, and this server has caught up with it."),
+    read("/openapi.json", Access::Open, "This description."),
+    Operation {
+        query: &["dryRun"],
+        ..post("/v1/apply", Access::Token, "Creates or replaces many objects (JSON or YAML), all or nothing.")
+    },
+    Operation {
+        query: &["kinds", "namespace", "labelSelector", "from"],
+        answer: NDJSON,
+        ..read("/v1/watch", Access::Token, "Follows the changes of objects, revision by revision.")
+    },
+    Operation {
+        query: &["consistency"],
+        ..read("/v1/proxies", Access::Token, "The hosts' proxies, with the revision that each runs.")
+    },
+    Operation {
+        query: &["from", "limit"],
+        ..read("/v1/audit", Access::Token, "What was changed, when and by whom.")
+    },
+    read("/v1/ca/bundle", Access::Open, "The roots, and what is distrusted."),
+    post("/v1/ca/join", Access::Open, "A host or server comes in with a join token."),
+    post("/v1/ca/certificates", Access::Node, "Certificates for a host and its services."),
+    post("/v1/ca/intermediate", Access::Member, "Signs a member's next intermediate."),
+    read("/v1/ca", Access::Token, "Roots, intermediates and distrust."),
+    post("/v1/ca/distrust", Access::Token, "Refuses certificates before they expire."),
+    Operation {
+        method: "put",
+        ..post("/v1/proxy/registration", Access::Node, "A host registers all that it runs.")
+    },
+    Operation { method: "delete", ..read("/v1/proxy/registration", Access::Node, "A host leaves for now.") },
+    post("/v1/proxy/keepalive", Access::Node, "A proxy lives, and runs a revision."),
+    Operation {
+        query: &["subscribe", "add", "from"],
+        answer: NDJSON,
+        ..read("/v1/proxy/watch", Access::Node, "What one proxy has to know, as it changes.")
+    },
+    read("/v1/cluster", Access::Token, "The members of the control plane."),
+    Operation { method: "delete", ..read("/v1/cluster/members/{id}", Access::Token, "Removes a member.") },
+    post("/v1/cluster/transfer", Access::Token, "Hands leadership over."),
+    Operation { answer: BYTES, ..read("/v1/snapshot", Access::Token, "A snapshot of the whole state.") },
+];
+
+/// Whether anybody may ask; `path` as the router has it.
+pub fn is_open(method: &Method, path: &str) -> bool {
+    let method =
+        if *method == Method::HEAD { "get".to_owned() } else { method.as_str().to_ascii_lowercase() };
+    OPERATIONS.iter().any(|operation| {
+        operation.access == Access::Open && operation.path == path && operation.method == method
+    })
+}
+
+/// The methods of a path, as `Allow` lists them; `path` as the router has it.
+pub fn methods(path: &str) -> String {
+    let item = document()["paths"][path].take();
+    let mut methods: Vec<_> =
+        item.as_object().into_iter().flatten().map(|(method, _)| method.to_ascii_uppercase()).collect();
+    if methods.iter().any(|method| method == "GET") {
+        methods.push("HEAD".to_owned());
+    }
+    methods.join(",")
+}
+
+/// The paths of a kind's objects: one of them, then lists.
+pub fn paths(kind: Kind) -> (String, Vec<String>) {
+    let plural = kind.plural();
+    match kind.scope() {
+        Scope::Namespaced => (
+            format!("/v1/namespaces/{{namespace}}/{plural}/{{name}}"),
+            vec![format!("/v1/namespaces/{{namespace}}/{plural}"), format!("/v1/{plural}")],
+        ),
+        Scope::MeshWide => (format!("/v1/{plural}/{{name}}"), vec![format!("/v1/{plural}")]),
+    }
+}
+
+/// The whole description.
+pub fn document() -> Value {
+    let mut paths = Map::new();
+    for operation in OPERATIONS {
+        add(&mut paths, operation.path, operation.method, describe(operation));
+    }
+    for &kind in Kind::ALL {
+        kind_paths(kind, &mut paths);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "The mesh",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "The control plane of a service mesh for machines.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "responses": {"Problem": problem()},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "An AccessToken: mesha1.…"},
+                "certificate": {"type": "mutualTLS", "description": "An X.509-SVID of a node or a member."},
+            },
+        },
+    })
+}
+
+fn add(paths: &mut Map<String, Value>, path: &str, method: &str, operation: Value) {
+    let item = paths.entry(path).or_insert_with(|| json!({}));
+    item[method] = operation;
+}
+
+fn describe(operation: &Operation) -> Value {
+    let query = operation.query.iter().map(|name| query(name));
+    let mut described = json!({
+        "operationId": operation_id(operation.method, operation.path),
+        "summary": operation.about,
+        "parameters": in_path(operation.path).chain(query).collect::<Vec<_>>(),
+        "responses": responses(json!({"description": "Done.", "content": {operation.answer: {"schema": {}}}}), &["200"]),
+    });
+    if let Some(media) = operation.body {
+        described["requestBody"] =
+            json!({"required": true, "content": {media: {"schema": {"type": "object"}}}});
+        if operation.path == "/v1/apply" {
+            described["requestBody"]["content"]["application/yaml"] = json!({"schema": {"type": "string"}});
+        }
+    }
+    described["security"] = match operation.access {
+        Access::Open => json!([]),
+        Access::Token => json!([{"token": []}]),
+        Access::Node | Access::Member => json!([{"certificate": []}]),
+    };
+    described
+}
+
+fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
+    let (one, lists) = self::paths(kind);
+    let object = json!({"$ref": format!("#/components/schemas/{kind}")});
+    let named = |verb: &str, path: &str, summary: String, query: &[&str], codes: &[&str], schema: &Value| {
+        json!({
+            "operationId": format!("{verb}{}{kind}", if path.contains("{namespace}") && !path.contains("{name}") { "Namespaced" } else { "" }),
+            "summary": summary,
+            "tags": [kind],
+            "parameters": in_path(path).chain(query.iter().map(|name| self::query(name))).collect::<Vec<_>>(),
+            "responses": responses(json!({"description": "Done.", "content": {JSON: {"schema": schema}}}), codes),
+        })
+    };
+    let list = json!({"$ref": format!("#/components/schemas/{kind}List")});
+    for path in &lists {
+        let mut query = vec!["labelSelector", "limit", "continue", "consistency"];
+        if kind.namespaced() && !path.contains("{namespace}") {
+            query.push("namespace");
+        }
+        add(
+            paths,
+            path,
+            "get",
+            named("list", path, format!("Lists objects of kind {kind}."), &query, &["200"], &list),
+        );
+    }
+    add(paths, &one, "get", named("get", &one, kind.about().to_owned(), &["consistency"], &["200"], &object));
+    if kind == Kind::Endpoint {
+        return;
+    }
+    let body = |media: &str| json!({"required": true, "content": {media: {"schema": object}}});
+    let mut put =
+        named("put", &one, format!("Creates or replaces a {kind}."), &["dryRun"], &["200", "201"], &object);
+    put["requestBody"] = body(JSON);
+    add(paths, &one, "put", put);
+    let mut patch =
+        named("patch", &one, format!("Changes a {kind} by a merge patch."), &["dryRun"], &["200"], &object);
+    patch["requestBody"] = json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}});
+    add(paths, &one, "patch", patch);
+    let delete = named("delete", &one, format!("Removes a {kind}."), &["dryRun"], &["200"], &object);
+    add(paths, &one, "delete", delete);
+}
+
+fn responses(success: Value, codes: &[&str]) -> Value {
+    let mut responses = Map::new();
+    for code in codes {
+        responses.insert((*code).to_owned(), success.clone());
+    }
+    responses.insert("default".to_owned(), json!({"$ref": "#/components/responses/Problem"}));
+    Value::Object(responses)
+}
+
+fn in_path(path: &str) -> impl Iterator<Item = Value> + '_ {
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    names.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+}
+
+fn query(name: &str) -> Value {
+    let schema = match name {
+        "limit" => json!({"type": "integer", "minimum": 1}),
+        "from" => json!({"type": "integer", "minimum": 0}),
+        "dryRun" => json!({"type": "boolean"}),
+        "consistency" => json!({"type": "string", "enum": ["linearizable"]}),
+        _ => json!({"type": "string"}),
+    };
+    json!({"name": name, "in": "query", "schema": schema})
+}
+
+/// `getHealthz`, `putV1ProxyRegistration`.
+fn operation_id(method: &str, path: &str) -> String {
+    let parts = path.split(['/', '.', '{', '}']).filter(|part| !part.is_empty());
+    parts.fold(method.to_owned(), |id, part| {
+        let (first, rest) = part.split_at(1);
+        id + &first.to_ascii_uppercase() + rest
+    })
+}
+
+fn schemas() -> Value {
+    let mut schemas = Map::new();
+    for &kind in Kind::ALL {
+        schemas.insert(kind.to_string(), object_schema(kind));
+        let items = json!({"type": "array", "items": {"$ref": format!("#/components/schemas/{kind}")}});
+        let metadata = json!({
+            "type": "object",
+            "properties": {"revision": {"type": "integer"}, "continue": {"type": "string"}},
+        });
+        let list = json!({"type": "object", "properties": {"items": items, "metadata": metadata}, "required": ["items", "metadata"]});
+        schemas.insert(format!("{kind}List"), list);
+    }
+    schemas.insert("Metadata".to_owned(), <model::object::MetadataInput as model::shape::Shape>::schema());
+    let errors = json!({
+        "type": "array",
+        "items": {"type": "object", "properties": {"path": {"type": "string"}, "message": {"type": "string"}}, "required": ["path", "message"]},
+    });
+    let problem = json!({
+        "type": "object",
+        "properties": {
+            "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"},
+            "detail": {"type": "string"}, "errors": errors,
+        },
+        "required": ["type", "title", "status"],
+    });
+    schemas.insert("Problem".to_owned(), problem);
+    Value::Object(schemas)
+}
+
+fn object_schema(kind: Kind) -> Value {
+    json!({
+        "type": "object",
+        "description": kind.about(),
+        "properties": {
+            "apiVersion": {"const": model::object::API_VERSION},
+            "kind": {"const": kind},
+            "metadata": {"$ref": "#/components/schemas/Metadata"},
+            "spec": Resource::schema(kind),
+            "status": {"type": "object", "description": "What the mesh says of it; ignored in input.", "readOnly": true},
+        },
+        "required": ["metadata"],
+    })
+}
+
+fn problem() -> Value {
+    json!({
+        "description": "Why not (RFC 9457), with every wrong field.",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    })
+}
+
+#[cfg(test)]
+mod tests;

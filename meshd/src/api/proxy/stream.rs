@@ -1,0 +1,211 @@
+//! `GET /v1/proxy/watch`: one proxy's view of the mesh, as it changes. What is sent is worked out when the reader is
+//! ready for it: a slow one costs one pending chunk and gets fewer, larger steps; a stuck one costs nothing more.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+
+use axum::{
+    Extension,
+    body::{Body, Bytes},
+    extract::State as Shared,
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use http::header;
+use model::{
+    kind::Kind,
+    name::Name,
+    object::{Key, Object},
+    proxy::{Line, SYNC_INTERVAL},
+};
+use registry::State;
+use serde::Serialize;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    api::{Api, auth::Caller, error::{ApiError, WATCH_GONE}, parameters::Parameters},
+    clock,
+    daemon::Daemon,
+    telemetry::Counted,
+    proxy_scope::{Scope, Subscription, SubscriptionError, Told},
+};
+
+/// What is written at once, in bytes: a full set is sent in pieces of about this size.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A proxy's stream, between two chunks.
+struct Stream {
+    api: Api,
+    node: Name,
+    scope: Scope,
+    /// The revision of which everything is sent or waits in `pending`.
+    told: u64,
+    pending: VecDeque<Told>,
+    /// Whether the proxy lacks the line that says that the set is complete.
+    unsynced: bool,
+    /// The generation of the trust that was sent.
+    trust: Option<u64>,
+    revisions: watch::Receiver<u64>,
+    ended: bool,
+    /// Counts it among the open ones while it lives.
+    _counted: Counted,
+}
+
+pub(super) async fn watch(
+    Shared(api): Shared<Api>,
+    Extension(daemon): Extension<Arc<Daemon>>,
+    caller: Caller,
+    parameters: Parameters,
+) -> Result<Response, ApiError> {
+    let node = caller.require_node()?;
+    let parameters = parameters.only(&["subscribe", "add", "from"])?;
+    let subscription = |name| {
+        Subscription::parse(parameters.text(name).unwrap_or_default())
+            .map_err(|error| ApiError::invalid(name, error))
+    };
+    let (subscribe, add) = (subscription("subscribe")?, subscription("add")?);
+    let from: Option<u64> = parameters.parsed("from")?;
+    // The receiver comes first: what is applied from here on wakes the stream.
+    let revisions = api.registry.revisions();
+    let state = known(&api, from).await?;
+    let before = subscribe.without(&add);
+    let scope = Scope::new(node.clone(), subscribe, &state).map_err(refused)?;
+    let pending = match from {
+        None => scope.everything(&state),
+        Some(from) => scope.since(&before, from, &state)?,
+    };
+    let stream = Stream {
+        told: state.revision(),
+        pending: pending.into(),
+        unsynced: true,
+        trust: None,
+        ended: false,
+        _counted: daemon.metrics.proxy_stream(),
+        api,
+        node,
+        scope,
+        revisions,
+    };
+    let chunks = stream::unfold(stream, |mut stream| async move {
+        let chunk = stream.next().await?;
+        Some((Ok::<_, Infallible>(chunk), stream))
+    });
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+/// A state that is not older than what the proxy has seen, maybe at another member.
+async fn known(api: &Api, from: Option<u64>) -> Result<Arc<State>, ApiError> {
+    let Some(from) = from else { return Ok(api.registry.applied()) };
+    let state = api.at_least(from).await;
+    if state.revision() < from {
+        return Err(ApiError::Gone(format!("revision {from} is not known here; start again without `from`")));
+    }
+    Ok(state)
+}
+
+fn refused(error: SubscriptionError) -> ApiError {
+    ApiError::invalid("subscribe", error)
+}
+
+impl Stream {
+    /// What to write next; waits until there is something. `None` ends the stream.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let heartbeat = clock::now() + SYNC_INTERVAL.duration();
+        if self.pending.is_empty() && !self.unsynced {
+            self.wait(heartbeat).await;
+        }
+        if self.api.closing.is_cancelled() {
+            return None;
+        }
+        Some(self.chunk())
+    }
+
+    /// Until something has to be told, or a line is due all the same.
+    async fn wait(&mut self, heartbeat: Instant) {
+        let closing = self.api.closing.clone();
+        loop {
+            let changed = closing.run_until_cancelled(timeout_at(heartbeat, self.revisions.changed())).await;
+            let more = matches!(changed, Some(Ok(Ok(()))));
+            if more {
+                self.advance();
+            }
+            if !more || self.ended || self.unsynced || !self.pending.is_empty() {
+                // Without news the next line says that the stream lives.
+                self.unsynced = true;
+                return;
+            }
+        }
+    }
+
+    /// Takes in what was applied since.
+    fn advance(&mut self) {
+        let state = self.api.registry.applied();
+        match self.scope.advance(self.told, &state) {
+            Ok(told) => {
+                self.pending.extend(told);
+                self.told = state.revision();
+                self.unsynced |= self.trust != generation(&state);
+            }
+            Err(_) => self.ended = true,
+        }
+    }
+
+    /// Some of what is pending; with the last of it the line that says so.
+    fn chunk(&mut self) -> Bytes {
+        let mut bytes = Vec::with_capacity(1_024);
+        if self.ended {
+            line(&mut bytes, &Line::Error { status: WATCH_GONE });
+            return bytes.into();
+        }
+        let state = self.api.registry.applied();
+        if self.trust != generation(&state) {
+            self.trust = generation(&state);
+            let trust = state.trust().map(|trust| trust.bundle.clone());
+            trust.into_iter().for_each(|trust| line(&mut bytes, &Line::Trust { trust }));
+        }
+        while bytes.len() < CHUNK_BYTES {
+            let Some(told) = self.pending.pop_front() else {
+                line(&mut bytes, &Line::Sync { revision: self.told });
+                self.unsynced = false;
+                break;
+            };
+            self.ended |= matches!(&told, Told::Delete(key) if self.is_own(key));
+            write(&mut bytes, told);
+        }
+        bytes.into()
+    }
+
+    /// A host that is no longer of the mesh has nothing to watch.
+    fn is_own(&self, key: &Key) -> bool {
+        key.kind == Kind::Node && key.name == self.node
+    }
+}
+
+/// As [`Line::Put`], without copying the object.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Borrowed<'a> {
+    Put { object: &'a Object },
+}
+
+fn write(bytes: &mut Vec<u8>, told: Told) {
+    match told {
+        Told::Put(object) => line(bytes, &Borrowed::Put { object: &object }),
+        Told::Delete(key) => line(bytes, &Line::Delete { object: Object::new(key, serde_json::Map::new()) }),
+    }
+}
+
+fn line(bytes: &mut Vec<u8>, line: &impl Serialize) {
+    serde_json::to_writer(&mut *bytes, line).expect("lines are made of texts, numbers and objects");
+    bytes.push(b'\n');
+}
+
+fn generation(state: &State) -> Option<u64> {
+    state.trust().map(|trust| trust.bundle.generation)
+}

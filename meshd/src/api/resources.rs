@@ -1,0 +1,270 @@
+//! Objects of every kind: one at a time, and lists.
+
+use axum::{
+    Extension,
+    extract::{FromRequestParts, RawPathParams, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, Method, header, request::Parts};
+use model::{
+    kind::Kind,
+    name::Name,
+    object::{Key, Object, Parsed},
+    resource::Verb,
+};
+use serde_json::{Value, json};
+
+use super::{
+    Api,
+    auth::Caller,
+    body::{Json, Text},
+    conditions::Precondition,
+    error::{self, ApiError},
+    merge,
+    page::{self, Continue, PAGE_OBJECTS_MAX, Scope},
+    parameters::Parameters,
+    write::{self, ATTEMPTS_MAX, Draft},
+};
+use crate::admit::ENDPOINTS_ARE_REGISTERED;
+
+/// What a PATCH may be called.
+const PATCH_TYPES: &[&str] = &["application/merge-patch+json", "application/json"];
+
+/// Names in the path.
+pub(super) struct Target {
+    namespace: Option<Name>,
+    name: Option<Name>,
+}
+
+/// `GET /v1/{kinds}/{name}`.
+pub(super) async fn get(
+    State(api): State<Api>,
+    Extension(kind): Extension<Kind>,
+    target: Target,
+    caller: Caller,
+    parameters: Parameters,
+) -> Result<Response, ApiError> {
+    let key = target.key(kind)?;
+    caller.require(Verb::Get, kind, key.namespace.as_ref())?;
+    parameters.only(&["consistency"])?.linearizable()?;
+    let state = api.registry.read().await?;
+    let object = state.get(&key).ok_or_else(|| missing(&key))?;
+    Ok(answer(api.show(&state, object)))
+}
+
+/// `GET /v1/{kinds}`, `GET /v1/namespaces/{ns}/{kinds}`.
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(kind): Extension<Kind>,
+    target: Target,
+    caller: Caller,
+    parameters: Parameters,
+) -> Result<axum::Json<Value>, ApiError> {
+    let scope = scope(kind, target.namespace, &parameters)?;
+    caller.require(Verb::List, kind, scope.namespace.as_ref())?;
+    let parameters = parameters.only(&["namespace", "labelSelector", "limit", "continue", "consistency"])?;
+    parameters.linearizable()?;
+    let limit = parameters.number("limit", 1, PAGE_OBJECTS_MAX as u64)?;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE_OBJECTS_MAX);
+    let place = parameters.parsed::<Continue>("continue")?;
+    let state = api.registry.read().await?;
+    let (revision, after) =
+        place.map_or((state.revision(), None), |place| (place.revision, Some(place.after)));
+    if revision > state.revision() {
+        return Err(ApiError::Gone("`continue` is of another history; start again without it".to_owned()));
+    }
+    let page = page::page(&state, &scope, revision, after.as_ref(), limit)?;
+    let items: Vec<_> = page.items.iter().map(|object| api.show(&state, object)).collect();
+    let next = page.next.map(|next| next.to_string()).unwrap_or_default();
+    Ok(axum::Json(json!({"items": items, "metadata": {"revision": revision, "continue": next}})))
+}
+
+/// `PUT /v1/{kinds}/{name}`.
+pub(super) async fn put(
+    State(api): State<Api>,
+    Extension(kind): Extension<Kind>,
+    target: Target,
+    caller: Caller,
+    parameters: Parameters,
+    precondition: Precondition,
+    Json(body): Json,
+) -> Result<Response, ApiError> {
+    let key = target.key(kind)?;
+    caller.require(Verb::Write, kind, key.namespace.as_ref())?;
+    let dry_run = parameters.only(&["dryRun"])?.flag("dryRun")?;
+    let draft = Draft { parsed: parse(&key, body)?, precondition };
+    written(write::put(&api, &caller, &[draft], dry_run).await?)
+}
+
+/// `PATCH /v1/{kinds}/{name}`: a merge patch on what the user wrote. Nobody else's write gets lost: the patch is applied
+/// to one revision, and anew where that was overtaken.
+pub(super) async fn patch(
+    State(api): State<Api>,
+    Extension(kind): Extension<Kind>,
+    target: Target,
+    caller: Caller,
+    parameters: Parameters,
+    precondition: Precondition,
+    text: Text,
+) -> Result<Response, ApiError> {
+    let key = target.key(kind)?;
+    caller.require(Verb::Write, kind, key.namespace.as_ref())?;
+    let dry_run = parameters.only(&["dryRun"])?.flag("dryRun")?;
+    let patch = text.of(PATCH_TYPES)?.json()?;
+    if precondition == Precondition::Absent {
+        return Err(ApiError::Precondition(format!("only what exists can be patched: {key}")));
+    }
+    for _ in 0..ATTEMPTS_MAX {
+        let state = api.registry.read().await?;
+        let present = state.get(&key).ok_or_else(|| missing(&key))?;
+        let revision = present.metadata.revision;
+        let parsed = parse(&key, patched(present, patch.clone()))?;
+        let given = matches!(precondition, Precondition::Revision(_));
+        let draft = Draft {
+            parsed,
+            precondition: if given { precondition } else { Precondition::Revision(revision) },
+        };
+        match write::put(&api, &caller, &[draft], dry_run).await {
+            Err(ApiError::Precondition(_)) if !given => {}
+            other => return written(other?),
+        }
+    }
+    Err(ApiError::Conflict(format!("{key} keeps changing; try again")))
+}
+
+/// `DELETE /v1/{kinds}/{name}`: answers the object as it was.
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Extension(kind): Extension<Kind>,
+    target: Target,
+    caller: Caller,
+    parameters: Parameters,
+    precondition: Precondition,
+) -> Result<axum::Json<Object>, ApiError> {
+    let key = target.key(kind)?;
+    caller.require(Verb::Delete, kind, key.namespace.as_ref())?;
+    let dry_run = parameters.only(&["dryRun"])?.flag("dryRun")?;
+    write::delete(&api, &caller, key, precondition, dry_run).await.map(axum::Json)
+}
+
+/// What is answered to writes of endpoints.
+pub(super) async fn endpoints_are_registered() -> ApiError {
+    ApiError::Method { allow: "GET,HEAD", detail: ENDPOINTS_ARE_REGISTERED.to_owned() }
+}
+
+fn scope(kind: Kind, in_path: Option<Name>, parameters: &Parameters) -> Result<Scope, ApiError> {
+    let in_query = parameters.parsed::<Name>("namespace")?;
+    if in_query.is_some() && !kind.namespaced() {
+        return Err(ApiError::invalid(
+            "namespace",
+            format_args!("{kind} is mesh-wide: it lives in no namespace"),
+        ));
+    }
+    let namespace = match (in_path, in_query) {
+        (Some(path), Some(query)) if path != query => {
+            return Err(ApiError::invalid(
+                "namespace",
+                format_args!("must be {path}, as in the path; is {query}"),
+            ));
+        }
+        (path, query) => path.or(query),
+    };
+    Ok(Scope { kind, namespace, labels: parameters.parsed("labelSelector")?.unwrap_or_default() })
+}
+
+/// What was sent, as the object that the path names. Names may be left out; those that differ are wrong.
+fn parse(key: &Key, mut body: Value) -> Result<Parsed, ApiError> {
+    let mut errors = Vec::new();
+    if let Some(fields) = body.as_object_mut() {
+        let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
+        if let Some(metadata) = metadata.as_object_mut() {
+            let namespace = key.namespace.as_ref().map(Name::as_str);
+            for (field, in_path) in [("name", Some(key.name.as_str())), ("namespace", namespace)] {
+                let Some(in_path) = in_path else { continue };
+                let in_body = metadata.entry(field).or_insert_with(|| json!(in_path));
+                if in_body.as_str().is_some_and(|in_body| in_body != in_path) {
+                    let message = format!("must be {in_path}, as in the path; is {in_body}");
+                    errors.push(model::invalid::FieldError { path: format!("metadata.{field}"), message });
+                }
+            }
+        }
+    }
+    let parsed = Parsed::from_input(&body, Some(key.kind));
+    let invalid = parsed.as_ref().err().map(|invalid| invalid.errors.clone()).unwrap_or_default();
+    errors.extend(invalid);
+    errors.truncate(model::invalid::FIELD_ERRORS_MAX);
+    match parsed {
+        Ok(parsed) if errors.is_empty() => Ok(parsed),
+        _ => Err(model::invalid::Invalid { errors }.into()),
+    }
+}
+
+/// The part of an object that users write, with a patch applied.
+fn patched(object: &Object, patch: Value) -> Value {
+    let metadata = &object.metadata;
+    let mut written = json!({
+        "kind": object.kind,
+        "metadata": {"name": metadata.name, "labels": metadata.labels, "annotations": metadata.annotations},
+        "spec": object.spec,
+    });
+    if let Some(namespace) = &metadata.namespace {
+        written["metadata"]["namespace"] = json!(namespace);
+    }
+    merge::merge(&mut written, patch);
+    written
+}
+
+fn written(done: Vec<write::Done>) -> Result<Response, ApiError> {
+    let Some(done) = done.into_iter().next() else {
+        return Err(ApiError::Internal("a write without an answer".to_owned()));
+    };
+    let created = done.outcome == registry::Outcome::Created;
+    Ok((error::written(created), answer(done.object)).into_response())
+}
+
+/// An object with its ETag.
+fn answer(object: Object) -> Response {
+    let tag = HeaderValue::from_str(&format!("\"{}\"", object.metadata.revision));
+    let tag = tag.expect("digits and quotes are visible ASCII");
+    ([(header::ETAG, tag)], axum::Json(object)).into_response()
+}
+
+fn missing(key: &Key) -> ApiError {
+    ApiError::NotFound(format!("{key} does not exist"))
+}
+
+impl Target {
+    fn key(self, kind: Kind) -> Result<Key, ApiError> {
+        match (self.name, self.namespace) {
+            (Some(name), namespace) => Ok(Key { kind, namespace, name }),
+            (None, _) => Err(ApiError::Internal("a route without a name".to_owned())),
+        }
+    }
+}
+
+/// A name that no object can have is not found, unless it is to be written: then it is wrong.
+impl<S: Send + Sync> FromRequestParts<S> for Target {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let writes = matches!(parts.method, Method::PUT | Method::PATCH);
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let params =
+            params.map_err(|error| ApiError::Malformed(format!("the path cannot be read: {error}")))?;
+        let mut target = Self { namespace: None, name: None };
+        for (param, text) in &params {
+            let name = text.parse::<Name>().map_err(|error| {
+                if writes {
+                    ApiError::invalid(format_args!("metadata.{param}"), error)
+                } else {
+                    ApiError::NotFound(error.to_string())
+                }
+            })?;
+            match param {
+                "namespace" => target.namespace = Some(name),
+                _ => target.name = Some(name),
+            }
+        }
+        Ok(target)
+    }
+}

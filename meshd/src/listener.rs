@@ -1,0 +1,290 @@
+//! The API's listener: connections, their handshakes and their limits. A slow or hostile client costs a bounded amount
+//! of memory for a bounded time, and nobody but itself. What is asked over a connection is not its matter.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+};
+use parking_lot::Mutex;
+use rustls::{ServerConfig, pki_types::CertificateDer};
+use svid::{Accept, Peer, SvidError, TrustStore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::{api::auth::Connection, clock};
+
+/// ALPN of the API, preferred first.
+pub const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
+/// Connections at once, those in their handshake included: each may hold some 100 KiB.
+pub const CONNECTIONS_MAX: usize = 8_192;
+/// Connections of one address at once, so that one client cannot take all of them. A NAT stands for many hosts.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 2_048;
+/// How long a TLS handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request's head may take to come, and how long a connection of HTTP/1 may idle between requests.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The head of a request, in bytes.
+pub const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Headers of a request.
+pub const HEADERS_MAX: usize = 100;
+/// Requests at once on one connection of HTTP/2.
+pub const STREAMS_MAX: u32 = 256;
+/// A connection of HTTP/2 is asked for a sign of life so often, and has this long to give it.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How long requests may go on when the server stops.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a connection's certificate is judged anew: a distrusted one does not live longer than that.
+pub const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the loop waits when the system has no descriptors or memory left for a connection.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Which listener takes whom, and how.
+#[derive(Clone)]
+pub struct Listening {
+    /// Made by `svid::server_config`, with [`ALPN`].
+    pub tls: Arc<ServerConfig>,
+    /// Against which peers are judged again.
+    pub trust: Arc<TrustStore>,
+    /// Whom to take.
+    pub accept: Accept,
+}
+
+/// Serves until `closing`, then lets requests finish for [`DRAIN_TIMEOUT`].
+pub async fn serve(socket: TcpListener, listening: Listening, router: Router, closing: CancellationToken) {
+    let slots = Slots::default();
+    let graceful = GracefulShutdown::new();
+    let shared = Arc::new(Shared { listening, router, builder: builder() });
+    while let Some((stream, remote, slot)) = next(&socket, &slots, &closing).await {
+        let (shared, watcher) = (shared.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            let _slot = slot;
+            if let Some((tls, connection)) = shared.handshake(stream, remote).await {
+                shared.requests(tls, connection, watcher).await;
+            }
+        });
+    }
+    if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not end in time and were cut off");
+    }
+}
+
+/// The next connection that there is room for; `None` when the server stops.
+async fn next(
+    socket: &TcpListener,
+    slots: &Slots,
+    closing: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr, Slot)> {
+    loop {
+        let all = closing.run_until_cancelled(slots.all.clone().acquire_owned()).await?.ok()?;
+        match closing.run_until_cancelled(socket.accept()).await? {
+            Ok((stream, remote)) => match slots.take(remote.ip(), all) {
+                Some(slot) => return Some((stream, remote, slot)),
+                None => tracing::warn!(%remote, "connection refused: its address has too many"),
+            },
+            // The client is gone already.
+            Err(error) if gone(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "no connections can be accepted");
+                sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    // Without a timer hyper keeps none of the limits of time.
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).expect("64 KiB fit"))
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    builder
+}
+
+struct Shared {
+    listening: Listening,
+    router: Router,
+    builder: Builder<TokioExecutor>,
+}
+
+impl Shared {
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+    ) -> Option<(TlsStream<TcpStream>, Connection)> {
+        // Answers are small and awaited: Nagle's algorithm would only delay them.
+        let _ = stream.set_nodelay(true);
+        let acceptor = TlsAcceptor::from(self.listening.tls.clone());
+        let tls = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => {
+                match svid::refusal(&error) {
+                    Some(refusal) => tracing::warn!(%remote, reason = %refusal, "handshake refused"),
+                    None => tracing::info!(%remote, %error, "handshake failed"),
+                }
+                return None;
+            }
+            Err(_) => {
+                tracing::info!(%remote, "handshake timed out");
+                return None;
+            }
+        };
+        match self.judge(tls.get_ref().1.peer_certificates()) {
+            Ok(peer) => Some((tls, Connection { remote, peer: peer.map(Arc::new) })),
+            Err(reason) => {
+                tracing::warn!(%remote, %reason, "connection refused");
+                None
+            }
+        }
+    }
+
+    /// A resumed handshake skips the verifier, and trust changes under living connections.
+    fn judge(&self, chain: Option<&[CertificateDer<'_>]>) -> Result<Option<Peer>, SvidError> {
+        self.listening.accept.recheck(chain, &self.listening.trust.load(), clock::unix())
+    }
+
+    async fn requests(
+        self: Arc<Self>,
+        tls: TlsStream<TcpStream>,
+        connection: Connection,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) {
+        let chain: Option<Vec<_>> = tls
+            .get_ref()
+            .1
+            .peer_certificates()
+            .map(|chain| chain.iter().map(|certificate| certificate.clone().into_owned()).collect());
+        let (remote, router, shown) = (connection.remote, self.router.clone(), connection);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(shown.clone());
+            let router = router.clone();
+            async move {
+                Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
+            }
+        });
+        let serving = self.builder.serve_connection(TokioIo::new(tls), service).into_owned();
+        tokio::select! {
+            ended = watcher.watch(serving) => {
+                if let Err(error) = ended {
+                    tracing::debug!(%remote, %error, "connection ended");
+                }
+            }
+            reason = self.refused_later(chain.as_deref()) => {
+                tracing::warn!(%remote, %reason, "connection cut off");
+            }
+        }
+    }
+
+    /// When the peer's certificate ends or is distrusted; never for one without certificate.
+    async fn refused_later(&self, chain: Option<&[CertificateDer<'_>]>) -> SvidError {
+        if chain.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            sleep(RECHECK_INTERVAL).await;
+            if let Err(reason) = self.judge(chain) {
+                return reason;
+            }
+        }
+    }
+}
+
+/// Room for connections, all together and by address.
+#[derive(Clone)]
+struct Slots {
+    all: Arc<Semaphore>,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One connection's room.
+struct Slot {
+    _all: OwnedSemaphorePermit,
+    address: IpAddr,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(CONNECTIONS_MAX)), by_address: Arc::default() }
+    }
+}
+
+impl Slots {
+    fn take(&self, address: IpAddr, all: OwnedSemaphorePermit) -> Option<Slot> {
+        let mut by_address = self.by_address.lock();
+        let taken = by_address.entry(address).or_insert(0);
+        if *taken >= CONNECTIONS_PER_ADDRESS_MAX {
+            return None;
+        }
+        *taken += 1;
+        Some(Slot { _all: all, address, by_address: self.by_address.clone() })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut by_address = self.by_address.lock();
+        if let Some(taken) = by_address.get_mut(&self.address) {
+            *taken -= 1;
+            if *taken == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_cannot_take_all_the_room() {
+        let slots = Slots::default();
+        let take = |last: u8| {
+            let permit = slots.all.clone().try_acquire_owned().expect("room for all");
+            slots.take(IpAddr::from([127, 0, 0, last]), permit)
+        };
+        let mut held: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| take(1).expect("room")).collect();
+        assert!(take(1).is_none());
+        assert!(take(2).is_some(), "another address has its own room");
+        held.pop();
+        assert!(take(1).is_some());
+        drop(held);
+        assert!(slots.by_address.lock().is_empty());
+        assert_eq!(slots.all.available_permits(), CONNECTIONS_MAX);
+    }
+}

@@ -1,0 +1,141 @@
+//! The proxies that talk to this member: their signs of life go to the leader in batches, each answered only after the
+//! leader did, and what they run is remembered for those who ask.
+
+use std::{collections::HashMap, sync::Arc};
+
+use model::{
+    name::Name,
+    proxy::{KeepAlive, Nack},
+};
+use parking_lot::Mutex;
+use registry::{ReadError, Registry};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Signs of life that wait for the leader at once; each proxy has one. More proxies than this have to ask again.
+const WAITING_MAX: usize = 4_096;
+/// As many go to the leader in one message, so that a slow leader's answer is for all of them.
+const BATCH_MAX: usize = 4_096;
+
+/// What a proxy said last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// The session that it spoke of.
+    pub generation: u64,
+    /// The revision that it runs.
+    pub revision: u64,
+    /// What it could not compile.
+    pub nack: Option<Nack>,
+}
+
+/// What the leader said to a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// The session goes on, by a leader of this term.
+    Alive(u64),
+    /// The session is over.
+    Gone,
+}
+
+/// Why there was no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// Too many wait.
+    #[error("too many keep-alives wait for the leader; try again")]
+    Busy,
+    /// The leader did not answer.
+    #[error(transparent)]
+    Leader(ReadError),
+    /// This member is stopping.
+    #[error("this member is stopping")]
+    Stopping,
+}
+
+type Answer = oneshot::Sender<Result<Kept, ReadError>>;
+
+/// The way of all signs of life of this member.
+pub struct Proxies {
+    queue: mpsc::Sender<(registry::KeepAlive, Answer)>,
+    /// Of proxies with a session here; as many as there are nodes at most.
+    heard: Mutex<HashMap<Name, Heard>>,
+}
+
+/// The other end of the queue: run it.
+pub struct Batches(mpsc::Receiver<(registry::KeepAlive, Answer)>);
+
+impl Proxies {
+    /// Nobody yet, and the loop that [`Batches::run`] is.
+    pub fn new() -> (Arc<Self>, Batches) {
+        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        (Arc::new(Self { queue, heard: Mutex::default() }), Batches(waiting))
+    }
+
+    /// A proxy's sign of life; answered when the leader has.
+    ///
+    /// # Errors
+    /// If the leader did not answer.
+    pub async fn keep_alive(&self, node: Name, said: KeepAlive) -> Result<Kept, KeepError> {
+        let (answer, answered) = oneshot::channel();
+        let alive = registry::KeepAlive {
+            node: node.clone(),
+            generation: said.generation,
+            acked: said.revision,
+        };
+        self.queue.try_send((alive, answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => KeepError::Busy,
+            mpsc::error::TrySendError::Closed(_) => KeepError::Stopping,
+        })?;
+        let kept = answered.await.map_err(|_| KeepError::Stopping)?.map_err(KeepError::Leader)?;
+        let mut heard = self.heard.lock();
+        match kept {
+            Kept::Alive(_) => {
+                let KeepAlive { generation, revision, nack } = said;
+                heard.insert(node, Heard { generation, revision, nack });
+            }
+            Kept::Gone => {
+                heard.remove(&node);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// What a proxy of this member said last.
+    pub fn heard_of(&self, node: &Name) -> Option<Heard> {
+        self.heard.lock().get(node).cloned()
+    }
+
+    /// How many proxies were heard of.
+    pub fn len(&self) -> usize {
+        self.heard.lock().len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.heard.lock().is_empty()
+    }
+
+    /// Forgets those whose session of then is over.
+    pub fn forget(&self, over: impl Fn(&Name, u64) -> bool) {
+        self.heard.lock().retain(|node, heard| !over(node, heard.generation));
+    }
+}
+
+impl Batches {
+    /// Carries signs of life to the leader until `stop`: while one batch is on its way, the next gathers.
+    pub async fn run(mut self, registry: Registry, stop: CancellationToken) {
+        let mut batch = Vec::new();
+        while stop.run_until_cancelled(self.0.recv_many(&mut batch, BATCH_MAX)).await.is_some_and(|count| count > 0) {
+            let (alive, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+            let nodes: Vec<Name> = alive.iter().map(|alive| alive.node.clone()).collect();
+            let said = registry.keep_alive(alive).await;
+            for (node, answer) in nodes.iter().zip(answers) {
+                let kept = said.clone().map(|said| match said.gone.contains(node) {
+                    true => Kept::Gone,
+                    false => Kept::Alive(said.term),
+                });
+                // Whoever asked may have gone.
+                let _ = answer.send(kept);
+            }
+        }
+    }
+}
