@@ -1,10 +1,17 @@
 //! The harness: real `meshd`, `mesh-proxy` and `meshctl` processes on loopback addresses of their own, for the demo,
 //! the end-to-end tests and the benchmarks. It knows the programs only by their command lines, files and ports.
 
+pub mod backend;
 pub mod binaries;
 pub mod cluster;
+pub mod dev;
+pub mod foreign;
 pub mod histogram;
 pub mod host;
 pub mod loopback;
+pub mod plain;
 pub mod process;
+pub mod scratch;
+pub mod steady;
+pub mod stranger;
 pub mod wait;

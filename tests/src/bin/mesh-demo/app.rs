@@ -18,10 +18,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::{
-    plain::Plain,
-    stats::{Failure, Stats},
-};
+use mesh_tests::plain::Plain;
+
+use crate::stats::{Failure, Stats};
 
 /// How often the counts are printed.
 const PRINT_EVERY: Duration = Duration::from_millis(200);

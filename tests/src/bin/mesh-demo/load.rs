@@ -5,12 +5,11 @@ use std::{
     time::Duration,
 };
 
-use mesh_tests::wait;
+use mesh_tests::{plain::Plain, wait};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{
     app::{Answer, ask, clock, now_millis},
-    plain::Plain,
     stats::{Failure, Stats},
 };
 

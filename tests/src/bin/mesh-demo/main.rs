@@ -9,7 +9,6 @@ use clap::{Parser, Subcommand};
 mod app;
 mod faults;
 mod load;
-mod plain;
 mod report;
 mod shop;
 mod stats;

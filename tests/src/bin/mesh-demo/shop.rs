@@ -14,6 +14,7 @@ use mesh_tests::{
     cluster::Cluster,
     host::{Host, LocalService},
     loopback::free_port,
+    plain::Plain,
     process::Process,
     wait,
 };
@@ -24,7 +25,6 @@ use crate::{
     app::{clock, now_millis},
     faults::Faults,
     load::{self, Load, Seen},
-    plain::Plain,
     report::{Kill, Report},
     stats::Stats,
     table::{self, Table},

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 /// Connections to one address.
 #[derive(Debug)]
-pub(crate) struct Plain {
+pub struct Plain {
     address: SocketAddr,
     host: String,
     idle: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
@@ -20,12 +20,15 @@ pub(crate) struct Plain {
 
 impl Plain {
     /// A client of `address`, where the service calls itself `host`.
-    pub(crate) fn new(address: SocketAddr, host: &str) -> Self {
+    pub fn new(address: SocketAddr, host: &str) -> Self {
         Self { address, host: host.to_owned(), idle: Mutex::new(Vec::new()) }
     }
 
     /// One call, once.
-    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Response<Bytes>> {
+    ///
+    /// # Errors
+    /// If there is no answer, or it breaks off.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Response<Bytes>> {
         let mut connection = self.connection().await?;
         let request = Request::get(path).header("host", &self.host).body(Empty::new())?;
         let (parts, body) = connection.send_request(request).await.context("no answer")?.into_parts();

@@ -1,0 +1,77 @@
+//! An application in the test's own process: plain HTTP/1.1, and each answer names who gave it.
+
+use std::{
+    convert::Infallible,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// The header that names who called, as the mesh sets it.
+const CALLER: &str = "x-forwarded-client-cert";
+
+/// A running application; it ends when dropped.
+#[derive(Debug)]
+pub struct Backend {
+    /// Where it listens on 127.0.0.1.
+    pub port: u16,
+    calls: Arc<AtomicU64>,
+    task: JoinHandle<()>,
+}
+
+impl Backend {
+    /// Starts one that answers `<name> for <caller>`.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub async fn start(name: &'static str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let calls = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn(serve(listener, name, calls.clone()));
+        Ok(Self { port, calls, task })
+    }
+
+    /// How many calls it answered, health checks left out.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, name: &'static str, calls: Arc<AtomicU64>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let calls = calls.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let response = answer(name, &calls, &request);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            // A connection that breaks is the caller's matter.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+fn answer(name: &str, calls: &AtomicU64, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.uri().path() == "/healthz" {
+        return Response::new(Full::from("ok"));
+    }
+    calls.fetch_add(1, Ordering::Relaxed);
+    let caller = request.headers().get(CALLER).and_then(|value| value.to_str().ok()).unwrap_or("nobody");
+    Response::new(Full::from(format!("{name} for {caller}")))
+}
