@@ -5,6 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use ca::{RecoveryPassphrase, Unlock};
@@ -22,6 +23,8 @@ use crate::{
 
 /// The id of the member that founds a cluster.
 pub const FOUNDER: MemberId = 1;
+/// Nothing waits for this: the cluster is founded all the same.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where the root's certificate is put down for clients: `MESH_CACERT`.
 pub const ROOT_FILE: &str = "ca.pem";
 
@@ -80,8 +83,16 @@ pub async fn init(founding: Founding<'_>) -> Result<Founded, InitError> {
     let settings = registry::Settings::new(data_dir.to_owned(), FOUNDER, cluster, addresses);
     let (registry, _) = Registry::open(settings, Arc::new(Nobody)).await.map_err(RunError::from)?;
     run::found(&registry, drawn.genesis).await?;
+    settled(&registry).await;
     registry.shutdown().await;
     Ok(Founded { recovery: drawn.recovery, admin: drawn.admin, root_file, cluster })
+}
+
+/// Waits until the log knows that its founder started: what is under way when a registry ends is complained about.
+async fn settled(registry: &Registry) {
+    let mut revisions = registry.revisions();
+    let started = || registry.applied().member(FOUNDER).is_some_and(|member| member.boot > 0);
+    let _ = tokio::time::timeout(SETTLE_TIMEOUT, revisions.wait_for(|_| started())).await;
 }
 
 /// A founder has nobody to dial.

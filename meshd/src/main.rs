@@ -1,7 +1,12 @@
 //! `meshd`: reads the command line and hands over. Errors end it with exit code 1, wrong usage with 2.
 #![allow(clippy::print_stdout, reason = "what a command answers belongs on standard output")]
 
-use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -227,7 +232,8 @@ fn name_of(settings: &Settings) -> anyhow::Result<Name> {
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("MESH_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
 }
 
 /// Cancelled by SIGTERM and SIGINT.

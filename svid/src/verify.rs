@@ -79,6 +79,8 @@ pub fn peer_id(chain: &[CertificateDer<'_>]) -> Result<SpiffeId, SvidError> {
 /// What an authority needs to know of its own certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFacts {
+    /// Its subject, for readers.
+    pub subject: String,
     /// From when it is valid.
     pub not_before: UnixTime,
     /// Until when it is valid.
@@ -93,8 +95,8 @@ pub fn authority(der: &CertificateDer<'_>, domain: &TrustDomain) -> Result<Certi
     if let Some(fault) = facts.authority_fault(domain) {
         return Err(AuthorityError::Fault { subject: facts.subject, fault });
     }
-    let Facts { not_before, not_after, key_fingerprint, .. } = facts;
-    Ok(CertificateFacts { not_before, not_after, key_fingerprint })
+    let Facts { subject, not_before, not_after, key_fingerprint, .. } = facts;
+    Ok(CertificateFacts { subject, not_before, not_after, key_fingerprint })
 }
 
 /// Why a certificate may not sign.
