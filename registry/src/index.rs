@@ -19,8 +19,8 @@ use crate::{
 const META: &[u8] = &[0];
 /// The format of the records.
 const VERSION: u16 = 1;
-/// Between two batches: what changes meanwhile is written once.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Between two batches: what changes meanwhile is written once. An end of the member waits for it.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Records in one batch; a larger change is marked incomplete until its last batch.
 const BATCH_RECORDS_MAX: usize = 1_000;
 
@@ -112,10 +112,8 @@ fn run(
         if stop.is_cancelled() {
             return store.flush();
         }
-        runtime.block_on(async {
-            stop.run_until_cancelled(applied.changed()).await;
-            stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
-        });
+        runtime.block_on(stop.run_until_cancelled(applied.changed()));
+        thread::sleep(PAUSE);
     }
 }
 

@@ -310,6 +310,3 @@ impl Registry {
         self.core.shutdown().await;
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -106,7 +106,7 @@ pub(super) async fn batch(core: Arc<Core>, mut waiting: mpsc::Receiver<Proposal>
 
 async fn enter(core: Arc<Core>, mut batch: Vec<Proposal>, _slot: OwnedSemaphorePermit) {
     let single = batch.len() == 1;
-    let mut take = |proposal: &mut Proposal| std::mem::replace(&mut proposal.command, Command::Batch(Vec::new()));
+    let take = |proposal: &mut Proposal| std::mem::replace(&mut proposal.command, Command::Batch(Vec::new()));
     let command = if single { take(&mut batch[0]) } else { Command::Batch(batch.iter_mut().map(take).collect()) };
     let written = core.raft.client_write(Entry { at: clock::wall(), command }).await;
     let outcomes = match written {

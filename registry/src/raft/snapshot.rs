@@ -4,7 +4,7 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -87,10 +87,6 @@ impl Snapshots {
         let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(is_snapshot).collect();
         files.sort();
         Ok(files)
-    }
-
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
     }
 }
 

@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub type RecordKey = Vec<u8>;
 
 /// A persistent map with a hash.
-pub struct Table<K, V> {
+pub(crate) struct Table<K, V> {
     /// Tells records of different tables apart; never reused.
     tag: u8,
     map: OrdMap<K, Stored<V>>,
@@ -24,7 +24,7 @@ pub struct Table<K, V> {
 }
 
 /// A value with its record's hash.
-pub struct Stored<V> {
+pub(crate) struct Stored<V> {
     value: Arc<V>,
     digest: u128,
 }
@@ -46,32 +46,32 @@ where
     V: Serialize + DeserializeOwned,
 {
     /// An empty one.
-    pub fn new(tag: u8) -> Self {
+    pub(crate) fn new(tag: u8) -> Self {
         Self { tag, map: OrdMap::new(), sum: 0 }
     }
 
     /// What tells its records apart.
-    pub fn tag(&self) -> u8 {
+    pub(crate) fn tag(&self) -> u8 {
         self.tag
     }
 
     /// The hash of all that it holds.
-    pub fn hash(&self) -> u128 {
+    pub(crate) fn hash(&self) -> u128 {
         self.sum
     }
 
     /// How many it holds.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.map.len()
     }
 
     /// Whether it holds nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.map.is_empty()
     }
 
     /// The value of a key.
-    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&Arc<V>>
+    pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&Arc<V>>
     where
         K: Borrow<Q>,
     {
@@ -79,17 +79,17 @@ where
     }
 
     /// All, by key.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &Arc<V>)> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &Arc<V>)> {
         self.map.iter().map(|(key, stored)| (key, &stored.value))
     }
 
     /// Those within a range, by key.
-    pub fn range<R: RangeBounds<K>>(&self, range: R) -> impl DoubleEndedIterator<Item = (&K, &Arc<V>)> {
+    pub(crate) fn range<R: RangeBounds<K>>(&self, range: R) -> impl DoubleEndedIterator<Item = (&K, &Arc<V>)> {
         self.map.range(range).map(|(key, stored)| (key, &stored.value))
     }
 
     /// Puts a value in; answers the one that was there.
-    pub fn insert(&mut self, key: K, value: impl Into<Arc<V>>) -> Option<Arc<V>> {
+    pub(crate) fn insert(&mut self, key: K, value: impl Into<Arc<V>>) -> Option<Arc<V>> {
         let value = value.into();
         let digest = digest(&self.record_key(&key), &encode(&*value));
         self.sum = self.sum.wrapping_add(digest);
@@ -99,7 +99,7 @@ where
     }
 
     /// Takes a value out.
-    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Arc<V>>
+    pub(crate) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Arc<V>>
     where
         K: Borrow<Q>,
     {
@@ -109,7 +109,7 @@ where
     }
 
     /// What `self` has otherwise than `before`: key, old value, new value.
-    pub fn changes_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a K, Option<&'a Arc<V>>, Option<&'a Arc<V>>)> {
+    pub(crate) fn changes_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a K, Option<&'a Arc<V>>, Option<&'a Arc<V>>)> {
         before.map.diff(&self.map).map(|item| match item {
             DiffItem::Add(key, new) => (key, None, Some(&new.value)),
             DiffItem::Update { old: (key, old), new: (_, new) } => (key, Some(&old.value), Some(&new.value)),
@@ -118,19 +118,19 @@ where
     }
 
     /// What a key's record is kept under.
-    pub fn record_key(&self, key: &K) -> RecordKey {
+    pub(crate) fn record_key(&self, key: &K) -> RecordKey {
         let mut bytes = vec![self.tag];
         bytes.extend(encode(key));
         bytes
     }
 
     /// All, as records.
-    pub fn records(&self) -> impl Iterator<Item = (RecordKey, Vec<u8>)> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = (RecordKey, Vec<u8>)> {
         self.map.iter().map(|(key, stored)| (self.record_key(key), encode(&*stored.value)))
     }
 
     /// What changed since `before`, as records; `None` is gone.
-    pub fn record_changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (RecordKey, Option<Vec<u8>>)> + 'a {
+    pub(crate) fn record_changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (RecordKey, Option<Vec<u8>>)> + 'a {
         self.changes_since(before).map(|(key, _, new)| (self.record_key(key), new.map(|value| encode(&**value))))
     }
 
@@ -138,7 +138,7 @@ where
     ///
     /// # Errors
     /// It is no record of this table.
-    pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), Unreadable> {
+    pub(crate) fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), Unreadable> {
         let unreadable = |source| Unreadable { tag: self.tag, source };
         let key: K = rmp_serde::from_slice(key).map_err(unreadable)?;
         let value: V = rmp_serde::from_slice(value).map_err(unreadable)?;
