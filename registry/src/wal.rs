@@ -105,8 +105,9 @@ impl Default for Options {
 /// The last words go to stderr too: who listens to traces may not get to write them down.
 fn end_process(error: &Error) {
     tracing::error!(%error, "the log cannot go on, the process ends");
+    let last_words = format!("the log cannot go on, the process ends: {error}\n");
     // With stderr gone as well, there is nobody left to tell.
-    let _ = writeln!(io::stderr(), "the log cannot go on, the process ends: {error}");
+    let _ = io::stderr().write_all(last_words.as_bytes());
     std::process::abort();
 }
 

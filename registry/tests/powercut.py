@@ -3,17 +3,20 @@
 
 usage: unshare -m powercut.py TORTURE --cuts N [--control] [--seed S]
 
-Needs root, Linux, ext4 and loop devices; run it in a mount namespace of its own, so that nothing stays
-mounted however it ends. One cut:
+Needs root, Linux, ext4, loop devices and strace; run it in a mount namespace of its own, so that nothing
+stays mounted however it ends. One cut:
 
   1. `wal-torture write` acknowledges writes, while a thread fsyncs another file of the same file system
      (its journal commits must not make our bytes durable for us, nor spoil them);
   2. after a random time EXT4_IOC_SHUTDOWN without a log flush: page cache and uncommitted journal are gone;
   3. the writer is killed, and a copy of the image is mounted, so that nothing cached speaks for the disk;
-  4. `wal-torture check` compares with the lines that were read before the cut.
+  4. `wal-torture check` compares with every line that the writer printed. Those after the cut count too: a
+     sync that succeeds has reached the disk, however late its success is heard.
 
-In every fourth cut the writer is killed first and the log reopened; what that reported is held against the
-log after a cut which follows at once. The control writes without fdatasync and ends at its first loss.
+Some cuts come without that thread: its syncs could also hide one that we forgot. In every fourth cut the
+writer is killed first, most likely between a write and its sync, and the log reopened; what that reported
+is held against the log after a cut which follows at once.
+The control writes without fdatasync and ends at its first loss.
 It does not model a drive that lies about its own cache. The last line is the summary, as JSON.
 """
 import argparse, fcntl, json, os, random, select, shutil, signal, struct, subprocess, sys, tempfile, threading, time
@@ -23,8 +26,13 @@ WITHOUT_LOG_FLUSH = struct.pack("I", 2)
 IMAGE_BYTES = 96 << 20
 GROUPS = (1, 2, 16)
 KILL_FIRST_EVERY = 4
+ALONE_EVERY = 5  # the neighbour's journal commits would hide a forgotten fsync of the folder
+SEGMENT_BYTES = (64 << 10, 4 << 20)  # many new segments, and the size in production
 WRITE_SECONDS = (0.03, 0.8)
 CHECK_LOST, CHECK_REFUSED = 1, 2
+
+# A writer's life is mostly spent inside fdatasync, where a kill comes too late: this holds it before each.
+SYNC_LATE = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fdatasync:delay_enter=10000"]
 
 
 def run(*command):
@@ -86,8 +94,10 @@ class Neighbour(threading.Thread):
 class Writer:
     """`wal-torture write`, and the lines that it has printed so far."""
 
-    def __init__(self, torture, folder, group, control):
-        command = [torture, "write", folder, "--group", str(group)] + ["--no-fdatasync"] * control
+    def __init__(self, torture, folder, number, control):
+        group, segment = GROUPS[number % len(GROUPS)], SEGMENT_BYTES[number % len(SEGMENT_BYTES)]
+        command = [torture, "write", folder, "--group", str(group), "--segment", str(segment)]
+        command = SYNC_LATE * kill_first(number) + command + ["--no-fdatasync"] * control
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
         self.printed = b""
 
@@ -101,19 +111,18 @@ class Writer:
         self.printed += chunk
         return chunk
 
-    def acknowledged(self):
-        return self.printed[: self.printed.rfind(b"\n") + 1]
-
     def kill(self):
-        """Gives what was announced but not acknowledged when it died."""
-        before = len(self.acknowledged())
-        self.process.send_signal(signal.SIGKILL)
+        """Gives all whole lines that it printed."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         while self.read_some():
             pass
         self.process.wait()
         self.process.stdout.close()
-        late = self.acknowledged()[before:].splitlines(keepends=True)
-        return b"".join(line for line in late if line[:1] in b"TP")
+        return self.printed[: self.printed.rfind(b"\n") + 1]
+
+
+def kill_first(number):
+    return number % KILL_FIRST_EVERY == 0
 
 
 class Trial:
@@ -138,28 +147,28 @@ class Trial:
 
     def cut(self, number):
         neighbour = Neighbour(os.path.join(self.disk.mount, "neighbour"))
+        if number % ALONE_EVERY == 0:
+            neighbour.stop.set()
         neighbour.start()
-        writer = Writer(self.args.torture, self.folder, GROUPS[number % len(GROUPS)], self.args.control)
+        writer = Writer(self.args.torture, self.folder, number, self.args.control)
         writer.read_until(time.monotonic() + self.chance.uniform(*WRITE_SECONDS))
-        if number % KILL_FIRST_EVERY == 0:
-            # A killed process had perhaps written what it never synced: the reopen vouches for it.
-            acknowledged = writer.acknowledged()
-            announced = writer.kill()
-            self.note(acknowledged, announced)
+        sound = True
+        if kill_first(number):
+            lines = writer.kill()
+            self.note(lines)
+            # A killed process had perhaps written what it never synced: now the reopen vouches for it.
             sound = self.check()
             self.disk.cut_power()
         else:
-            acknowledged = writer.acknowledged()
             self.disk.cut_power()
-            announced = writer.kill()
-            self.note(acknowledged, announced)
-            sound = True
+            lines = writer.kill()
+            self.note(lines)
         neighbour.stop.set()
         neighbour.join()
         self.disk.power_on()
         sound = self.check() and sound
         self.summary["cuts"] += 1
-        self.summary["acknowledged"] += sum(line[:1] in b"evtp" for line in acknowledged.splitlines())
+        self.summary["acknowledged"] += sum(line[:1] in b"evtp" for line in lines.splitlines())
         self.summary["neighbour_syncs"] += neighbour.syncs
         os.remove(neighbour.path)
         if not sound:
@@ -167,9 +176,9 @@ class Trial:
             self.forget()
         return sound
 
-    def note(self, acknowledged, announced):
+    def note(self, lines):
         with open(self.acks, "ab") as acks:
-            acks.write(acknowledged + announced)
+            acks.write(lines)
 
 
 def main():

@@ -1,5 +1,7 @@
 //! The log against a model of a few lines, under any sequence of operations and reopenings.
 
+#![allow(clippy::unwrap_used, reason = "a test: whatever fails, fails it")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -3,6 +3,8 @@
 //! Needs root, python3, e2fsprogs and loop devices, and fails where they are missing.
 //! `MESH_FULL=1` makes ten times as many cuts.
 
+#![allow(clippy::unwrap_used, reason = "a test: whatever fails, fails it")]
+
 use std::process::Command;
 
 const CUTS: u32 = 20;
@@ -32,7 +34,7 @@ fn cut_power(cuts: u32, flags: &[&str]) -> Summary {
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stderr}{stdout}");
     let last = stdout.lines().last().unwrap_or_default();
-    println!("{stderr}{last}");
+    eprintln!("{stderr}{last}");
     let fields: serde_json::Value = serde_json::from_str(last).expect("the last line is the summary");
     let field = |name: &str| fields[name].as_u64().unwrap_or_else(|| panic!("{name} in {last}"));
     Summary {

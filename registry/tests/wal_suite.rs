@@ -1,6 +1,8 @@
 //! openraft's own suite for stores on our log, with segments so small that nearly every group begins one,
 //! and what the suite does not ask: reopening, streams, limits.
 
+#![allow(clippy::unwrap_used, reason = "a test: whatever fails, fails it")]
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

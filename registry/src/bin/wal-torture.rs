@@ -2,7 +2,7 @@
 //! kill and failing-disk tests. It never touches anything but the folder that it is given.
 //!
 //! ```text
-//! wal-torture write DIR [--group N] [--rounds N] [--keep] [--quiet] [--no-fdatasync]
+//! wal-torture write DIR [--group N] [--segment BYTES] [--rounds N] [--keep] [--quiet] [--no-fdatasync]
 //! wal-torture check DIR ACKS
 //! ```
 //!
@@ -58,9 +58,9 @@ fn fail(code: u8, text: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn open(dir: &Path, durability: Durability) -> Result<(Wal, Ledger, u64), registry::wal::Error> {
+fn open(dir: &Path, options: Options) -> Result<(Wal, Ledger, u64), registry::wal::Error> {
     let identity = Identity { cluster: Uuid::from_u128(0x707e), node: 1 };
-    let (wal, recovered) = Wal::open(dir, identity, Options { durability, ..Options::default() })?;
+    let (wal, recovered) = Wal::open(dir, identity, options)?;
     Ok((wal, recovered.ledger, recovered.sequence))
 }
 
@@ -75,13 +75,13 @@ struct Flags {
     rounds: u64,
     keep: bool,
     quiet: bool,
-    durability: Durability,
+    log: Options,
 }
 
 impl Flags {
     fn parse(words: &[&str]) -> Outcome<Self> {
         let mut flags =
-            Self { group: 1, rounds: u64::MAX, keep: false, quiet: false, durability: Durability::Synced };
+            Self { group: 1, rounds: u64::MAX, keep: false, quiet: false, log: Options::default() };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut number =
@@ -91,7 +91,8 @@ impl Flags {
                 "--rounds" => flags.rounds = number()?,
                 "--keep" => flags.keep = true,
                 "--quiet" => flags.quiet = true,
-                "--no-fdatasync" => flags.durability = Durability::LostOnPowerCut,
+                "--segment" => flags.log.segment_bytes = number()?,
+                "--no-fdatasync" => flags.log.durability = Durability::LostOnPowerCut,
                 other => return Err(format!("unknown flag {other}").into()),
             }
         }
@@ -100,7 +101,7 @@ impl Flags {
 }
 
 fn write(dir: &Path, flags: Flags) -> Outcome<()> {
-    let (wal, ledger, sequence) = open(dir, flags.durability)?;
+    let (wal, ledger, sequence) = open(dir, flags.log.clone())?;
     let vote = ledger.vote.as_deref().map_or(Ok(0), number)?;
     let mut writer = Writer { wal, stamp: sequence, vote, full: false, flags };
     block_on(writer.run())?
@@ -137,15 +138,15 @@ impl Writer {
         Ok(())
     }
 
-    /// A group of entries: in even rounds as one append, in odd ones as so many at once.
+    /// A group of entries: in odd rounds as one append, in even ones as so many at once.
     async fn append(&mut self, round: u64) -> Outcome<()> {
         let first = self.wal.ledger().next;
         let group: Vec<_> = (first..).zip(self.stamp + 1..).take(self.flags.group as usize).collect();
         self.stamp += self.flags.group;
         let entries = group.iter().map(|(index, stamp)| Entry { index: *index, body: body(*index, *stamp) });
         let calls: Vec<Vec<Entry>> = match round.is_multiple_of(2) {
-            true => vec![entries.collect()],
-            false => entries.map(|entry| vec![entry]).collect(),
+            true => entries.map(|entry| vec![entry]).collect(),
+            false => vec![entries.collect()],
         };
         let mut synced = Vec::new();
         for call in calls {
@@ -156,7 +157,7 @@ impl Writer {
         for wait in synced {
             wait.await?;
         }
-        self.wal.committed(Bytes::copy_from_slice(&first.to_le_bytes())).await?;
+        self.wal.committed(Bytes::copy_from_slice(&self.stamp.to_le_bytes())).await?;
         let mut lines = String::new();
         for (index, stamp) in group {
             writeln!(lines, "e {index} {stamp}")?;
@@ -205,7 +206,7 @@ fn number(bytes: &[u8]) -> Outcome<u64> {
 // --- check ---------------------------------------------------------------------------------------
 
 fn check(dir: &Path, acks: &Path) -> ExitCode {
-    let (wal, ledger, _) = match open(dir, Durability::Synced) {
+    let (wal, ledger, _) = match open(dir, Options::default()) {
         Ok(opened) => opened,
         Err(error) => return fail(2, &format!("does not open: {error}")),
     };
@@ -242,6 +243,9 @@ fn report(ledger: &Ledger, found: &BTreeMap<u64, u64>) -> Outcome<String> {
     if let Some(vote) = &ledger.vote {
         writeln!(lines, "v {}", number(vote)?)?;
     }
+    if let Some(committed) = &ledger.committed {
+        writeln!(lines, "c {}", number(committed)?)?;
+    }
     if let Some(purged) = &ledger.purged {
         writeln!(lines, "p {}", purged.index)?;
     }
@@ -256,6 +260,8 @@ fn report(ledger: &Ledger, found: &BTreeMap<u64, u64>) -> Outcome<String> {
 struct Promised {
     entries: BTreeMap<u64, u64>,
     vote: u64,
+    /// Only from what an earlier check reported: nobody waits for it, but what an open log says is on disk.
+    committed: u64,
     purged: Option<u64>,
     /// Announced but not acknowledged: may have happened or not.
     truncating: Option<u64>,
@@ -272,6 +278,7 @@ impl Promised {
             match (kind, numbers.as_slice()) {
                 ("e", [index, stamp]) => drop(promised.entries.insert(*index, *stamp)),
                 ("v", [vote]) => promised.vote = *vote,
+                ("c", [committed]) => promised.committed = *committed,
                 ("T", [from]) => promised.truncating = Some(*from),
                 ("P", [index]) => promised.purging = Some(*index),
                 ("t", [from]) => {
@@ -293,6 +300,10 @@ impl Promised {
         let vote = ledger.vote.as_deref().map_or(Ok(0), number)?;
         if vote < self.vote {
             return Err(format!("lost: vote {} is back at {vote}", self.vote).into());
+        }
+        let committed = ledger.committed.as_deref().map_or(Ok(0), number)?;
+        if committed < self.committed {
+            return Err(format!("lost: committed mark {} is back at {committed}", self.committed).into());
         }
         let purged = ledger.purged.as_ref().map(|mark| mark.index);
         if purged != self.purged && (purged.is_none() || purged != self.purging) {

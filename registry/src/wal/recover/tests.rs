@@ -1,9 +1,10 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::super::header::HEADER_LEN;
-use super::super::ledger::Mark;
 use super::*;
+use crate::wal::header::HeaderDamage;
+use crate::wal::ledger::{Gap, Mark};
+use crate::wal::record::{Damage, Unknown};
 
 const SEGMENT_LEN: usize = HEADER_LEN + 400;
 
