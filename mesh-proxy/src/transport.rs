@@ -95,10 +95,10 @@ impl Transport {
         _: &Admitted,
         hop: &Hop,
         request: Request<body::Request>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<(Response<Incoming>, life::Life), SendError> {
         let (stream, life) = self.dialler.dial(hop, tls::Alpn::Http1).await?;
-        let mut sender = http1::connect(stream, Some(life)).await?;
-        sender.try_send_request(request).await.map_err(|error| pool::classify(error.error()))
+        let answer = http1::exchange(stream, Some(life.clone()), request).await?;
+        Ok((answer, life))
     }
 
     /// A stream of bytes to a port of a service, behind another proxy.
@@ -131,6 +131,19 @@ impl Transport {
             return connection.send(request).await;
         }
         self.lines.send(app, request).await
+    }
+
+    /// A request that leaves HTTP, to a local application: its answer may be a 101.
+    ///
+    /// # Errors
+    /// If no answer's head came.
+    pub async fn app_upgrade(
+        &self,
+        _: &Permit,
+        app: SocketAddr,
+        request: Request<body::Request>,
+    ) -> Result<Response<Incoming>, SendError> {
+        http1::exchange(tcp::dial_app(app).await?, None, request).await
     }
 
     /// A stream of bytes to a local application.

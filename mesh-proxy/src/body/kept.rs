@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -12,8 +13,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::BodyError;
+use crate::clock;
 
 /// The largest body that can be sent again, in bytes: held for each call that has not been answered yet.
 pub const REPLAY_BYTES_MAX: usize = 64 * 1_024;
@@ -33,6 +36,8 @@ struct State {
     /// The try that may read on; those before it find themselves superseded.
     current: u32,
     seen_bytes: u64,
+    came_at: Option<Instant>,
+    came: Arc<Notify>,
 }
 
 /// The body, for one try.
@@ -55,6 +60,8 @@ impl Kept {
             whole: true,
             current: 0,
             seen_bytes: 0,
+            came_at: None,
+            came: Arc::default(),
         })))
     }
 
@@ -66,6 +73,30 @@ impl Kept {
     /// How many bytes of it came so far.
     pub fn seen_bytes(&self) -> u64 {
         self.0.lock().seen_bytes
+    }
+
+    /// Waits until all of it came.
+    pub async fn came(&self) {
+        loop {
+            let (ended, came) = {
+                let state = self.0.lock();
+                (state.ended, state.came.clone())
+            };
+            if ended {
+                return;
+            }
+            let notified = came.notified();
+            if self.0.lock().ended {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// How long ago the last of it came, if it did.
+    pub fn since_it_came(&self) -> Option<Duration> {
+        let at = self.0.lock().came_at?;
+        Some(clock::now().saturating_duration_since(at))
     }
 
     /// The body from its start, for the next try; the one before gets no more of it.
@@ -82,6 +113,12 @@ impl Kept {
 }
 
 impl State {
+    fn end(&mut self) {
+        self.ended = true;
+        self.came_at = Some(clock::now());
+        self.came.notify_waiters();
+    }
+
     fn keep(&mut self, data: &Bytes) -> bool {
         self.seen_bytes += data.len() as u64;
         self.whole = self.whole && self.held_bytes + data.len() <= REPLAY_BYTES_MAX;
@@ -121,7 +158,7 @@ impl Body for Attempt {
         }
         match ready!(Pin::new(&mut state.source).poll_frame(cx)) {
             None => {
-                state.ended = true;
+                state.end();
                 Poll::Ready(None)
             }
             Some(Err(error)) => {
@@ -136,7 +173,9 @@ impl Body for Attempt {
                     state.trailers = Some(trailers.clone());
                     this.trailers_sent = true;
                 }
-                state.ended |= frame.is_trailers() || state.source.is_end_stream();
+                if frame.is_trailers() || state.source.is_end_stream() {
+                    state.end();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
         }

@@ -2,7 +2,11 @@
 
 use std::net::SocketAddr;
 
-use hyper::client::conn::{http1, http2};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -55,6 +59,19 @@ where
         }
     });
     Ok(sender)
+}
+
+/// One request on a connection of its own, which may leave HTTP.
+pub(super) async fn exchange<S>(
+    stream: S,
+    life: Option<Life>,
+    request: Request<body::Request>,
+) -> Result<Response<Incoming>, SendError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut sender = connect(stream, life).await?;
+    sender.try_send_request(request).await.map_err(|error| super::pool::classify(error.error()))
 }
 
 /// The smallest buffer that hyper takes, in bytes.

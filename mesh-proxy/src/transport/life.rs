@@ -13,6 +13,7 @@ use crate::clock;
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 /// The certificates under which a connection was made, and the trust that they are judged by.
+#[derive(Clone)]
 pub struct Life {
     rule: Rule,
     chain: Vec<CertificateDer<'static>>,
@@ -22,6 +23,7 @@ pub struct Life {
 }
 
 /// By which rule the peer was taken.
+#[derive(Clone)]
 pub enum Rule {
     /// It called us.
     Caller(Accept),
@@ -66,6 +68,20 @@ impl Life {
                     Ok(()) if changed.is_err() => sleep(Duration::from_secs(left)).await,
                     Ok(()) => {}
                 },
+            }
+        }
+    }
+
+    /// Waits until the connection has to end at once.
+    pub async fn cut(&mut self) -> SvidError {
+        loop {
+            if self.changes.changed().await.is_err() {
+                std::future::pending().await
+            }
+            match self.recheck() {
+                // It drains already.
+                Err(SvidError::Expired { .. }) | Ok(()) => {}
+                Err(refused) => return refused,
             }
         }
     }

@@ -47,7 +47,7 @@ pub struct Lease {
 }
 
 /// A connection that carries many requests, as long as it is driven.
-pub struct Connection {
+pub(super) struct Connection {
     sender: H2,
     load: Arc<()>,
     closing: AtomicBool,
@@ -55,13 +55,13 @@ pub struct Connection {
 }
 
 /// A connection with what drives it.
-pub struct Driven {
+pub(super) struct Driven {
     connection: Arc<Connection>,
     driver: BoxFuture<'static, ()>,
 }
 
 /// Connections that carry many requests each, by where they go.
-pub struct Shared<K>(Arc<Mutex<Tables<K>>>);
+pub(super) struct Shared<K>(Arc<Mutex<Tables<K>>>);
 
 struct Tables<K> {
     open: HashMap<K, Vec<Arc<Connection>>>,

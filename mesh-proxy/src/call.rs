@@ -1,0 +1,131 @@
+//! One call from its head to the end of its answer: what becomes known of it on the way, and the one moment at which it
+//! is over and counted. Both spines write into it; neither counts.
+
+use std::{net::SocketAddr, time::Instant};
+
+use http::{HeaderMap, HeaderName, Response, request};
+use model::name::ServiceName;
+use traffic::route::RuleName;
+
+use crate::{
+    body::{Answer, BodyError, Kept, Watch},
+    clock, heads,
+    shared::UnderWay,
+    telemetry::{Direction, Note, Outcome, Spoken, Telemetry, trace},
+};
+
+/// A call that is under way.
+pub struct Call {
+    /// What is known of it.
+    pub outcome: Outcome,
+    telemetry: Telemetry,
+    /// Its body, for its size.
+    pub upload: Option<Kept>,
+    held: Vec<Box<dyn Send>>,
+    finished: bool,
+}
+
+impl Call {
+    /// A call that has just come in.
+    pub fn new(direction: Direction, spoken: Spoken, telemetry: Telemetry, under_way: UnderWay) -> Self {
+        let outcome = Outcome {
+            direction,
+            source: None,
+            destination: None,
+            route: RuleName::default_rule(),
+            code: 0,
+            grpc_status: None,
+            spoken,
+            mtls: false,
+            began: clock::now(),
+            took: Default::default(),
+            request_bytes: 0,
+            response_bytes: 0,
+            note: Note::default(),
+        };
+        Self { outcome, telemetry, upload: None, held: vec![Box::new(under_way)], finished: false }
+    }
+
+    /// Notes what the log says of a request.
+    pub fn note(&mut self, head: &request::Parts, peer: SocketAddr) {
+        let text = |name: &HeaderName| {
+            let value =
+                head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            value.unwrap_or_default()
+        };
+        self.outcome.note = Note {
+            method: head.method.as_str().to_owned(),
+            path: heads::target(head).to_owned(),
+            authority: heads::authority(head).to_owned(),
+            peer: Some(peer),
+            request_id: text(&trace::REQUEST_ID),
+            traceparent: text(&trace::TRACEPARENT),
+            ..Note::default()
+        };
+    }
+
+    /// Notes who calls whom.
+    pub fn between(&mut self, source: Option<ServiceName>, destination: Option<ServiceName>) {
+        (self.outcome.source, self.outcome.destination) = (source, destination);
+    }
+
+    /// When it began.
+    pub fn began(&self) -> Instant {
+        self.outcome.began
+    }
+
+    /// Keeps something until the call is over.
+    pub fn hold(&mut self, held: impl Send + 'static) {
+        self.held.push(Box::new(held));
+    }
+
+    /// The answer goes out: the call is over when its body is.
+    pub fn answered(mut self, response: Response<Answer>) -> Response<Answer> {
+        self.outcome.code = response.status().as_u16();
+        self.trailers(response.headers());
+        response.map(|body| body.watched(Box::new(self)))
+    }
+
+    /// The call is over.
+    pub fn over(&mut self, reason: Option<String>) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let outcome = &mut self.outcome;
+        outcome.took = clock::now().saturating_duration_since(outcome.began);
+        if let Some(upload) = &self.upload {
+            outcome.request_bytes = upload.seen_bytes();
+        }
+        if let Some(reason) = reason {
+            outcome.note.reason = reason;
+        }
+        self.telemetry.finished(outcome);
+    }
+}
+
+impl Watch for Call {
+    fn data(&mut self, bytes: usize) {
+        self.outcome.response_bytes += bytes as u64;
+    }
+
+    /// gRPC's status stands in the trailers, or in the head of an answer that has nothing else.
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        let status = trailers.get("grpc-status").and_then(|status| status.to_str().ok());
+        self.outcome.grpc_status = status.and_then(|status| status.parse().ok()).or(self.outcome.grpc_status);
+    }
+
+    fn ended(&mut self) {
+        self.over(None);
+    }
+
+    fn broke(&mut self, error: &BodyError) {
+        self.over(Some(format!("the answer broke off: {error}")));
+    }
+}
+
+/// Whoever drops it has lost interest: the caller went away.
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.over(Some("the caller went away".to_owned()));
+    }
+}

@@ -1,0 +1,213 @@
+//! Pure. Heads of requests and answers between one hop and the next: what is taken off, what is set, how the target is
+//! written. Which fields those are is decided in `traffic::headers`.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request, response,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use traffic::{
+    headers::{self, Leg},
+    policy::Permit,
+    request::Fields,
+};
+
+/// Between proxies: the Endpoint that was picked, as a host may run several of one service.
+pub const ENDPOINT: HeaderName = HeaderName::from_static("x-mesh-endpoint");
+/// Between proxies: the caller spoke HTTP/2, and a port of protocol `auto` is to be spoken to likewise.
+pub const SPOKE_HTTP2: HeaderName = HeaderName::from_static("x-mesh-http2");
+
+const PORT: HeaderName = HeaderName::from_static(headers::PORT);
+const UNSENT: HeaderName = HeaderName::from_static(headers::UNSENT);
+const CLIENT_CERT: HeaderName = HeaderName::from_static(headers::FORWARDED_CLIENT_CERT);
+
+/// A head's fields, as the decisions look at them.
+pub struct Seen<'a>(pub &'a HeaderMap);
+
+impl Fields for Seen<'_> {
+    fn each(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        self.0.get_all(name).iter().for_each(|value| each(value.as_bytes()));
+    }
+}
+
+/// The host that a request is for: of its target, or of its Host field; empty if it says none.
+pub fn authority(head: &request::Parts) -> &str {
+    let host = || head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    head.uri.authority().map(Authority::as_str).or_else(host).unwrap_or_default()
+}
+
+/// The path and query of a request, as sent.
+pub fn target(head: &request::Parts) -> &str {
+    head.uri.path_and_query().map_or("/", PathAndQuery::as_str)
+}
+
+/// Whether a request wants to leave HTTP (RFC 9110 §7.8).
+pub fn is_upgrade(head: &request::Parts) -> bool {
+    let values = head.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+    let asked = headers::named_by_connection(values).any(|name| name.eq_ignore_ascii_case("upgrade"));
+    head.version == Version::HTTP_11 && asked && head.headers.contains_key(header::UPGRADE)
+}
+
+/// Why a head cannot be sent on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the host '{0}' is none that a request can be for")]
+pub struct BadHost(pub String);
+
+/// Where a request goes, as its head for the next proxy says it.
+pub struct ToPeer<'a> {
+    /// Path and query in their one form.
+    pub path: &'a str,
+    /// The destination's host name, where the request names no host.
+    pub hostname: &'a str,
+    /// The service's port.
+    pub port: u16,
+}
+
+/// A request's head for the next proxy; the endpoint is set for each try.
+///
+/// # Errors
+/// If its host cannot be written.
+pub fn to_peer(head: &request::Parts, to: &ToPeer<'_>) -> Result<request::Parts, BadHost> {
+    let upgrade = is_upgrade(head).then(|| head.headers.get(header::UPGRADE).cloned()).flatten();
+    let mut next = head.clone();
+    next.extensions = http::Extensions::new();
+    let host = Some(authority(head)).filter(|host| !host.is_empty()).unwrap_or(to.hostname).to_owned();
+    strip(&mut next.headers, Leg::RequestOut);
+    if head.version == Version::HTTP_2 {
+        next.headers.insert(SPOKE_HTTP2, HeaderValue::from_static("1"));
+    }
+    next.headers.remove(header::EXPECT);
+    next.headers.insert(PORT, HeaderValue::from(to.port));
+    set_target(&mut next, &host, to.path, upgrade.is_none())?;
+    if let Some(upgrade) = upgrade {
+        set_upgrade(&mut next.headers, upgrade);
+    }
+    Ok(next)
+}
+
+/// What a request from another proxy says of itself, beside what an application sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// The service's port.
+    pub port: Option<u16>,
+    /// The Endpoint's name.
+    pub endpoint: Option<String>,
+    /// The caller spoke HTTP/2.
+    pub spoke_http2: bool,
+}
+
+/// Reads what another proxy said.
+pub fn labels(fields: &HeaderMap) -> Labels {
+    let text = |name: &HeaderName| fields.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Labels {
+        port: fields.get(PORT).and_then(|value| headers::port(value.as_bytes())),
+        endpoint: text(&ENDPOINT),
+        spoke_http2: fields.contains_key(SPOKE_HTTP2),
+    }
+}
+
+/// A request's head for the application, in HTTP/2 or HTTP/1.1. It says who called, by the proof that it may.
+///
+/// # Errors
+/// If its host cannot be written.
+pub fn to_app(
+    head: request::Parts,
+    path: &str,
+    permit: &Permit,
+    http2: bool,
+) -> Result<request::Parts, BadHost> {
+    let upgrade = is_upgrade(&head).then(|| head.headers.get(header::UPGRADE).cloned()).flatten();
+    let host = authority(&head).to_owned();
+    let mut next = head;
+    next.extensions = http::Extensions::new();
+    strip(&mut next.headers, Leg::RequestIn);
+    let caller = HeaderValue::try_from(headers::client_cert(permit.id())).expect("a SPIFFE id is ASCII");
+    next.headers.insert(CLIENT_CERT, caller);
+    set_target(&mut next, &host, path, http2)?;
+    if let Some(upgrade) = upgrade {
+        set_upgrade(&mut next.headers, upgrade);
+    }
+    Ok(next)
+}
+
+/// Takes off an answer's head what is not for the next hop.
+pub fn answer(head: &mut response::Parts, leg: Leg) {
+    let upgrade = (head.status == http::StatusCode::SWITCHING_PROTOCOLS)
+        .then(|| head.headers.get(header::UPGRADE).cloned())
+        .flatten();
+    strip(&mut head.headers, leg);
+    if let Some(upgrade) = upgrade {
+        set_upgrade(&mut head.headers, upgrade);
+    }
+}
+
+/// Why another proxy says that the request did not reach the application.
+pub fn unsent(fields: &HeaderMap) -> Option<String> {
+    fields.get(UNSENT).map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned())
+}
+
+/// Marks an answer: the request did not reach the application.
+pub fn mark_unsent(fields: &mut HeaderMap, reason: &str) {
+    let plain: String = reason.chars().filter(|c| (' '..='~').contains(c)).take(200).collect();
+    fields.insert(UNSENT, HeaderValue::try_from(plain).expect("printable ASCII"));
+}
+
+fn strip(fields: &mut HeaderMap, leg: Leg) {
+    let connection: Vec<HeaderValue> = fields.get_all(header::CONNECTION).iter().cloned().collect();
+    for name in headers::named_by_connection(connection.iter().map(HeaderValue::as_bytes)) {
+        // `te` is asked about below: gRPC's goes on although Connection has to name it.
+        if !name.eq_ignore_ascii_case("te") {
+            fields.remove(name);
+        }
+    }
+    let dropped = |(name, value): (&HeaderName, &HeaderValue)| {
+        headers::is_dropped(leg, name.as_str(), value.as_bytes()).then(|| name.clone())
+    };
+    let dropped: Vec<HeaderName> = fields.iter().filter_map(dropped).collect();
+    for name in dropped {
+        fields.remove(name);
+    }
+}
+
+fn set_upgrade(fields: &mut HeaderMap, upgrade: HeaderValue) {
+    fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    fields.insert(header::UPGRADE, upgrade);
+}
+
+/// HTTP/2 wants an absolute target and no Host; HTTP/1.1 a path, and Host.
+fn set_target(head: &mut request::Parts, host: &str, path: &str, http2: bool) -> Result<(), BadHost> {
+    let bad = || BadHost(host.chars().take(100).collect());
+    let authority: Authority = host.parse().map_err(|_| bad())?;
+    if authority.as_str().contains('@') {
+        return Err(bad());
+    }
+    let path: PathAndQuery = path.parse().map_err(|_| bad())?;
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = Some(path);
+    if http2 {
+        (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(authority));
+        head.headers.remove(header::HOST);
+        head.version = Version::HTTP_2;
+    } else {
+        let host = HeaderValue::try_from(host).map_err(|_| bad())?;
+        head.headers.insert(header::HOST, host);
+        head.version = Version::HTTP_11;
+    }
+    head.uri = Uri::from_parts(parts).map_err(|_| bad())?;
+    // Cookies that HTTP/2 spread over fields are one again (RFC 9113 §8.2.3).
+    if !http2 && head.headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> =
+            head.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            head.headers.insert(header::COOKIE, cookie);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a request is a tunnel (RFC 9110 §9.3.6).
+pub fn is_connect(head: &request::Parts) -> bool {
+    head.method == Method::CONNECT
+}
+
+#[cfg(test)]
+mod tests;

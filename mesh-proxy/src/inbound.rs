@@ -1,0 +1,309 @@
+//! THE STORY, second half: a call of another proxy comes in and goes to the application that it is for. Read [`carry`]
+//! first, which is one request's way, and [`reach`], which is one stream's.
+//!
+//! [`carry`]: Inbound::carry
+//! [`reach`]: Inbound::reach
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request, Response, StatusCode, request};
+use hyper::body::Incoming;
+use model::resource::Protocol;
+use rustls::ServerConfig;
+use svid::Accept;
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use traffic::{
+    headers::Leg,
+    path,
+    policy::{self, Peer, Permit, authorize},
+    request::RequestHead,
+    snapshot::{App, OwnService},
+};
+
+use crate::{
+    body::{self, Answer, Kept},
+    call::Call,
+    clock,
+    heads::{self, Labels, Seen},
+    limits::HANDSHAKES_MAX,
+    refused::Refused,
+    server::{self, Ends},
+    shared::{Config, Shared},
+    splice,
+    telemetry::{Direction, Spoken, Telemetry},
+    transport::{
+        Transport,
+        life::{Life, Rule},
+        tcp,
+        tls::Alpn,
+    },
+};
+
+/// How long a caller's TLS handshake may take, the wait for its turn included.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One thread's listener for other proxies.
+pub struct Inbound {
+    shared: Arc<Shared>,
+    transport: Arc<Transport>,
+    telemetry: Telemetry,
+    tls: TlsAcceptor,
+    handshakes: Semaphore,
+    turn: AtomicUsize,
+}
+
+/// A connection of another proxy.
+struct Connection {
+    /// The service that it is for, by its SNI.
+    server_name: String,
+    peer: svid::Peer,
+    address: SocketAddr,
+    life: Life,
+}
+
+/// The TLS of listeners for other proxies; one for all threads, so that sessions are resumed on any.
+pub fn tls(shared: &Shared) -> Arc<ServerConfig> {
+    let (identities, trust) = (shared.identities.clone(), shared.trust.clone());
+    Arc::new(svid::server_config(identities, trust, Accept::Services, &Alpn::ALL, clock::tls()))
+}
+
+impl Inbound {
+    /// A listener that carries calls by `transport`.
+    pub fn new(
+        shared: Arc<Shared>,
+        transport: Arc<Transport>,
+        telemetry: Telemetry,
+        tls: Arc<ServerConfig>,
+    ) -> Arc<Self> {
+        let (tls, handshakes) = (TlsAcceptor::from(tls), Semaphore::new(HANDSHAKES_MAX));
+        Arc::new(Self { shared, transport, telemetry, tls, handshakes, turn: AtomicUsize::new(0) })
+    }
+
+    /// One request's way to its application.
+    async fn carry(
+        &self,
+        connection: &Connection,
+        call: &mut Call,
+        head: request::Parts,
+        body: Incoming,
+    ) -> Result<Response<Incoming>, Refused> {
+        let config = self.shared.config();
+        let labels = heads::labels(&head.headers);
+        let port = labels.port.ok_or(Refused::NotFromProxy)?;
+        let (own, app) = connection.called(&config, port)?;
+        let path = path::normalize(heads::target(&head), own.policies.strictness())?;
+        let permit = connection.authorize(own, port, Some((&head, &path)))?;
+        call.between(Some(permit.caller().clone()), Some(own.name.clone()));
+        let (path, http2) = (path.path_and_query().to_owned(), speaks_http2(app, &head, &labels));
+        let target = self.target(&config, app, &labels);
+        call.outcome.note.endpoint = Some(target);
+        let next = heads::to_app(head, &path, &permit, http2)?;
+        self.send(&permit, target, next, body, call).await
+    }
+
+    /// One stream's way to its application.
+    async fn reach(&self, connection: &Connection, call: &mut Call, port: u16) -> Result<TcpStream, Refused> {
+        let config = self.shared.config();
+        let (own, app) = connection.called(&config, port)?;
+        let permit = connection.authorize(own, port, None)?;
+        call.between(Some(permit.caller().clone()), Some(own.name.clone()));
+        let target = self.target(&config, app, &Labels::default());
+        call.outcome.note.endpoint = Some(target);
+        self.transport.app_stream(&permit, target).await.map_err(Refused::AppUnreached)
+    }
+
+    async fn send(
+        &self,
+        permit: &Permit,
+        target: SocketAddr,
+        head: request::Parts,
+        body: Incoming,
+        call: &mut Call,
+    ) -> Result<Response<Incoming>, Refused> {
+        if heads::is_upgrade(&head) {
+            let request = Request::from_parts(head, body::Request::Empty);
+            let answer = self.transport.app_upgrade(permit, target, request).await;
+            return answer.map_err(|error| unanswered(error));
+        }
+        let body = match hyper::body::Body::is_end_stream(&body) {
+            true => body::Request::Empty,
+            false => {
+                let upload = Kept::new(body);
+                // Whoever called can send it again; here it is only counted.
+                upload.settle();
+                let attempt = upload.attempt();
+                call.upload = Some(upload);
+                body::Request::Try(attempt)
+            }
+        };
+        let sent = self.transport.app_request(permit, target, Request::from_parts(head, body)).await;
+        let (answer, lease) = sent.map_err(unanswered)?;
+        call.hold(lease);
+        Ok(answer)
+    }
+
+    /// Where the picked endpoint's application listens, or the next of those that there are.
+    fn target(&self, config: &Config, app: &App, labels: &Labels) -> SocketAddr {
+        let named = labels
+            .endpoint
+            .as_ref()
+            .and_then(|name| config.targets.get(name.parse::<model::name::Name>().ok().as_ref()?));
+        if let Some(target) = named.filter(|target| app.targets.contains(target)) {
+            return *target;
+        }
+        app.targets[self.turn.fetch_add(1, Ordering::Relaxed) % app.targets.len()]
+    }
+
+    /// Takes one connection of another proxy.
+    pub async fn take(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        let (stream, connection) = match timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, address)).await {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(reason)) => return tracing::warn!(peer = %address, "a caller is refused: {reason}"),
+            Err(_) => return tracing::debug!(peer = %address, "a caller's handshake took too long"),
+        };
+        let alpn = stream.get_ref().1.alpn_protocol().and_then(Alpn::named);
+        let connection = Arc::new(connection);
+        let ends = Ends { draining: self.shared.draining.clone(), life: Some(connection.life.clone()) };
+        let serve = {
+            let (inbound, connection) = (self.clone(), connection.clone());
+            move |request| inbound.clone().serve(connection.clone(), request)
+        };
+        match alpn {
+            Some(Alpn::H2) => server::http2(stream, ends, serve).await,
+            Some(Alpn::Http1) => server::http1(stream, ends, serve).await,
+            Some(Alpn::Tcp) => self.stream(&connection, stream).await,
+            None => {
+                tracing::warn!(peer = %address, id = %connection.peer.id, "a caller is refused: it asks for no protocol of proxies")
+            }
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Result<(TlsStream<TcpStream>, Connection), String> {
+        let turn = self.handshakes.acquire().await;
+        let stream = self.tls.accept(stream).await;
+        drop(turn);
+        let stream = stream.map_err(|error| match svid::refusal(&error) {
+            Some(refused) => refused.to_string(),
+            None => error.to_string(),
+        })?;
+        let (_, tls) = stream.get_ref();
+        let (trust, chain) = (self.shared.trust.clone(), tls.peer_certificates().unwrap_or_default());
+        // A resumed session skips the verifier.
+        let peer = Accept::Services.recheck(Some(chain), &trust.load(), clock::unix());
+        let peer = peer.map_err(|refused| refused.to_string())?.ok_or("no certificate was presented")?;
+        let server_name = tls.server_name().unwrap_or_default().to_ascii_lowercase();
+        let (rule, changes) = (Rule::Caller(Accept::Services), self.shared.trust_changes.clone());
+        let life = Life::new(rule, chain, peer.not_after, trust, changes);
+        Ok((stream, Connection { server_name, peer, address, life }))
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+    ) -> Response<Answer> {
+        let mut request = request;
+        let caller = hyper::upgrade::on(&mut request);
+        let (head, body) = request.into_parts();
+        let spoken = Spoken::of(head.version, &head.headers);
+        let mut call = Call::new(Direction::Inbound, spoken, self.telemetry.clone(), self.shared.under_way());
+        call.outcome.mtls = true;
+        call.note(&head, connection.address);
+        match self.carry(&connection, &mut call, head, body).await {
+            Err(refused) => {
+                call.outcome.note.reason = refused.to_string();
+                call.answered(refused.answer_to_peer())
+            }
+            Ok(mut answer) => {
+                let callee = hyper::upgrade::on(&mut answer);
+                let (mut head, body) = answer.into_parts();
+                heads::answer(&mut head, Leg::AnswerOut);
+                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    call.outcome.code = head.status.as_u16();
+                    splice::upgraded(call, caller, callee, Some(connection.life.clone()));
+                    return Response::from_parts(head, Answer::text(""));
+                }
+                call.answered(Response::from_parts(head, Answer::stream(body)))
+            }
+        }
+    }
+
+    async fn stream(&self, connection: &Connection, mut stream: TlsStream<TcpStream>) {
+        let mut call =
+            Call::new(Direction::Inbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
+        (call.outcome.mtls, call.outcome.note.peer) = (true, Some(connection.address));
+        let preamble = match tcp::introduced(&mut stream).await {
+            Ok(preamble) => preamble,
+            Err(error) => return call.over(Some(format!("no port was named: {error}"))),
+        };
+        match self.reach(connection, &mut call, preamble.port).await {
+            Err(refused) => {
+                let reason = refused.to_string();
+                let told = tcp::answer(&mut stream, Err(&reason)).await;
+                call.over(Some(told.err().map_or(reason, |error| error.to_string())));
+            }
+            Ok(app) => match tcp::answer(&mut stream, Ok(())).await {
+                Err(error) => call.over(Some(error.to_string())),
+                Ok(()) => splice::join(call, stream, app, Some(connection.life.clone())).await,
+            },
+        }
+    }
+}
+
+impl Connection {
+    /// The own service that was called, and its application at that port.
+    fn called<'a>(&self, config: &'a Config, port: u16) -> Result<(&'a OwnService, &'a App), Refused> {
+        let own = config.snapshot.inbound().by_server_name(&self.server_name);
+        let app = own.and_then(|own| Some((own, own.app(port)?)));
+        app.ok_or_else(|| Refused::NotHere(self.server_name.clone(), port))
+    }
+
+    fn authorize(
+        &self,
+        own: &OwnService,
+        port: u16,
+        request: Option<(&request::Parts, &path::NormalPath<'_>)>,
+    ) -> Result<Permit, Refused> {
+        let fields = request.map(|(head, _)| Seen(&head.headers));
+        let head = request.zip(fields.as_ref()).map(|((head, path), fields)| RequestHead {
+            method: head.method.as_str(),
+            path,
+            authority: heads::authority(head),
+            fields,
+        });
+        let call = policy::Call { service: &own.name, port, request: head.as_ref() };
+        Ok(authorize(&own.policies, Peer::Verified(&self.peer.id), call)?)
+    }
+}
+
+/// Whether the application is spoken to in HTTP/2: where its port says so, or where the request cannot do without.
+fn speaks_http2(app: &App, head: &request::Parts, labels: &Labels) -> bool {
+    match app.protocol {
+        _ if heads::is_upgrade(head) => false,
+        Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Auto => labels.spoke_http2,
+        Protocol::Http | Protocol::Tcp | Protocol::Tls => {
+            Spoken::of(head.version, &head.headers) == Spoken::Grpc
+        }
+    }
+}
+
+fn unanswered(error: crate::transport::SendError) -> Refused {
+    use crate::transport::SendError;
+    match error {
+        SendError::Connect(_) | SendError::Refused(_) => Refused::AppUnreached(error),
+        SendError::Broken(_) => Refused::AppBroke(error),
+    }
+}

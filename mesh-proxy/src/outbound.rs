@@ -1,0 +1,315 @@
+//! THE STORY, first half: a call of a local application comes in and goes to another proxy. Read [`carry`] first, which
+//! is one request's way, and [`reach`], which is one stream's. How a request is tried, and tried again: [`tries`].
+//!
+//! [`carry`]: Outbound::carry
+//! [`reach`]: Outbound::reach
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response, StatusCode, request};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use model::{name::ServiceName, resource::Protocol};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::client::TlsStream;
+use traffic::{
+    headers::Leg,
+    path::{self, Strictness},
+    protocol::Detected,
+    request::RequestHead,
+    snapshot::Port,
+};
+
+use crate::{
+    body::{Answer, Kept},
+    call::Call,
+    clock,
+    experience::Experience,
+    heads::{self, Seen, ToPeer},
+    listener::{DETECT_TIMEOUT, detect},
+    refused::Refused,
+    server::{self, Ends},
+    shared::{Config, Shared},
+    splice,
+    telemetry::{Direction, Spoken, Telemetry, trace},
+    transport::{Hop, SendError, Transport, life::Life},
+};
+
+mod entry;
+mod tries;
+
+pub use entry::Entry;
+pub use tries::FAILOVERS_MAX;
+
+use tries::{Answered, Plan};
+
+/// How long a call waits for the endpoints of a destination that nobody called before.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection to a port for HTTP may take to say its first word.
+const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// One thread's listeners for local applications.
+pub struct Outbound {
+    shared: Arc<Shared>,
+    transport: Arc<Transport>,
+    experience: Arc<Experience>,
+    telemetry: Telemetry,
+}
+
+impl Outbound {
+    /// Listeners that carry calls by `transport`.
+    pub fn new(
+        shared: Arc<Shared>,
+        transport: Arc<Transport>,
+        experience: Arc<Experience>,
+        telemetry: Telemetry,
+    ) -> Arc<Self> {
+        Arc::new(Self { shared, transport, experience, telemetry })
+    }
+
+    /// One request's way to another proxy.
+    async fn carry(
+        &self,
+        entry: &Entry,
+        call: &mut Call,
+        head: request::Parts,
+        body: Incoming,
+    ) -> Result<Answered, Refused> {
+        let source = entry.source(&self.shared.config())?;
+        let service = entry.called(&head)?;
+        call.between(Some(source.clone()), Some(service.clone()));
+        let config = self.subscribed(entry, &service).await?;
+        let port = entry.port(&config, &service, heads::authority(&head))?;
+        let plan = self.route(call, source, port, &head, body)?;
+        let admitted = self.experience.admit(&plan.backend.name.service)?;
+        self.answered(plan, admitted, call).await
+    }
+
+    /// One stream's way to another proxy.
+    async fn reach(
+        &self,
+        source: ServiceName,
+        port: &Port,
+        call: &mut Call,
+    ) -> Result<(TlsStream<TcpStream>, Life), Refused> {
+        let backend = port.backend();
+        call.between(Some(source.clone()), Some(backend.name.service.clone()));
+        let admitted = self.experience.admit(&backend.name.service)?;
+        let (mut tried, mut failed) = (Vec::new(), None);
+        while tried.len() <= FAILOVERS_MAX {
+            let Some((endpoint, on_its_way)) = self.experience.pick(&backend.pool, &tried) else { break };
+            if tried.contains(&endpoint.key) {
+                break;
+            }
+            call.outcome.note.endpoint = Some(endpoint.key.address());
+            let hop = Hop { source: source.clone(), endpoint: endpoint.key.clone(), id: endpoint.id.clone() };
+            match self.transport.tunnel(&admitted, &hop, backend.name.port).await {
+                Ok(tunnel) => {
+                    self.experience.reached(&on_its_way);
+                    call.hold((admitted, on_its_way));
+                    return Ok(tunnel);
+                }
+                Err(error) => {
+                    self.experience.missed(&on_its_way);
+                    call.outcome.note.retries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+                    tried.push(endpoint.key.clone());
+                    failed = Some(error);
+                }
+            }
+        }
+        let reason = traffic::retry::Reason::Attempts;
+        Err(failed.map_or_else(
+            || Refused::NoEndpoint(backend.name.to_string()),
+            |failed| Refused::Failed { failed, reason },
+        ))
+    }
+
+    /// Decides where a request goes, and writes its head for there.
+    fn route<'a>(
+        &self,
+        call: &mut Call,
+        source: ServiceName,
+        port: &'a Port,
+        head: &request::Parts,
+        body: Incoming,
+    ) -> Result<Plan<'a>, Refused> {
+        let path = path::normalize(heads::target(head), Strictness::Plain)?;
+        let fields = Seen(&head.headers);
+        let (method, authority) = (head.method.as_str(), heads::authority(head));
+        let seen = RequestHead { method, path: &path, authority, fields: &fields };
+        let routed = self.experience.dice(|dice| port.route(&seen, dice));
+        call.outcome.route = routed.rule.clone();
+        let backend = routed.backend.map_err(Clone::clone)?;
+        call.outcome.destination = Some(backend.name.service.clone());
+        let to = ToPeer { path: path.path_and_query(), hostname: &backend.hostname, port: backend.name.port };
+        let upload = (!hyper::body::Body::is_end_stream(&body)).then(|| Kept::new(body));
+        call.upload = upload.clone();
+        Ok(Plan {
+            source,
+            backend,
+            retry: routed.retry,
+            timeouts: routed.timeouts,
+            head: heads::to_peer(head, &to)?,
+            upgrade: heads::is_upgrade(head),
+            upload,
+        })
+    }
+
+    /// A configuration that has the destination's endpoints and routes.
+    async fn subscribed(&self, entry: &Entry, service: &ServiceName) -> Result<Arc<Config>, Refused> {
+        let has = |config: &Config| config.has(service) && config.snapshot.destination(service).is_some();
+        let config = self.shared.config();
+        if has(&config) {
+            return Ok(config);
+        }
+        if config.snapshot.revision > 0
+            && config.snapshot.destination(service).is_none()
+            && !entry.declares(service)
+        {
+            return Err(Refused::UnknownService(service.clone()));
+        }
+        let mut changes = self.shared.changes();
+        let come = async {
+            loop {
+                let config = self.shared.config();
+                if has(&config) {
+                    return config;
+                }
+                self.shared.want(service);
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        timeout(SUBSCRIBE_TIMEOUT, come).await.map_err(|_| Refused::NotYet(service.clone()))
+    }
+
+    /// Takes one connection of a local application.
+    pub async fn take(self: Arc<Self>, entry: Arc<Entry>, stream: TcpStream, address: SocketAddr) {
+        let protocol = match entry.service() {
+            None => Protocol::Http,
+            Some(service) => match self.subscribed(&entry, service).await {
+                Ok(config) => entry.port(&config, service, "").map_or(Protocol::Auto, Port::protocol),
+                // Whoever speaks HTTP is told why.
+                Err(_) => Protocol::Auto,
+            },
+        };
+        let patience = match protocol {
+            Protocol::Tcp | Protocol::Tls => return self.stream(&entry, stream, address).await,
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc => FIRST_WORD_TIMEOUT,
+            Protocol::Auto => DETECT_TIMEOUT,
+        };
+        let Ok((detected, stream)) = detect(stream, patience).await else { return };
+        let ends = Ends { draining: self.shared.draining.clone(), life: None };
+        let serve = {
+            let (outbound, entry) = (self.clone(), entry.clone());
+            move |request| outbound.clone().serve(entry.clone(), address, request)
+        };
+        match detected {
+            Detected::Http2 => server::http2(stream, ends, serve).await,
+            Detected::Http1 => server::http1(stream, ends, serve).await,
+            // Something else on a port for HTTP: hyper says what is wrong with it.
+            _ if protocol.is_http() => server::http1(stream, ends, serve).await,
+            _ => self.stream(&entry, stream, address).await,
+        }
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        entry: Arc<Entry>,
+        address: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<Answer> {
+        let mut request = request;
+        let caller = hyper::upgrade::on(&mut request);
+        let (mut head, body) = request.into_parts();
+        trace::ensure(&mut head.headers, clock::dice);
+        let spoken = Spoken::of(head.version, &head.headers);
+        let mut call =
+            Call::new(Direction::Outbound, spoken, self.telemetry.clone(), self.shared.under_way());
+        call.outcome.mtls = true;
+        call.note(&head, address);
+        if heads::is_connect(&head) {
+            return self.connect(&entry, call, &head, caller).await;
+        }
+        match self.carry(&entry, &mut call, head, body).await {
+            Ok(answered) => pass_on(call, answered, caller),
+            Err(refused) => refuse(call, &refused),
+        }
+    }
+
+    /// `CONNECT orders.default.mesh:5432`: a stream by way of HTTP.
+    async fn connect(
+        &self,
+        entry: &Entry,
+        call: Call,
+        head: &request::Parts,
+        caller: OnUpgrade,
+    ) -> Response<Answer> {
+        let mut call = call;
+        let reached = async {
+            let service = entry.called(head)?;
+            let config = self.subscribed(entry, &service).await?;
+            let source = entry.source(&config)?;
+            let port = entry.port(&config, &service, heads::authority(head))?;
+            self.reach(source, port, &mut call).await
+        };
+        match reached.await {
+            Err(refused) => refuse(call, &refused),
+            Ok((tunnel, life)) => {
+                (call.outcome.code, call.outcome.spoken) = (0, Spoken::Tcp);
+                tokio::spawn(async move {
+                    match caller.await {
+                        Ok(caller) => splice::join(call, TokioIo::new(caller), tunnel, Some(life)).await,
+                        Err(error) => call.over(Some(error.to_string())),
+                    }
+                });
+                Response::new(Answer::text(""))
+            }
+        }
+    }
+
+    async fn stream<S: AsyncRead + AsyncWrite + Unpin>(&self, entry: &Entry, stream: S, address: SocketAddr) {
+        let mut call =
+            Call::new(Direction::Outbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
+        (call.outcome.mtls, call.outcome.note.peer) = (true, Some(address));
+        let reached = async {
+            let service = entry.service().ok_or_else(|| Refused::NoService(String::new()))?;
+            let config = self.subscribed(entry, service).await?;
+            let source = entry.source(&config)?;
+            let port = entry.port(&config, service, "")?;
+            self.reach(source, port, &mut call).await
+        };
+        match reached.await {
+            Ok((tunnel, life)) => splice::join(call, stream, tunnel, Some(life)).await,
+            Err(refused) => call.over(Some(refused.to_string())),
+        }
+    }
+}
+
+fn refuse(mut call: Call, refused: &Refused) -> Response<Answer> {
+    call.outcome.note.reason = refused.to_string();
+    call.answered(refused.answer())
+}
+
+fn pass_on(mut call: Call, answered: Answered, caller: OnUpgrade) -> Response<Answer> {
+    let Answered { mut answer, left, life } = answered;
+    let callee = hyper::upgrade::on(&mut answer);
+    let (mut head, body) = answer.into_parts();
+    heads::answer(&mut head, Leg::AnswerIn);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        call.outcome.code = head.status.as_u16();
+        splice::upgraded(call, caller, callee, life);
+        return Response::from_parts(head, Answer::text(""));
+    }
+    call.answered(Response::from_parts(head, Answer::stream(body).within(left)))
+}
+
+/// How a try that failed is told to the caller.
+fn failed(failed: SendError, reason: traffic::retry::Reason) -> Refused {
+    Refused::Failed { failed, reason }
+}

@@ -1,0 +1,234 @@
+//! How a request is tried, and tried again: another endpoint while none has seen it, else as the route and its budget
+//! say. Which endpoint, and whether again, is decided in `traffic`.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, Request, Response, request};
+use hyper::body::Incoming;
+use model::name::ServiceName;
+use tokio::time::{sleep, timeout};
+use traffic::{
+    admission::Admitted,
+    endpoint::{Endpoint, EndpointKey, Health},
+    retry::{self, Decision, Failure, Reason},
+    route::Timeouts,
+    snapshot::Backend,
+};
+
+use super::{Outbound, failed};
+use crate::{
+    body::{self, Kept},
+    call::Call,
+    experience::OnItsWay,
+    heads,
+    refused::Refused,
+    transport::{Hop, Lease, SendError, life::Life},
+};
+
+/// Endpoints that a call is sent on to, one after the other, while none has seen it. It costs them nothing, and a call
+/// must not fail while one endpoint is up; but it must not visit a thousand dead ones either.
+pub const FAILOVERS_MAX: usize = 8;
+
+/// A request that is ready to go.
+pub(super) struct Plan<'a> {
+    pub(super) source: ServiceName,
+    pub(super) backend: &'a Arc<Backend>,
+    pub(super) retry: &'a retry::Settings,
+    pub(super) timeouts: Timeouts,
+    pub(super) head: request::Parts,
+    pub(super) upgrade: bool,
+    pub(super) upload: Option<Kept>,
+}
+
+/// An answer's head, and what its body needs.
+pub(super) struct Answered {
+    pub(super) answer: Response<Incoming>,
+    /// The time that is left for the body.
+    pub(super) left: Option<Duration>,
+    /// Of a connection that left HTTP.
+    pub(super) life: Option<Life>,
+}
+
+/// A try that brought nothing that may be passed on without asking.
+enum Missed {
+    /// No answer.
+    Unanswered(SendError),
+    /// Not in time.
+    Late,
+    /// An answer that the route may want tried again.
+    Answer(Box<(Response<Incoming>, Held)>),
+}
+
+struct Held {
+    lease: Option<Lease>,
+    life: Option<Life>,
+}
+
+impl Outbound {
+    /// Tries until there is an answer to pass on, or no reason to go on.
+    pub(super) async fn answered(
+        &self,
+        plan: Plan<'_>,
+        admitted: Admitted,
+        call: &mut Call,
+    ) -> Result<Answered, Refused> {
+        let tries = self.tries(&plan, &admitted, call);
+        let (answer, held, on_its_way) = match plan.timeouts.request {
+            None => tries.await?,
+            Some(span) => tokio::select! {
+                answered = tries => answered?,
+                () = plan.time_over(span) => return Err(Refused::Late),
+            },
+        };
+        if let Some(upload) = &plan.upload {
+            upload.settle();
+        }
+        call.hold((admitted, on_its_way, held.lease));
+        Ok(Answered { answer, left: plan.left(), life: held.life })
+    }
+
+    async fn tries(
+        &self,
+        plan: &Plan<'_>,
+        admitted: &Admitted,
+        call: &mut Call,
+    ) -> Result<(Response<Incoming>, Held, OnItsWay), Refused> {
+        let (mut tried, mut retries, mut failovers) = (Vec::new(), 0, 0);
+        loop {
+            let picked = self.experience.pick(&plan.backend.pool, &tried);
+            let nobody = || Refused::NoEndpoint(plan.backend.name.to_string());
+            let (endpoint, on_its_way) = picked.ok_or_else(nobody)?;
+            call.outcome.note.endpoint = Some(endpoint.key.address());
+            let missed = match self.one(plan, admitted, &endpoint, &on_its_way).await {
+                Ok((answer, held)) => return Ok((answer, held, on_its_way)),
+                Err(missed) => missed,
+            };
+            tried.push(endpoint.key.clone());
+            if missed.unseen() && plan.replayable() && failovers < FAILOVERS_MAX && plan.has_other(&tried) {
+                failovers += 1;
+            } else {
+                let ask = retry::Call {
+                    method: plan.head.method.as_str(),
+                    retries,
+                    replayable: plan.replayable() && !plan.upgrade,
+                };
+                let decision =
+                    self.experience.decide(&plan.backend.name.service, plan.retry, ask, missed.failure());
+                match decision {
+                    Decision::Again(wait) => sleep(wait).await,
+                    Decision::GiveUp(reason) => return missed.give_up(reason, on_its_way),
+                }
+                retries += 1;
+            }
+            call.outcome.note.retries += 1;
+        }
+    }
+
+    /// One try.
+    async fn one(
+        &self,
+        plan: &Plan<'_>,
+        admitted: &Admitted,
+        endpoint: &Endpoint,
+        on_its_way: &OnItsWay,
+    ) -> Result<(Response<Incoming>, Held), Missed> {
+        let hop =
+            Hop { source: plan.source.clone(), endpoint: endpoint.key.clone(), id: endpoint.id.clone() };
+        let sent = self.send(plan, admitted, &hop);
+        let sent = match plan.timeouts.backend_request {
+            None => sent.await,
+            Some(span) => timeout(span, sent).await.map_err(|_| Missed::Late)?,
+        };
+        let (answer, held) = sent.map_err(|error| {
+            if matches!(error, SendError::Connect(_)) {
+                self.experience.missed(on_its_way);
+            }
+            Missed::Unanswered(error)
+        })?;
+        if let Some(reason) = heads::unsent(answer.headers()) {
+            self.experience.missed(on_its_way);
+            return Err(Missed::Unanswered(SendError::Refused(reason)));
+        }
+        self.experience.reached(on_its_way);
+        match plan.retry.codes.contains(&answer.status().as_u16()) {
+            true => Err(Missed::Answer(Box::new((answer, held)))),
+            false => Ok((answer, held)),
+        }
+    }
+
+    async fn send(
+        &self,
+        plan: &Plan<'_>,
+        admitted: &Admitted,
+        hop: &Hop,
+    ) -> Result<(Response<Incoming>, Held), SendError> {
+        let body =
+            plan.upload.as_ref().map_or(body::Request::Empty, |upload| body::Request::Try(upload.attempt()));
+        let mut head = plan.head.clone();
+        let name = HeaderValue::from_str(hop.endpoint.name().as_str()).expect("a name is ASCII");
+        head.headers.insert(heads::ENDPOINT, name);
+        let request = Request::from_parts(head, body);
+        if plan.upgrade {
+            let (answer, life) = self.transport.upgrade(admitted, hop, request).await?;
+            return Ok((answer, Held { lease: None, life: Some(life) }));
+        }
+        let (answer, lease) = self.transport.request(admitted, hop, request).await?;
+        Ok((answer, Held { lease: Some(lease), life: None }))
+    }
+}
+
+impl Plan<'_> {
+    fn replayable(&self) -> bool {
+        self.upload.as_ref().is_none_or(Kept::replayable)
+    }
+
+    fn has_other(&self, tried: &[EndpointKey]) -> bool {
+        let usable = |endpoint: &Endpoint| endpoint.weight > 0 && endpoint.health != Health::Draining;
+        self.backend.endpoints().iter().any(|endpoint| usable(endpoint) && !tried.contains(&endpoint.key))
+    }
+
+    /// Waits until the time of the whole request is over: it runs from the request's last byte on.
+    async fn time_over(&self, span: Duration) {
+        if let Some(upload) = &self.upload {
+            upload.came().await;
+        }
+        sleep(span).await;
+    }
+
+    /// What of that time is left for the answer's body.
+    fn left(&self) -> Option<Duration> {
+        let span = self.timeouts.request?;
+        let passed = self.upload.as_ref().and_then(Kept::since_it_came);
+        Some(span.saturating_sub(passed.unwrap_or_default()))
+    }
+}
+
+impl Missed {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Unanswered(error) => error.failure(),
+            Self::Late => Failure::Timeout,
+            Self::Answer(answer) => Failure::Status(answer.0.status().as_u16()),
+        }
+    }
+
+    fn unseen(&self) -> bool {
+        matches!(self.failure(), Failure::Connect | Failure::Refused)
+    }
+
+    /// What the caller gets where no other try follows.
+    fn give_up(
+        self,
+        reason: Reason,
+        on_its_way: OnItsWay,
+    ) -> Result<(Response<Incoming>, Held, OnItsWay), Refused> {
+        match self {
+            Self::Answer(answer) => {
+                let (answer, held) = *answer;
+                Ok((answer, held, on_its_way))
+            }
+            Self::Late => Err(Refused::Late),
+            Self::Unanswered(error) => Err(failed(error, reason)),
+        }
+    }
+}

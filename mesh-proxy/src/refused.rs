@@ -1,0 +1,120 @@
+//! Why a call is not carried, and what its caller is answered: the only file of the data path with status codes.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use model::name::ServiceName;
+use traffic::{admission, path, policy::Denied, retry, route::Unroutable};
+
+use crate::{
+    body::Answer,
+    heads::{self, BadHost},
+    transport::SendError,
+};
+
+/// Why a call is not carried.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The path has no one form.
+    #[error(transparent)]
+    Path(#[from] path::Refused),
+    /// The host cannot be written.
+    #[error(transparent)]
+    Host(#[from] BadHost),
+    /// Nobody can be told to be the caller.
+    #[error("several local services could be the caller: set host_router_identity in proxy.toml")]
+    NoCaller,
+    /// The host names no service of the mesh.
+    #[error("'{0}' is no service of the mesh: hosts look like orders.default.mesh")]
+    NoService(String),
+    /// The registry has no such service.
+    #[error("there is no service {0}")]
+    UnknownService(ServiceName),
+    /// The service has no such port.
+    #[error("service {0} has no port {1}")]
+    NoPort(ServiceName, u16),
+    /// The service has no port at all that fits.
+    #[error("service {0} has no port for this")]
+    NoPorts(ServiceName),
+    /// The endpoints of the service did not come in time.
+    #[error("the endpoints of {0} are not known yet")]
+    NotYet(ServiceName),
+    /// No route takes it.
+    #[error(transparent)]
+    Unroutable(#[from] Unroutable),
+    /// Too much is under way.
+    #[error(transparent)]
+    Full(#[from] admission::Full),
+    /// The service has no endpoint that could be tried.
+    #[error("{0} has no endpoint")]
+    NoEndpoint(String),
+    /// The last try failed, and no other follows.
+    #[error("{failed} ({reason})")]
+    Failed {
+        /// How.
+        failed: SendError,
+        /// Why no other try follows.
+        reason: retry::Reason,
+    },
+    /// The time is over.
+    #[error("no answer in time")]
+    Late,
+    /// The other proxy says so: this host runs no such service, or not at this port.
+    #[error("{0} does not run here at port {1}")]
+    NotHere(String, u16),
+    /// Policy.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The local application was not reached: the caller's proxy may take another endpoint.
+    #[error("the application was not reached: {0}")]
+    AppUnreached(SendError),
+    /// The local application broke off.
+    #[error("the application: {0}")]
+    AppBroke(SendError),
+    /// The proxy's own peer did not say what proxies say.
+    #[error("the request does not say what proxies say")]
+    NotFromProxy,
+}
+
+impl Refused {
+    /// What the caller is answered.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Path(_) | Self::Host(_) | Self::NotFromProxy => StatusCode::BAD_REQUEST,
+            Self::NoCaller | Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::NoService(_) | Self::UnknownService(_) | Self::NoPort(..) | Self::NoPorts(_) => {
+                StatusCode::NOT_FOUND
+            }
+            Self::Unroutable(Unroutable::NoRule) => StatusCode::NOT_FOUND,
+            Self::Unroutable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotYet(_) | Self::Full(_) | Self::NoEndpoint(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failed { failed: SendError::Broken(_), .. } | Self::AppBroke(_) => StatusCode::BAD_GATEWAY,
+            Self::Failed { .. } | Self::NotHere(..) | Self::AppUnreached(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Late => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Whether another endpoint may be tried whatever the method.
+    fn unsent(&self) -> bool {
+        matches!(self, Self::NotHere(..) | Self::AppUnreached(_))
+    }
+
+    /// The answer to a local application.
+    pub fn answer(&self) -> Response<Answer> {
+        let mut response = Response::new(Answer::text(format!("mesh: {self}\n")));
+        *response.status_mut() = self.status();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
+    }
+
+    /// The answer to another proxy.
+    pub fn answer_to_peer(&self) -> Response<Answer> {
+        let mut response = self.answer();
+        if self.unsent() {
+            heads::mark_unsent(response.headers_mut(), &self.to_string());
+        }
+        response
+    }
+}

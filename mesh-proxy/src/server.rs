@@ -1,0 +1,129 @@
+//! HTTP connections that come in: how hyper is set up for them, and how they end.
+
+use std::{convert::Infallible, pin::Pin, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    body::Answer,
+    limits::{HEAD_BYTES_MAX, HEADER_LIST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
+    transport::{
+        http1::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
+        life::{End, Life},
+    },
+};
+
+/// How long the head of a request may take, and how long a connection may wait for its next one: longer than callers
+/// keep theirs, so that we seldom close one that a request is just on its way on.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How often an idle connection of HTTP/2 asks whether its other side is there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the other side may take to say so.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves HTTP/1.1 until the connection ends; `ends` says when it has to.
+pub async fn http1<S, F>(
+    stream: S,
+    ends: Ends,
+    serve: impl Fn(Request<Incoming>) -> F + Send + Sync + Clone + 'static,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Response<Answer>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = serve(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut builder = conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    drive(connection, ends, |connection| connection.graceful_shutdown()).await;
+}
+
+/// Serves HTTP/2 until the connection ends; `ends` says when it has to.
+pub async fn http2<S, F>(
+    stream: S,
+    ends: Ends,
+    serve: impl Fn(Request<Incoming>) -> F + Send + Sync + Clone + 'static,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Response<Answer>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = serve(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut builder = conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .initial_stream_window_size(WINDOW_STREAM_BYTES)
+        .initial_connection_window_size(WINDOW_CONNECTION_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    drive(connection, ends, |connection| connection.graceful_shutdown()).await;
+}
+
+/// When a connection has to end, beside its own sides' wishes.
+pub struct Ends {
+    /// When the proxy goes away.
+    pub draining: tokio_util::sync::CancellationToken,
+    /// When a certificate of it ends or is refused.
+    pub life: Option<Life>,
+}
+
+impl Ends {
+    async fn come(&mut self) -> End {
+        let life = async {
+            match &mut self.life {
+                Some(life) => life.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.draining.cancelled() => End::Drain,
+            end = life => end,
+        }
+    }
+
+    async fn cut(&mut self) -> svid::SvidError {
+        match &mut self.life {
+            Some(life) => life.cut().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn drive<C>(connection: C, mut ends: Ends, drain: fn(Pin<&mut C>))
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = std::pin::pin!(connection);
+    let end = tokio::select! {
+        ended = connection.as_mut() => return note(ended),
+        end = ends.come() => end,
+    };
+    let refused = match end {
+        End::Close(refused) => refused,
+        End::Drain => {
+            drain(connection.as_mut());
+            tokio::select! {
+                ended = connection.as_mut() => return note(ended),
+                refused = ends.cut() => refused,
+            }
+        }
+    };
+    tracing::warn!(%refused, "a caller's connection is cut off");
+}
+
+fn note(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a caller's connection ended");
+    }
+}

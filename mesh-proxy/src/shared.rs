@@ -1,0 +1,125 @@
+//! What all runtime threads of the proxy see: the snapshot, who we are, whether we are going away. Read without locks;
+//! replaced whole by the control thread.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use model::{
+    identity::TrustDomain,
+    name::{Name, ServiceName},
+};
+use svid::{Identities, TrustStore};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use traffic::snapshot::Snapshot;
+
+/// Destinations that wait to be subscribed: each is a name, asked for by calls that wait for it themselves.
+pub const WANTED_MAX: usize = 1_024;
+
+/// What all runtime threads see.
+pub struct Shared {
+    /// The configuration in force.
+    config: ArcSwap<Config>,
+    changed: watch::Sender<u64>,
+    wanted: mpsc::Sender<ServiceName>,
+    /// The identities of the local services.
+    pub identities: Arc<Identities>,
+    /// Whom we believe.
+    pub trust: Arc<TrustStore>,
+    /// Raised when trust is replaced.
+    pub trust_changes: watch::Receiver<u64>,
+    /// Set when the proxy goes away: answers say so, and connections end with what they carry.
+    pub draining: CancellationToken,
+    in_flight: AtomicUsize,
+}
+
+/// One configuration, whole.
+#[derive(Debug)]
+pub struct Config {
+    /// What the registry says.
+    pub snapshot: Arc<Snapshot>,
+    /// The destinations whose endpoints and routes are in it; `None` is all of them.
+    pub subscribed: Option<HashSet<ServiceName>>,
+    /// This host's endpoints: where the application of each listens.
+    pub targets: HashMap<Name, SocketAddr>,
+    /// In whose name the host router calls, where that can be told.
+    pub router_identity: Option<ServiceName>,
+}
+
+/// A call that is under way; drain waits for its end.
+pub struct UnderWay(Arc<Shared>);
+
+impl Shared {
+    /// What stands before anything is known. The receiver gets the destinations that calls want to be subscribed.
+    pub fn new(
+        domain: TrustDomain,
+        identities: Arc<Identities>,
+        trust: Arc<TrustStore>,
+        trust_changes: watch::Receiver<u64>,
+    ) -> (Arc<Self>, mpsc::Receiver<ServiceName>) {
+        let (wanted, asked) = mpsc::channel(WANTED_MAX);
+        let config = ArcSwap::from_pointee(Config::new(Arc::new(Snapshot::empty(domain))));
+        let changed = watch::Sender::new(0);
+        let (draining, in_flight) = (CancellationToken::new(), AtomicUsize::new(0));
+        let shared = Self { config, changed, wanted, identities, trust, trust_changes, draining, in_flight };
+        (Arc::new(shared), asked)
+    }
+
+    /// The configuration in force: one for the whole of a request.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Puts a configuration in force.
+    pub fn swap(&self, config: Config) {
+        self.config.store(Arc::new(config));
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Raised with each configuration.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Asks for a destination's endpoints. Whether they came is seen in a later configuration.
+    pub fn want(&self, service: &ServiceName) {
+        // A full queue is no loss: who waits asks again.
+        let _ = self.wanted.try_send(service.clone());
+    }
+
+    /// Counts a call until what is returned is dropped.
+    pub fn under_way(self: &Arc<Self>) -> UnderWay {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self.clone())
+    }
+
+    /// Calls that are under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Config {
+    /// A snapshot that holds everything, of a host that runs nothing.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, subscribed: None, targets: HashMap::new(), router_identity: None }
+    }
+
+    /// Whether a destination's endpoints and routes are in it.
+    pub fn has(&self, service: &ServiceName) -> bool {
+        self.subscribed.as_ref().is_none_or(|subscribed| subscribed.contains(service))
+    }
+}

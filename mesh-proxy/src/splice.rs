@@ -1,0 +1,45 @@
+//! Calls that are streams of bytes: both sides joined until both have said their last, or trust ends.
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    call::Call,
+    transport::{
+        life::Life,
+        tcp::{Counted, duplex},
+    },
+};
+
+/// Joins caller and callee, and ends the call. A connection that drains goes on: only its own sides can end a stream.
+pub async fn join<A, B>(mut call: Call, caller: A, callee: B, life: Option<Life>)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut caller, mut callee) = (Counted::new(caller), Counted::new(callee));
+    let cut = async {
+        match life {
+            Some(mut life) => life.cut().await,
+            None => std::future::pending().await,
+        }
+    };
+    let reason = tokio::select! {
+        ended = duplex(&mut caller, &mut callee) => ended.err().map(|error| error.to_string()),
+        refused = cut => Some(refused.to_string()),
+    };
+    call.outcome.request_bytes += caller.read;
+    call.outcome.response_bytes += callee.read;
+    call.over(reason);
+}
+
+/// Joins two connections as soon as both have left HTTP.
+pub fn upgraded(mut call: Call, caller: OnUpgrade, callee: OnUpgrade, life: Option<Life>) {
+    tokio::spawn(async move {
+        match tokio::try_join!(caller, callee) {
+            Ok((caller, callee)) => join(call, TokioIo::new(caller), TokioIo::new(callee), life).await,
+            Err(error) => call.over(Some(format!("the upgrade broke off: {error}"))),
+        }
+    });
+}
