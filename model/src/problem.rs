@@ -46,7 +46,8 @@ impl Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.status, self.title)?;
-        if !self.detail.is_empty() {
+        // Where fields are wrong, they say more than the detail does.
+        if !self.detail.is_empty() && self.errors.is_empty() {
             write!(f, ": {}", self.detail)?;
         }
         for error in &self.errors {
@@ -57,3 +58,17 @@ impl std::fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_each_wrong_field_once() {
+        let plain = Problem::new(404, "Not Found", "there is no Service default/x");
+        assert_eq!(plain.to_string(), "404 Not Found: there is no Service default/x");
+        let error = FieldError { path: "spec.ports".into(), message: "is required".into() };
+        let wrong = Problem::new(422, "Invalid", "spec.ports: is required").with_errors(vec![error]);
+        assert_eq!(wrong.to_string(), "422 Invalid\n  spec.ports: is required");
+    }
+}
