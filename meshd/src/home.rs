@@ -19,10 +19,14 @@ pub enum HomeError {
     #[error(transparent)]
     Member(#[from] OpenError),
     /// It holds no server.
-    #[error("{0} holds no server yet: run `meshd init` for a new cluster, or `meshd join` for one that exists")]
+    #[error(
+        "{0} holds no server yet: run `meshd init` for a new cluster, or `meshd join` for one that exists"
+    )]
     Empty(String),
     /// It holds one.
-    #[error("{0} holds a server already; use another data_dir, or remove it if that server is not needed any more")]
+    #[error(
+        "{0} holds a server already; use another data_dir, or remove it if that server is not needed any more"
+    )]
     Taken(String),
 }
 

@@ -76,7 +76,8 @@ pub async fn init(founding: Founding<'_>) -> Result<Founded, InitError> {
     let folder = authority_folder(data_dir).map_err(AuthorityError::from)?;
     let (cluster, domain) = (Uuid::new_v4(), trust_domain.clone());
     // Sealing is slow on purpose.
-    let drawn = tokio::task::spawn_blocking(move || found(&domain, cluster, FOUNDER, unlock, &folder, clock::unix()));
+    let drawn =
+        tokio::task::spawn_blocking(move || found(&domain, cluster, FOUNDER, unlock, &folder, clock::unix()));
     let drawn = drawn.await.map_err(|_| AuthorityError::CutOff)??;
     let root_file = data_dir.join(ROOT_FILE);
     std::fs::write(&root_file, &drawn.root_pem).map_err(AuthorityError::from)?;

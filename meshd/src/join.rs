@@ -133,7 +133,8 @@ pub async fn join(joining: Joining<'_>) -> Result<MemberId, JoinError> {
     let answer: ServerJoinAnswer = peer.post("/v1/ca/join", &request).await?;
     keep(&folder, &draft.key, &answer)?;
     // Last: from here on the folder holds a server.
-    Member::prepare(joining.data_dir, answer.member, answer.cluster, draft.incarnation).map_err(HomeError::from)?;
+    Member::prepare(joining.data_dir, answer.member, answer.cluster, draft.incarnation)
+        .map_err(HomeError::from)?;
     Ok(answer.member)
 }
 
@@ -153,8 +154,6 @@ fn keep(folder: &Folder, key: &str, answer: &ServerJoinAnswer) -> Result<(), Joi
     Intermediate::from_pem(&answer.bundle.trust_domain, &text, &text)
         .map_err(|error| JoinError::Answer(error.to_string()))?;
     let bundle = serde_json::to_string(&answer.bundle).expect("a bundle is made of texts and numbers");
-    let written = folder
-        .write(BUNDLE_FILE, &bundle)
-        .and_then(|()| folder.write(INTERMEDIATE_FILE, &text));
+    let written = folder.write(BUNDLE_FILE, &bundle).and_then(|()| folder.write(INTERMEDIATE_FILE, &text));
     Ok(written.map_err(AuthorityError::from)?)
 }

@@ -82,7 +82,9 @@ pub async fn run(registry: Registry, stop: CancellationToken) {
 async fn take(registry: &Registry, step: Step) -> Result<(), MembershipError> {
     match step {
         // It is a learner from the first moment on; that it has caught up is seen by the next looks.
-        Step::AddLearner(id) => tokio::time::timeout(LEARNER_WAIT, registry.add_learner(id)).await.unwrap_or(Ok(())),
+        Step::AddLearner(id) => {
+            tokio::time::timeout(LEARNER_WAIT, registry.add_learner(id)).await.unwrap_or(Ok(()))
+        }
         Step::Promote(id) => registry.promote(id).await,
         Step::Remove(id) => registry.remove(id).await,
         Step::StepDown => registry.transfer_leader(None).await,
@@ -91,13 +93,16 @@ async fn take(registry: &Registry, step: Step) -> Result<(), MembershipError> {
 
 /// Certificates of hosts that were distrusted have ended by now: their entries need not travel for ever.
 async fn prune(registry: &Registry, state: &State) {
-    let (leaf_ttl, intermediate_ttl) = ((TTL_MAX + BACKDATE).as_secs(), (INTERMEDIATE_LIFE + BACKDATE).as_secs());
+    let (leaf_ttl, intermediate_ttl) =
+        ((TTL_MAX + BACKDATE).as_secs(), (INTERMEDIATE_LIFE + BACKDATE).as_secs());
     let Some(trust) = state.trust() else { return };
     let mut distrusted = trust.bundle.distrusted.clone();
     if !distrusted.prune(clock::wall().0 / 1_000, leaf_ttl, intermediate_ttl) {
         return;
     }
-    if let Err(error) = registry.propose(Command::Trust(TrustChange::Prune { leaf_ttl, intermediate_ttl })).await {
+    if let Err(error) =
+        registry.propose(Command::Trust(TrustChange::Prune { leaf_ttl, intermediate_ttl })).await
+    {
         tracing::warn!(%error, "the distrusted could not be pruned");
     }
 }

@@ -76,11 +76,8 @@ impl Proxies {
     /// If the leader did not answer.
     pub async fn keep_alive(&self, node: Name, said: KeepAlive) -> Result<Kept, KeepError> {
         let (answer, answered) = oneshot::channel();
-        let alive = registry::KeepAlive {
-            node: node.clone(),
-            generation: said.generation,
-            acked: said.revision,
-        };
+        let alive =
+            registry::KeepAlive { node: node.clone(), generation: said.generation, acked: said.revision };
         self.queue.try_send((alive, answer)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => KeepError::Busy,
             mpsc::error::TrySendError::Closed(_) => KeepError::Stopping,
@@ -124,7 +121,11 @@ impl Batches {
     /// Carries signs of life to the leader until `stop`: while one batch is on its way, the next gathers.
     pub async fn run(mut self, registry: Registry, stop: CancellationToken) {
         let mut batch = Vec::new();
-        while stop.run_until_cancelled(self.0.recv_many(&mut batch, BATCH_MAX)).await.is_some_and(|count| count > 0) {
+        while stop
+            .run_until_cancelled(self.0.recv_many(&mut batch, BATCH_MAX))
+            .await
+            .is_some_and(|count| count > 0)
+        {
             let (alive, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
             let nodes: Vec<Name> = alive.iter().map(|alive| alive.node.clone()).collect();
             let said = registry.keep_alive(alive).await;

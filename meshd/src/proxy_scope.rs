@@ -204,7 +204,9 @@ impl Scope {
         match object.kind {
             Kind::Service => true,
             Kind::Node => object.metadata.name == self.node,
-            Kind::Endpoint => all || service_of(object).is_some_and(|service| self.reached.contains(&service)),
+            Kind::Endpoint => {
+                all || service_of(object).is_some_and(|service| self.reached.contains(&service))
+            }
             Kind::HTTPRoute => all || parents_of(object).iter().any(|service| self.reached.contains(service)),
             Kind::Namespace | Kind::JoinToken | Kind::AccessToken | Kind::Role => false,
         }
@@ -231,7 +233,9 @@ fn reach(
     let Subscription::Services(subscribed) = subscription else { return BTreeSet::new() };
     let mut reached = subscribed.clone();
     for route in subscribed.iter().flat_map(routes_of) {
-        if let (Ok(Resource::HttpRoute(spec)), Some(namespace)) = (route.resource(), &route.metadata.namespace) {
+        if let (Ok(Resource::HttpRoute(spec)), Some(namespace)) =
+            (route.resource(), &route.metadata.namespace)
+        {
             reached.extend(spec.backends(namespace));
         }
     }

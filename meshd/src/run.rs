@@ -135,14 +135,21 @@ impl Server {
         self.tasks.spawn(leader::run(registry.clone(), stop.clone()));
     }
 
-    fn spawn_listeners(&self, sockets: Sockets, authority: &Arc<Authority>, daemon: &Arc<Daemon>, data_dir: &Path) {
+    fn spawn_listeners(
+        &self,
+        sockets: Sockets,
+        authority: &Arc<Authority>,
+        daemon: &Arc<Daemon>,
+        data_dir: &Path,
+    ) {
         let registry = &self.registry;
         if let Some(raft) = sockets.raft {
             let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
             self.tasks.spawn(daemon.members.clone().listen(raft, registry.clone(), tasks, stop));
         }
         let (proxies, metrics) = (daemon.proxies.clone(), daemon.metrics.clone());
-        let api = Api::new(registry.clone(), authority.clone(), proxies.clone(), data_dir, self.closing.clone());
+        let api =
+            Api::new(registry.clone(), authority.clone(), proxies.clone(), data_dir, self.closing.clone());
         let router = api::router(api)
             .layer(Extension(daemon.clone()))
             .layer(from_fn_with_state(metrics.clone(), telemetry::count));
@@ -154,7 +161,8 @@ impl Server {
         let sources = Sources { registry: registry.clone(), proxies, members: daemon.members.clone() };
         let (metrics, closing) = (telemetry::router(metrics, sources), self.closing.clone());
         self.listeners.spawn(async move {
-            let served = axum::serve(sockets.metrics, metrics).with_graceful_shutdown(closing.cancelled_owned());
+            let served =
+                axum::serve(sockets.metrics, metrics).with_graceful_shutdown(closing.cancelled_owned());
             if let Err(error) = served.await {
                 tracing::error!(%error, "the metrics' listener ended");
             }

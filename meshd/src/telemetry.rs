@@ -3,10 +3,7 @@
 
 use std::{
     fmt::Write as _,
-    sync::{
-        Arc,
-        atomic::AtomicI64,
-    },
+    sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -99,7 +96,11 @@ impl Metrics {
             gauges,
             exposition: parking_lot::Mutex::new(Exposition::default()),
         };
-        exposition.register("api_requests", "Requests by route and class of status", metrics.requests.clone());
+        exposition.register(
+            "api_requests",
+            "Requests by route and class of status",
+            metrics.requests.clone(),
+        );
         exposition.register(
             "api_request_duration_seconds",
             "Time to the head of the answer",

@@ -22,7 +22,12 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use svid::{pem, verify::authority};
 
-use super::{Api, auth::Caller, body::Json, error::{ApiError, written}};
+use super::{
+    Api,
+    auth::Caller,
+    body::Json,
+    error::{ApiError, written},
+};
 use crate::{
     authority::{IssueError, fingerprint},
     clock,
@@ -85,7 +90,8 @@ fn issue(
     let CertificateRequest { subject, csr, current } = request;
     let now = clock::unix();
     let renewed = current.is_some();
-    let checked = current.map_or(Ok(()), |current| api.authority.check_current(node, &subject, &current, now));
+    let checked =
+        current.map_or(Ok(()), |current| api.authority.check_current(node, &subject, &current, now));
     let signed: Result<_, IssueError> =
         checked.and_then(|()| api.authority.issue(node, &subject, &csr, state, now));
     daemon.metrics.certificate(signed.is_ok());
@@ -126,7 +132,8 @@ async fn intermediate(
 async fn status(State(api): State<Api>, caller: Caller) -> Result<Answer<Value>, ApiError> {
     caller.require_admin()?;
     let state = api.registry.read().await?;
-    let trust = state.trust().ok_or_else(|| ApiError::Unavailable("the mesh is not founded yet".to_owned()))?;
+    let trust =
+        state.trust().ok_or_else(|| ApiError::Unavailable("the mesh is not founded yet".to_owned()))?;
     let domain = &trust.bundle.trust_domain;
     let certificate = |text: &str| {
         let der = pem::certificate(text).ok()?;
@@ -193,7 +200,8 @@ async fn distrust(
 /// A fingerprint with a typing error would distrust nobody, silently.
 fn known_intermediate(api: &Api, text: String) -> Result<String, ApiError> {
     let state = api.registry.applied();
-    let trust = state.trust().ok_or_else(|| ApiError::Unavailable("the mesh is not founded yet".to_owned()))?;
+    let trust =
+        state.trust().ok_or_else(|| ApiError::Unavailable("the mesh is not founded yet".to_owned()))?;
     let known: BTreeSet<String> = trust
         .intermediates
         .values()
@@ -201,12 +209,16 @@ fn known_intermediate(api: &Api, text: String) -> Result<String, ApiError> {
         .map(|facts| facts.key_fingerprint)
         .collect();
     // One of a member that was removed is no longer listed, and may be distrusted all the same.
-    let well_formed = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let well_formed =
+        text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     if known.contains(&text) || well_formed {
         return Ok(text);
     }
     let known: Vec<String> = known.into_iter().collect();
-    Err(ApiError::invalid("intermediate", format!("must be a key's fingerprint; known are {}", known.join(", "))))
+    Err(ApiError::invalid(
+        "intermediate",
+        format!("must be a key's fingerprint; known are {}", known.join(", ")),
+    ))
 }
 
 fn millis(time: rustls_pki_types::UnixTime) -> Millis {

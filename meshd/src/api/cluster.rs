@@ -63,7 +63,9 @@ async fn describe(api: &Api, member: &Arc<Member>, status: &ClusterStatus) -> Va
 /// Whether a member answers, and is one.
 async fn lives(api: &Api, address: &str) -> bool {
     let Ok(peer) = Peer::member(&api.authority, address) else { return false };
-    tokio::time::timeout(PROBE_TIMEOUT, peer.get::<Value>("/healthz")).await.is_ok_and(|answer| answer.is_ok())
+    tokio::time::timeout(PROBE_TIMEOUT, peer.get::<Value>("/healthz"))
+        .await
+        .is_ok_and(|answer| answer.is_ok())
 }
 
 /// Takes a member out for good. The leader makes the voters follow.
@@ -79,7 +81,9 @@ async fn remove(
         return Err(ApiError::NotFound(format!("there is no member {id}")));
     }
     if status.voters == [id] {
-        return Err(ApiError::Conflict(format!("member {id} is the only one that votes; let another one join first")));
+        return Err(ApiError::Conflict(format!(
+            "member {id} is the only one that votes; let another one join first"
+        )));
     }
     tracing::warn!(target: "audit", actor = caller.actor(), member = id, "member removed");
     match api.registry.propose(Command::Member(MemberChange::Forget { id })).await? {
@@ -103,10 +107,14 @@ async fn transfer(
     if caller.require_member().is_err() {
         caller.require_admin()?;
     }
-    let Transfer { to } = serde_json::from_value(body.clone()).map_err(|error| ApiError::invalid("", error))?;
+    let Transfer { to } =
+        serde_json::from_value(body.clone()).map_err(|error| ApiError::invalid("", error))?;
     let status = api.registry.status();
     if to.is_some_and(|to| !status.voters.contains(&to)) {
-        return Err(ApiError::invalid("to", format!("must be a member that votes: one of {:?}", status.voters)));
+        return Err(ApiError::invalid(
+            "to",
+            format!("must be a member that votes: one of {:?}", status.voters),
+        ));
     }
     tracing::info!(target: "audit", actor = caller.actor(), ?to, "leadership is handed over");
     let asked = ask_leader(&api, |peer| async move { peer.post("/v1/cluster/transfer", &body).await }).await;
@@ -114,7 +122,9 @@ async fn transfer(
         return Ok(Answer(answer));
     }
     api.registry.transfer_leader(to).await.map_err(|error| match error {
-        MembershipError::NotLeader { .. } | MembershipError::Timeout(_) => ApiError::Unavailable(error.to_string()),
+        MembershipError::NotLeader { .. } | MembershipError::Timeout(_) => {
+            ApiError::Unavailable(error.to_string())
+        }
         MembershipError::Unknown(_) | MembershipError::Refused(_) => ApiError::Conflict(error.to_string()),
     })?;
     Ok(Answer(json!({"leader": api.registry.leadership().borrow().leader})))

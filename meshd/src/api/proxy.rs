@@ -14,7 +14,7 @@ use model::{
     name::Name,
     object::{Key, Object, status},
     proxy::{
-        KeepAlive, KeptAlive, REGISTRATION_OBJECTS_MAX, RegisteredService, Registered, Registration,
+        KeepAlive, KeptAlive, REGISTRATION_OBJECTS_MAX, Registered, RegisteredService, Registration,
         SESSION_TTL,
     },
     resource::{EndpointStatus, Resource, ServicePort, Source},
@@ -73,7 +73,9 @@ async fn unregister(State(api): State<Api>, caller: Caller) -> Result<Answer<Val
             // It registered anew in between, or its session had ended: then there is nothing left to do.
             Reply::Refused(registry::Refusal::SessionGone { .. }) | Reply::Nothing => {}
             Reply::Refused(refusal) => return Err(refusal.into()),
-            other => return Err(ApiError::Internal(format!("the registry answered a farewell with {other}"))),
+            other => {
+                return Err(ApiError::Internal(format!("the registry answered a farewell with {other}")));
+            }
         }
     }
     Ok(Answer(json!({})))
@@ -174,10 +176,14 @@ fn endpoint(object: Object, node: &Name, claims: &[Claim]) -> Result<Object, Inv
         return Err(Invalid::one("spec.source", format!("must be registration, is {}", spec.source)));
     }
     let of_it = |claim: &Claim| {
-        claim.service.name == spec.service && object.metadata.namespace.as_ref() == Some(&claim.service.namespace)
+        claim.service.name == spec.service
+            && object.metadata.namespace.as_ref() == Some(&claim.service.namespace)
     };
     if !claims.iter().any(of_it) {
-        return Err(Invalid::one("spec.service", "must be among the registration's services, in its namespace"));
+        return Err(Invalid::one(
+            "spec.service",
+            "must be among the registration's services, in its namespace",
+        ));
     }
     let Some(namespace) = object.metadata.namespace else {
         return Err(Invalid::one("metadata.namespace", "is required"));

@@ -41,7 +41,8 @@ fn object(line: &str) -> Object {
                    "weight": words.get(3).and_then(|weight| weight.parse::<u32>().ok()).unwrap_or(1)}),
         ),
         "route" => {
-            let backends: Vec<_> = words.iter().skip(3).map(|name| json!({"name": name, "port": 80})).collect();
+            let backends: Vec<_> =
+                words.iter().skip(3).map(|name| json!({"name": name, "port": 80})).collect();
             (Kind::HTTPRoute, json!({"parentRefs": [{"name": second}], "rules": [{"backendRefs": backends}]}))
         }
         "node" => (Kind::Node, json!({"services": ["default/*"]})),
@@ -138,7 +139,11 @@ fn only_what_is_in_scope_is_told() {
 
 #[test]
 fn changes_are_told_once_as_they_ended() {
-    check("orders", "endpoint orders-2 orders \n endpoint orders-2 orders 5 \n endpoint orders-2 orders 7", "+orders-2");
+    check(
+        "orders",
+        "endpoint orders-2 orders \n endpoint orders-2 orders 5 \n endpoint orders-2 orders 7",
+        "+orders-2",
+    );
     check("orders", "endpoint orders-2 orders \n -endpoint orders-2", "");
     check("orders", "-endpoint orders-1 \n endpoint orders-1 orders 3", "+orders-1");
     check("orders", "-endpoint orders-1", "-orders-1");
@@ -154,7 +159,11 @@ fn routes_open_and_close_the_way_to_other_services() {
     check("orders", "route more orders stock \n endpoint stock-2 stock", "+more +stock-1 +stock-2");
     check("orders", "route more orders stock \n -route more", "");
     check("orders", "route orders-to web stock", "-orders-to -payments-1 -payments-to");
-    check("orders", "route orders-to orders orders \n -endpoint payments-1", "+orders-to -payments-1 -payments-to");
+    check(
+        "orders",
+        "route orders-to orders orders \n -endpoint payments-1",
+        "+orders-to -payments-1 -payments-to",
+    );
     check("orders payments", "-route orders-to", "-orders-to");
 }
 
@@ -196,7 +205,8 @@ fn subscriptions_say_what_is_wrong_with_them() {
 
 #[test]
 fn a_large_mesh_refuses_the_wildcard() {
-    let endpoints: Vec<String> = (0..=WILDCARD_ENDPOINTS_MAX).map(|n| format!("endpoint e-{n} web")).collect();
+    let endpoints: Vec<String> =
+        (0..=WILDCARD_ENDPOINTS_MAX).map(|n| format!("endpoint e-{n} web")).collect();
     let mesh = Mesh::new(&format!("node n \n service web \n {}", endpoints.join("\n")));
     let refused = Scope::new("n".parse().expect("a name"), Subscription::All, &mesh.0).expect_err("too many");
     assert_eq!(refused, SubscriptionError::Wildcard(WILDCARD_ENDPOINTS_MAX + 1));

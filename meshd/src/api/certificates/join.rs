@@ -19,7 +19,7 @@ use model::{
 use registry::{Addresses, Admission, Command, Joined, RedeemJoin, Refusal, Reply, TrustChange};
 use serde_json::Value;
 
-use super::{ApiError, Api, Answer, Daemon, Json, read, written};
+use super::{Answer, Api, ApiError, Daemon, Json, read, written};
 use crate::{
     clock,
     join::{ServerJoinAnswer, ServerJoinRequest},
@@ -85,7 +85,8 @@ async fn server(api: &Api, daemon: &Daemon, body: Value) -> Result<ServerJoinAns
     let addresses = Addresses { raft: server.raft, api: server.api };
     let admission = Admission { addresses, incarnation: server.incarnation };
     let joined = redeem(api, daemon, &token, attempt, Some(admission)).await?;
-    let member = joined.member.ok_or_else(|| ApiError::Internal("a server joined without an id".to_owned()))?;
+    let member =
+        joined.member.ok_or_else(|| ApiError::Internal("a server joined without an id".to_owned()))?;
     let state = api.registry.read().await?;
     let signed = api.authority.sign_intermediate(&state, member, csr, clock::unix()).await;
     let certificate = signed.map_err(|error| {

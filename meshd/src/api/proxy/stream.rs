@@ -25,11 +25,16 @@ use tokio::{
 };
 
 use crate::{
-    api::{Api, auth::Caller, error::{ApiError, WATCH_GONE}, parameters::Parameters},
+    api::{
+        Api,
+        auth::Caller,
+        error::{ApiError, WATCH_GONE},
+        parameters::Parameters,
+    },
     clock,
     daemon::Daemon,
-    telemetry::Counted,
     proxy_scope::{Scope, Subscription, SubscriptionError, Told},
+    telemetry::Counted,
 };
 
 /// What is written at once, in bytes: a full set is sent in pieces of about this size.
