@@ -57,7 +57,7 @@ enum Verb {
     Join {
         /// Any member: https://HOST:8443.
         address: String,
-        /// A join token of role server: `meshctl token create --role server`.
+        /// A join token of role server: `meshctl token join cp2 --server`.
         #[arg(long, env = "MESH_JOIN_TOKEN", hide_env_values = true)]
         token: String,
         #[command(flatten)]
@@ -186,9 +186,9 @@ async fn initialise(config: Config) -> anyhow::Result<()> {
     println!();
     println!("Next:");
     println!("  1. start it:              meshd run --config {}", config.config.display());
-    println!("  2. let servers join:      meshctl token create --role server");
+    println!("  2. let servers join:      meshctl token join cp2 --server");
     println!("     and on each of them:   meshd join https://{api} --token TOKEN");
-    println!("  3. let hosts join:        meshctl token create --services 'default/*'");
+    println!("  3. let hosts join:        meshctl token join host-a --service 'default/*'");
     println!("     and on each of them:   mesh-proxy join https://{api} --token TOKEN");
     Ok(())
 }
