@@ -1,7 +1,7 @@
 //! How a member comes up: folder, log, state from the index or the newest snapshot, then Raft, which replays the rest of
 //! the log.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use openraft::{
     Raft,
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Dial, Leadership, OpenError, Recovery, Settings, Source, Types, ask,
+    Dial, Leadership, OpenError, ProposeError, Recovery, Settings, Source, Types, ask,
     core::{Core, follow_leadership},
     frame::Identity,
     lead::{self, Duties, PROPOSALS_MAX},
@@ -30,6 +30,9 @@ use crate::{
     state::State,
     wal::{self, Wal},
 };
+
+/// Between two tries to tell the cluster of a start.
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
 
 /// All that was read from a data folder.
 struct Found {
@@ -199,8 +202,11 @@ async fn announce(core: Arc<Core>) {
                 Ok(Reply::Refused(refusal @ (Refusal::StaleMember { .. } | Refusal::UnknownMember { .. }))) => {
                     return core.peers.ban(&refusal.to_string());
                 }
-                Ok(_) => return,
-                Err(error) => tracing::debug!(%error, "the cluster does not know of this start yet"),
+                Ok(_) | Err(ProposeError::Stopped(_)) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "the cluster does not know of this start yet");
+                    tokio::time::sleep(ANNOUNCE_PAUSE).await;
+                }
             }
         } else if revisions.changed().await.is_err() {
             return;
