@@ -15,6 +15,7 @@ use crate::{
     binaries,
     loopback::Network,
     process::{Process, run},
+    scratch::Said,
     wait::until,
 };
 
@@ -96,6 +97,30 @@ impl Cluster {
         run(&mut command).await
     }
 
+    /// Runs `meshctl` against the first member; what it said, also where it failed.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn said(&self, arguments: &[&str]) -> Said {
+        self.said_at(0, arguments).await
+    }
+
+    /// Runs `meshctl` against the `index`th member; what it said, also where it failed.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn said_at(&self, index: usize, arguments: &[&str]) -> Said {
+        (self.announce)(&format!("meshctl {}", arguments.join(" ")));
+        let mut command = tokio::process::Command::new(binaries::path("meshctl"));
+        command
+            .args(arguments)
+            .stdin(std::process::Stdio::null())
+            .env("MESH_ADDR", self.members[index].url())
+            .env("MESH_TOKEN", &self.token)
+            .env("MESH_CACERT", &self.cacert);
+        command.output().await.expect("meshctl starts").into()
+    }
+
     /// The index of the member that leads, as the running members see it.
     ///
     /// # Errors
@@ -121,7 +146,7 @@ impl Cluster {
 
     fn leader_in(&self, cluster: &Value) -> Option<usize> {
         let leader = cluster["members"].as_array()?.iter().find(|member| member["leader"] == true)?;
-        self.members.iter().position(|member| leader["name"] == member.name.as_str())
+        self.members.iter().position(|member| member.url().ends_with(leader["api"].as_str().unwrap_or("?")))
     }
 
     async fn first(&mut self) -> anyhow::Result<()> {
@@ -133,8 +158,8 @@ impl Cluster {
             .arg(&member.config))
         .await?;
         let token = printed
-            .split_whitespace()
-            .find(|word| word.starts_with("mesha1."))
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("export MESH_TOKEN="))
             .context("init printed no admin token")?;
         self.token = token.to_owned();
         self.members.push(member);
@@ -149,7 +174,11 @@ impl Cluster {
         Ok(())
     }
 
-    async fn join(&mut self, n: u8) -> anyhow::Result<()> {
+    /// Lets one more member in, with its own token, and starts it.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn join(&mut self, n: u8) -> anyhow::Result<()> {
         let name = format!("cp{n}");
         let token =
             self.meshctl(&["token", "join", &format!("server-{name}"), "--server", "--node", &name]).await?;
@@ -187,7 +216,11 @@ impl Cluster {
         }
     }
 
-    async fn wait_for_voters(&self, count: usize) -> anyhow::Result<()> {
+    /// Waits until so many members vote.
+    ///
+    /// # Errors
+    /// If they do not in time.
+    pub async fn wait_for_voters(&self, count: usize) -> anyhow::Result<()> {
         let client = self.client(0)?;
         until("all members vote", READY_LIMIT, || async {
             let cluster: Value = client
@@ -224,6 +257,11 @@ impl Member {
     /// Where its API is.
     pub fn url(&self) -> String {
         format!("https://{}:8443", self.address)
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
     }
 
     /// What it wrote to its log so far.

@@ -49,6 +49,33 @@ pub struct LocalService {
 }
 
 impl LocalService {
+    /// A service whose application listens on `port` of 127.0.0.1, without a check; callers dial `service_port`.
+    pub fn new(name: &str, port: u16, service_port: u16, protocol: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            port,
+            service_port,
+            protocol: protocol.to_owned(),
+            version: None,
+            check: None,
+            upstreams: Vec::new(),
+        }
+    }
+
+    /// With a TCP check.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.check = Some("tcp".to_owned());
+        self
+    }
+
+    /// With a listener for another service at its host's own `port`.
+    #[must_use]
+    pub fn calling(mut self, service: &str, port: u16) -> Self {
+        self.upstreams.push((service.to_owned(), port));
+        self
+    }
+
     /// The file's text, for a host of this address.
     fn toml(&self, address: Ipv4Addr) -> String {
         let Self { name, port, service_port, protocol, version, check, upstreams } = self;
@@ -159,6 +186,16 @@ impl Host {
     /// What the proxy wrote to its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("mesh-proxy.log")).unwrap_or_default()
+    }
+
+    /// What it wrote to its access log so far.
+    pub fn access_log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("access.log")).unwrap_or_default()
+    }
+
+    /// Where its configuration, its data and its logs are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Where its configuration is.
