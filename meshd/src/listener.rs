@@ -3,10 +3,12 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -182,18 +184,17 @@ impl Shared {
         connection: Connection,
         watcher: hyper_util::server::graceful::Watcher,
     ) {
-        let chain: Option<Vec<_>> = tls
-            .get_ref()
-            .1
-            .peer_certificates()
-            .map(|chain| chain.iter().map(|certificate| certificate.clone().into_owned()).collect());
-        let (remote, router, shown) = (connection.remote, self.router.clone(), connection);
+        let remote = connection.remote;
+        let judged = Arc::new(Judged::new(self.clone(), &tls));
+        let (again, shared) = (judged.clone(), self.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(shown.clone());
-            let router = router.clone();
+            request.extensions_mut().insert(connection.clone());
+            let (still, router) = (again.still(), shared.router.clone());
             async move {
-                Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
+                // An error closes the connection: there is nobody left to answer.
+                still?;
+                Ok::<_, SvidError>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
             }
         });
         let serving = self.builder.serve_connection(TokioIo::new(tls), service).into_owned();
@@ -203,20 +204,47 @@ impl Shared {
                     tracing::debug!(%remote, %error, "connection ended");
                 }
             }
-            reason = self.refused_later(chain.as_deref()) => {
+            reason = judged.refused() => {
                 tracing::warn!(%remote, %reason, "connection cut off");
             }
         }
     }
+}
 
-    /// When the peer's certificate ends or is distrusted; never for one without certificate.
-    async fn refused_later(&self, chain: Option<&[CertificateDer<'_>]>) -> SvidError {
-        if chain.is_none() {
+/// A connection's certificate, and against which trust it was last judged.
+struct Judged {
+    shared: Arc<Shared>,
+    chain: Option<Vec<CertificateDer<'static>>>,
+    /// [`TrustStore::version`].
+    trust: AtomicU64,
+}
+
+impl Judged {
+    fn new(shared: Arc<Shared>, tls: &TlsStream<TcpStream>) -> Self {
+        let chain = tls.get_ref().1.peer_certificates();
+        let chain = chain.map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
+        let trust = AtomicU64::new(shared.listening.trust.version());
+        Self { shared, chain, trust }
+    }
+
+    /// Judged again if trust changed since: no request is served to who was distrusted before it came.
+    fn still(&self) -> Result<(), SvidError> {
+        let version = self.shared.listening.trust.version();
+        if self.chain.is_some() && self.trust.load(Ordering::Acquire) != version {
+            self.shared.judge(self.chain.as_deref())?;
+            self.trust.store(version, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// When the certificate ends or is distrusted, for the sake of streams; never for who has none.
+    async fn refused(&self) -> SvidError {
+        if self.chain.is_none() {
             return std::future::pending().await;
         }
         loop {
             sleep(RECHECK_INTERVAL).await;
-            if let Err(reason) = self.judge(chain) {
+            if let Err(reason) = self.shared.judge(self.chain.as_deref()) {
                 return reason;
             }
         }
