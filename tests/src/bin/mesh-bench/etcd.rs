@@ -24,7 +24,9 @@ pub(crate) fn start(folder: &Path) -> anyhow::Result<Etcd> {
     let network = Network::claim();
     let addresses: Vec<_> = (1..=3).map(|n| network.address(n)).collect();
     let hosts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    let certificates = Certificates::make(&folder.join("etcd-certificates"), &["member", "client"], &hosts)?;
+    // Peers dial from 127.0.0.1, and etcd wants that address in their certificates too.
+    let names = [&hosts[..], &["127.0.0.1".to_owned()]].concat();
+    let certificates = Certificates::make(&folder.join("etcd-certificates"), &["member", "client"], &names)?;
     let cluster: Vec<_> =
         hosts.iter().enumerate().map(|(n, host)| format!("e{n}=https://{host}:2380")).collect();
     let mut processes = Vec::new();

@@ -91,7 +91,10 @@ pub(crate) async fn run(rounds: u32, seconds: u64) -> anyhow::Result<Vec<Compari
     let systems = [System::mesh(cluster)?, System::etcd(etcd)?];
     for system in &systems {
         wait::until("puts are taken", Duration::from_secs(20), || async {
-            system.client(0).await?.put(system, 0, 0).await
+            tokio::time::timeout(Duration::from_secs(2), async {
+                system.client(0).await?.put(system, 0, 0).await
+            })
+            .await?
         })
         .await?;
     }
