@@ -23,3 +23,4 @@ pub mod shared;
 pub mod splice;
 pub mod telemetry;
 pub mod transport;
+pub mod worker;

@@ -1,0 +1,101 @@
+//! One runtime thread's share of the data path: everything that it uses and no other thread does.
+
+use std::{
+    net::TcpListener,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use rustls::ServerConfig;
+use tokio::net;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    experience::Experience,
+    inbound::Inbound,
+    listener,
+    outbound::{Entry, Outbound},
+    shared::Shared,
+    telemetry::{AccessLog, Counts, Telemetry},
+    transport::{Transport, tls::Dialler},
+};
+
+/// How often what is idle or gone is looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// One thread's spines.
+pub struct Worker {
+    inbound: Arc<Inbound>,
+    outbound: Arc<Outbound>,
+    transport: Arc<Transport>,
+    experience: Arc<Experience>,
+    counts: Arc<Counts>,
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    /// The spines of one of so many threads.
+    pub fn new(shared: &Arc<Shared>, tls: Arc<ServerConfig>, log: AccessLog, threads: usize) -> Self {
+        let counts = Arc::<Counts>::default();
+        let telemetry = Telemetry::new(counts.clone(), log);
+        let dialler =
+            Dialler::new(shared.identities.clone(), shared.trust.clone(), shared.trust_changes.clone());
+        let (transport, experience) = (Arc::new(Transport::new(dialler)), Arc::new(Experience::new(threads)));
+        let inbound = Inbound::new(shared.clone(), transport.clone(), telemetry.clone(), tls);
+        let outbound = Outbound::new(shared.clone(), transport.clone(), experience.clone(), telemetry);
+        Self { inbound, outbound, transport, experience, counts, shared: shared.clone() }
+    }
+
+    /// What this thread counted.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
+    }
+
+    /// Takes calls of other proxies until `stop`. To be called on the thread's runtime.
+    ///
+    /// # Errors
+    /// If the socket cannot be used.
+    pub fn listen_inbound(&self, socket: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let (listener, inbound) = (net::TcpListener::from_std(socket)?, self.inbound.clone());
+        tokio::spawn(listener::accept(listener, stop, move |stream, peer| {
+            inbound.clone().take(stream, peer)
+        }));
+        Ok(())
+    }
+
+    /// Takes calls of local applications until `stop`. To be called on the thread's runtime.
+    ///
+    /// # Errors
+    /// If the socket cannot be used.
+    pub fn listen_outbound(
+        &self,
+        entry: Entry,
+        socket: TcpListener,
+        stop: CancellationToken,
+    ) -> std::io::Result<()> {
+        let (listener, outbound) = (net::TcpListener::from_std(socket)?, self.outbound.clone());
+        let entry = Arc::new(entry);
+        let taken = move |stream, peer| outbound.clone().take(entry.clone(), stream, peer);
+        tokio::spawn(listener::accept(listener, stop, taken));
+        Ok(())
+    }
+
+    /// Looks after what is idle or gone, until the worker is dropped. To be called on the thread's runtime.
+    pub fn keep_house(&self) {
+        let (transport, experience) = (Arc::downgrade(&self.transport), Arc::downgrade(&self.experience));
+        tokio::spawn(keep_house(transport, experience, self.shared.clone()));
+    }
+}
+
+async fn keep_house(transport: Weak<Transport>, experience: Weak<Experience>, shared: Arc<Shared>) {
+    let (mut beat, mut changes) = (tokio::time::interval(HOUSEKEEPING), shared.changes());
+    loop {
+        beat.tick().await;
+        let (Some(transport), Some(experience)) = (transport.upgrade(), experience.upgrade()) else { return };
+        transport.sweep();
+        if changes.has_changed().unwrap_or(false) {
+            changes.mark_unchanged();
+            experience.prune(&shared.config().snapshot);
+        }
+    }
+}
