@@ -263,7 +263,10 @@ spec: {ports: [{port: 70000, protocol: smtp}], colour: red}
             dev.command(arguments).env("MESH_TOKEN", viewer.trim()).output().expect("meshctl starts").into()
         };
         as_viewer(&["get", "svc", "-A"]).fine();
-        has(&as_viewer(&["delete", "svc", "orders"]).failed(1), &["403", "needs delete on Service in namespace default"]);
+        has(
+            &as_viewer(&["delete", "svc", "orders"]).failed(1),
+            &["403", "needs delete on Service in namespace default"],
+        );
         has(&as_viewer(&["token", "access", "more", "--role", "admin"]).failed(1), &["403"]);
         has(
             &dev.meshctl(&["token", "access", "x", "--role", "absent"]).failed(1),
