@@ -30,7 +30,7 @@ pub(super) fn open(
 ) -> Result<(Writer, Arc<Shared>, Recovered), Error> {
     let folder = Arc::new(Folder::open(dir)?);
     folder.remove_unfinished()?;
-    let recovered = match folder.numbers()?.split_last() {
+    let mut recovered = match folder.numbers()?.split_last() {
         Some((last, sealed)) => read_all(&folder, identity, sealed, *last)?,
         None => create(&folder, identity, &options)?,
     };
@@ -43,7 +43,7 @@ pub(super) fn open(
         state: Mutex::new(State {
             ledger: recovered.ledger.clone(),
             next_sequence: recovered.sequence + 1,
-            index: Index::new(recovered.places.clone(), options.cache_bytes),
+            index: Index::new(std::mem::take(&mut recovered.places), options.cache_bytes),
             segments,
         }),
         metrics: Arc::default(),
