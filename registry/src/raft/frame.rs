@@ -130,7 +130,8 @@ impl Request {
     /// Whether it must not wait behind appends.
     pub(super) fn urgent(&self) -> bool {
         matches!(self, Self::Vote(_) | Self::PreVote(_) | Self::TransferLeader(_) | Self::ReadIndex | Self::KeepAlive(_))
-            || matches!(self, Self::Append(append) if append.entries.is_empty())
+            // A bare sign of life. Other appends, empty ones too, must stay in their order.
+            || matches!(self, Self::Append(append) if append.entries.is_empty() && append.prev_log_id.is_none())
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) struct Peers {
 struct Slot(tokio::sync::Mutex<Option<Arc<Link>>>);
 
 /// One connection for requests.
-pub(super) struct Link {
+struct Link {
     urgent: mpsc::Sender<Numbered<Request>>,
     bulk: mpsc::Sender<Numbered<Request>>,
     pending: Arc<Pending>,
@@ -64,6 +64,13 @@ pub(super) struct Link {
 
 #[derive(Default)]
 struct Pending(Mutex<HashMap<u64, oneshot::Sender<Response>>>);
+
+/// A request on its way.
+pub(super) struct Answer {
+    wait: oneshot::Receiver<Response>,
+    closed: CancellationToken,
+    _forget: Forget,
+}
 
 /// A request without a response.
 #[derive(Debug)]
@@ -88,12 +95,20 @@ impl Peers {
 
     /// Sends a request and waits for its response.
     pub(super) async fn call(&self, member: MemberId, address: &str, request: Request, within: Duration) -> Result<Response, CallError> {
-        let link = self.link(member, address).await.map_err(CallError::NotSent)?;
-        link.call(request, within).await
+        self.send(member, address, request, within).await?.wait(within).await
+    }
+
+    /// Puts a request on its way; those of one kind leave in the order of these calls.
+    pub(super) async fn send(&self, member: MemberId, address: &str, request: Request, within: Duration) -> Result<Answer, CallError> {
+        let sent = async {
+            let link = self.link(member, address).await.map_err(CallError::NotSent)?;
+            link.send(request).await
+        };
+        timeout(within, sent).await.unwrap_or_else(|_| Err(CallError::NotSent(io::ErrorKind::TimedOut.into())))
     }
 
     /// The connection for requests; opened if there is none.
-    pub(super) async fn link(&self, member: MemberId, address: &str) -> io::Result<Arc<Link>> {
+    async fn link(&self, member: MemberId, address: &str) -> io::Result<Arc<Link>> {
         let slot = self.links.lock().entry(member).or_default().clone();
         let mut link = slot.0.lock().await;
         if let Some(open) = link.as_ref().filter(|link| !link.closed.is_cancelled()) {
@@ -224,27 +239,33 @@ impl Link {
         Self { urgent, bulk, pending, next: AtomicU64::new(0), _close: closed.clone().drop_guard(), closed }
     }
 
-    pub(super) async fn call(&self, request: Request, within: Duration) -> Result<Response, CallError> {
+    /// Puts a request on its way; those of one kind leave in the order of these calls. The answer is waited for apart.
+    async fn send(&self, request: Request) -> Result<Answer, CallError> {
         let (answer, wait) = oneshot::channel();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let forget = self.pending.enter(id, answer)?;
         let queue = if request.urgent() { &self.urgent } else { &self.bulk };
+        let closed = || CallError::NotSent(io::ErrorKind::ConnectionReset.into());
+        queue.send(Numbered { id, body: request }).await.map_err(|_| closed())?;
+        Ok(Answer { wait, closed: self.closed.clone(), _forget: forget })
+    }
+}
+
+impl Answer {
+    /// Waits for the answer.
+    pub(super) async fn wait(self, within: Duration) -> Result<Response, CallError> {
         let exchange = async {
-            let closed = || CallError::NotSent(io::ErrorKind::ConnectionReset.into());
-            queue.send(Numbered { id, body: request }).await.map_err(|_| closed())?;
             tokio::select! {
-                answer = wait => answer.map_err(|_| CallError::Lost),
+                answer = self.wait => answer.map_err(|_| CallError::Lost),
                 () = self.closed.cancelled() => Err(CallError::Lost),
             }
         };
-        let result = timeout(within, exchange).await.unwrap_or(Err(CallError::Lost));
-        drop(forget);
-        result
+        timeout(within, exchange).await.unwrap_or(Err(CallError::Lost))
     }
 }
 
 impl Pending {
-    fn enter(self: &Arc<Self>, id: u64, answer: oneshot::Sender<Response>) -> Result<impl Drop + use<>, CallError> {
+    fn enter(self: &Arc<Self>, id: u64, answer: oneshot::Sender<Response>) -> Result<Forget, CallError> {
         let mut pending = self.0.lock();
         if pending.len() >= PENDING_MAX {
             return Err(CallError::NotSent(io::Error::other("too many requests wait for this peer")));

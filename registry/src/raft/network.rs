@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::{
     Types,
     frame::{self, CHUNK_BYTES, Chunk, Installed, Purpose, Request, Response, SnapshotHead},
-    link::{CallError, Peers},
+    link::{Answer, CallError, Peers},
 };
 use crate::command::MemberId;
 
@@ -54,20 +54,16 @@ impl RaftNetworkFactory<Types> for Factory {
 }
 
 impl Network {
+    async fn send(&self, request: Request, within: Duration) -> Result<Answer, CallError> {
+        self.peers.send(self.target, &self.address, request, within).await
+    }
+
     async fn call(&self, request: Request, within: Duration) -> Result<Response, RPCError<Types>> {
-        match self.peers.call(self.target, &self.address, request, within).await {
-            Ok(Response::Failed(reason)) => Err(network(&io::Error::other(reason))),
-            Ok(response) => Ok(response),
-            Err(CallError::NotSent(error)) => Err(RPCError::Unreachable(Unreachable::new(&error))),
-            Err(CallError::Lost) => Err(network(&io::Error::from(io::ErrorKind::ConnectionReset))),
-        }
+        answered(self.peers.call(self.target, &self.address, request, within).await)
     }
 
     async fn append(&self, rpc: AppendEntriesRequest<Types>, within: Duration) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        match self.call(Request::Append(rpc), within).await? {
-            Response::Append(response) => Ok(response),
-            _ => Err(unexpected()),
-        }
+        appended(self.call(Request::Append(rpc), within).await?)
     }
 
     async fn voting(&self, request: Request, within: Duration) -> Result<VoteResponse<Types>, RPCError<Types>> {
@@ -116,15 +112,23 @@ impl RaftNetworkV2<Types> for Network {
         S: Items<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         let (network, within) = (self.clone(), option.hard_ttl());
-        let answers = input
-            .map(move |rpc| {
-                let network = network.clone();
-                async move {
-                    let (previous, last) = (rpc.prev_log_id, rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id));
-                    let response = network.append(rpc, within).await?;
-                    let partial = matches!(&response, AppendEntriesResponse::PartialSuccess(got) if *got != last);
-                    Ok((response.into_stream_result(previous, last), partial))
-                }
+        // Sent one after the other: one that overtakes another looks to the leader like a follower that lost its log.
+        let sent = input.then(move |rpc| {
+            let network = network.clone();
+            async move {
+                let (previous, last) = (rpc.prev_log_id, rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id));
+                (network.send(Request::Append(rpc), within).await, previous, last)
+            }
+        });
+        let answers = sent
+            .map(move |(sent, previous, last)| async move {
+                let answer = match sent {
+                    Ok(answer) => answer.wait(within).await,
+                    Err(error) => Err(error),
+                };
+                let response = appended(answered(answer)?)?;
+                let partial = matches!(&response, AppendEntriesResponse::PartialSuccess(got) if *got != last);
+                Ok((response.into_stream_result(previous, last), partial))
             })
             .buffered(APPENDS_UNDER_WAY_MAX)
             .boxed();
@@ -170,6 +174,22 @@ impl RaftNetworkV2<Types> for Network {
             Response::TransferLeader(response) => Ok(response),
             _ => Err(unexpected()),
         }
+    }
+}
+
+fn answered(answer: Result<Response, CallError>) -> Result<Response, RPCError<Types>> {
+    match answer {
+        Ok(Response::Failed(reason)) => Err(network(&io::Error::other(reason))),
+        Ok(response) => Ok(response),
+        Err(CallError::NotSent(error)) => Err(RPCError::Unreachable(Unreachable::new(&error))),
+        Err(CallError::Lost) => Err(network(&io::Error::from(io::ErrorKind::ConnectionReset))),
+    }
+}
+
+fn appended(response: Response) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+    match response {
+        Response::Append(response) => Ok(response),
+        _ => Err(unexpected()),
     }
 }
 

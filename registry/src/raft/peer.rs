@@ -1,12 +1,13 @@
 //! The serving side of a connection between members.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, task::Poll};
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use openraft::{alias::SnapshotOf, raft::AppendEntriesRequest};
 use tokio::{
     io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
     sync::{Semaphore, mpsc},
+    task::unconstrained,
     time::timeout,
 };
 
@@ -86,12 +87,19 @@ async fn append_in_order(core: Arc<Core>, mut waiting: mpsc::Receiver<(u64, Appe
             }
             Some((id, append)) = waiting.recv(), if under_way.len() < APPENDS_MAX => {
                 let core = core.clone();
+                let mut response = Box::pin(unconstrained(async move {
+                    match core.raft.append_entries(append).await {
+                        Ok(response) => (id, Response::Append(response)),
+                        Err(error) => (id, Response::Failed(error.to_string())),
+                    }
+                }));
+                // Its first poll hands it to the engine: now, before the next one is read.
+                let at_once = futures_util::poll!(&mut response);
                 under_way.push_back(async move {
-                    let response = match core.raft.append_entries(append).await {
-                        Ok(response) => Response::Append(response),
-                        Err(error) => Response::Failed(error.to_string()),
-                    };
-                    (id, response)
+                    match at_once {
+                        Poll::Ready(response) => response,
+                        Poll::Pending => response.await,
+                    }
                 });
             }
             else => return,

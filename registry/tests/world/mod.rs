@@ -171,16 +171,15 @@ impl World {
         self.members[other].clone()
     }
 
-    /// All of them have the same state.
+    /// All of them come to have the same state.
     pub(crate) async fn agree(&self) -> u128 {
         let revision = self.leader().await.read().await.expect("a leader").revision();
-        let mut hashes = Vec::new();
-        for member in self.members.values() {
-            let reached = tokio::time::timeout(PATIENCE, member.at_least(revision)).await;
-            hashes.push(reached.expect("it catches up").expect("it runs").hash());
-        }
-        assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]), "members differ: {hashes:x?}");
-        hashes[0]
+        until("members to agree", || {
+            let states: Vec<_> = self.members.values().map(|member| member.applied()).collect();
+            let same = states.windows(2).all(|pair| pair[0].hash() == pair[1].hash());
+            (same && states[0].revision() >= revision).then(|| states[0].hash())
+        })
+        .await
     }
 }
 
