@@ -195,7 +195,7 @@ def main():
                 if not trial.cut(number) and args.control:
                     break
         finally:
-            subprocess.run(["umount", trial.disk.mount])
+            subprocess.run(["umount", "--lazy", trial.disk.mount])  # the neighbour may still be writing
     print(json.dumps(trial.summary))
     sys.exit(0)
 
