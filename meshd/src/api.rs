@@ -1,7 +1,9 @@
 //! The REST API: [`router`] is its table of contents. What each path answers stands in the module that it names; who may
 //! ask is settled before by [`auth`], how failures are told by [`error`].
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    cell::LazyCell, collections::BTreeMap, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration,
+};
 
 use axum::{
     Extension, Json, Router,
@@ -10,13 +12,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
+use futures_util::FutureExt;
 use http::HeaderValue;
-use model::kind::Kind;
+use model::{kind::Kind, name::Name, object::Object, proxy::ProxyState};
 use registry::{Registry, State};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{authority::Authority, proxies::Proxies};
+use crate::{
+    authority::Authority,
+    proxies::{Heard, Proxies},
+};
 
 mod apply;
 mod audit;
@@ -140,15 +146,31 @@ impl Api {
     }
 
     /// An object as the API answers it.
-    pub fn show(&self, state: &State, object: &model::object::Object) -> model::object::Object {
-        let heard = |node: &model::name::Name| self.proxies.heard_of(node);
-        status::Known { state, heard: &heard }.show(object)
+    pub fn show(&self, state: &State, object: &Object) -> Object {
+        status::Known { state, heard: &self.heard() }.show(object)
     }
 
-    /// The hosts' proxies.
-    pub fn proxy_states(&self, state: &State) -> Vec<model::proxy::ProxyState> {
-        let heard = |node: &model::name::Name| self.proxies.heard_of(node);
-        status::Known { state, heard: &heard }.proxies()
+    /// Objects as the API answers them.
+    pub fn show_all(&self, state: &State, objects: &[Arc<Object>]) -> Vec<Object> {
+        let known = status::Known { state, heard: &self.heard() };
+        objects.iter().map(|object| known.show(object)).collect()
+    }
+
+    /// The hosts' proxies, as far as this member heard of them.
+    pub fn proxy_states(&self, state: &State) -> Vec<ProxyState> {
+        status::Known { state, heard: &self.heard() }.proxies()
+    }
+
+    /// What proxies said to this member, or to others for which it is the leader.
+    fn heard(&self) -> impl Fn(&Name) -> Option<Heard> {
+        let acked = LazyCell::new(|| self.registry.acked().into_iter().collect::<BTreeMap<_, _>>());
+        move |node| {
+            let by_leader = || {
+                let revision = *acked.get(node)?;
+                Some(Heard { generation: 0, revision, nack: None })
+            };
+            self.proxies.heard_of(node).or_else(by_leader)
+        }
     }
 
     /// This member's state once it has `revision`, so that whoever wrote it sees it; should that take too long, as it is.
@@ -182,9 +204,13 @@ async fn other_method(path: Option<MatchedPath>, request: Request) -> Response {
     response
 }
 
-/// Every failure is a problem, also those that axum makes.
+/// Every failure is a problem, also those that axum makes, and panics.
 async fn in_words(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    // A fault of ours costs one answer, not the connection with all its other requests.
+    let Ok(response) = answered else {
+        return ApiError::Internal("a handler panicked".to_owned()).into_response();
+    };
     match error::wordless(&response) {
         Some(error) => error.into_response(),
         None => response,

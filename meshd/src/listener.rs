@@ -223,8 +223,8 @@ impl Judged {
     fn new(shared: Arc<Shared>, tls: &TlsStream<TcpStream>) -> Self {
         let chain = tls.get_ref().1.peer_certificates();
         let chain = chain.map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
-        let trust = AtomicU64::new(shared.listening.trust.version());
-        Self { shared, chain, trust }
+        // The first request judges once more: trust may have changed since the handshake.
+        Self { shared, chain, trust: AtomicU64::new(u64::MAX) }
     }
 
     /// Judged again if trust changed since: no request is served to who was distrusted before it came.

@@ -131,7 +131,7 @@ async fn transfer(
 }
 
 /// What the leader says; `None` where this member leads itself, or the leader does not answer.
-async fn ask_leader<F>(api: &Api, ask: impl FnOnce(Peer) -> F) -> Option<Value>
+pub(super) async fn ask_leader<F>(api: &Api, ask: impl FnOnce(Peer) -> F) -> Option<Value>
 where
     F: Future<Output = Result<Value, PeerError>>,
 {

@@ -334,6 +334,35 @@ mod tests {
         assert!(header(ApiError::Method { allow: "GET", detail: String::new() }, header::ALLOW));
     }
 
+    #[track_caller]
+    fn check(error: impl Into<ApiError>, status: u16) {
+        let error = error.into();
+        assert_eq!(error.problem().status, status, "{error}");
+    }
+
+    /// §9 of the design: each cause has its status.
+    #[test]
+    fn each_cause_has_its_status() {
+        let key = || crate::api::testing::object("Service default/a").key();
+        check(ProposeError::NoLeader { retry_after: std::time::Duration::from_secs(1) }, 503);
+        check(ReadError::NoLeader { retry_after: std::time::Duration::from_secs(1) }, 503);
+        check(ProposeError::Unknown, 503);
+        check(ProposeError::TooLarge { actual: 2, limit: 1 }, 413);
+        check(Refusal::NotFound { key: key() }, 404);
+        check(Refusal::Exists { key: key() }, 412);
+        check(Refusal::RevisionMismatch { key: key(), expected: 1, actual: 2 }, 412);
+        check(Refusal::BuiltIn { key: key() }, 409);
+        check(Refusal::Conflict { key: key(), with: None, message: String::new() }, 409);
+        check(Refusal::UnknownNamespace { namespace: "a".parse().expect("a name") }, 422);
+        check(Refusal::SessionGone { node: "a".parse().expect("a name") }, 410);
+        check(Refusal::Join(model::join::JoinRefused::Expired), 403);
+        check(Compacted { oldest: 7 }, 410);
+        check(TokenFault::Unknown, 401);
+        check(ManifestError::Syntax(String::new()), 400);
+        check(MembershipError::NotLeader { leader: None }, 503);
+        check(SnapshotError::Invalid(String::new()), 400);
+    }
+
     #[test]
     fn items_stand_before_the_path() {
         let error = ApiError::invalid("spec", "is wrong").below("items[2]");

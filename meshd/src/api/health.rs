@@ -1,12 +1,12 @@
 //! Whether this server lives, and whether it can serve; who may not ask otherwise may ask this.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Json, extract::State};
+use model::{kind::Kind, proxy::ProxyState, resource::Verb};
 use serde_json::{Value, json};
 
-use super::{Api, auth::Caller, error::ApiError, parameters::Parameters};
-use model::{kind::Kind, resource::Verb};
+use super::{Api, auth::Caller, cluster::ask_leader, error::ApiError, parameters::Parameters};
 
 /// How long a server that is ready takes for a read at most.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,15 +28,57 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<Json<Value>, ApiErro
     Ok(Json(json!({"status": "ok", "leader": leader, "revision": state.revision()})))
 }
 
-/// `GET /v1/proxies`: the hosts' proxies.
+/// `GET /v1/proxies`: the hosts' proxies. The leader knows what each of them runs, other members only what they heard.
 pub(super) async fn proxies(
     State(api): State<Api>,
     caller: Caller,
     parameters: Parameters,
 ) -> Result<Json<Value>, ApiError> {
-    caller.require(Verb::List, Kind::Node, None)?;
+    let by_member = caller.require_member().is_ok();
+    if !by_member {
+        caller.require(Verb::List, Kind::Node, None)?;
+    }
     parameters.only(&["consistency"])?.linearizable()?;
     let state = api.registry.read().await?;
-    let items = api.proxy_states(&state);
+    let mut items = api.proxy_states(&state);
+    if !by_member
+        && let Some(answer) = ask_leader(&api, |leader| async move { leader.get("/v1/proxies").await }).await
+    {
+        let led: Vec<ProxyState> = serde_json::from_value(answer["items"].clone()).unwrap_or_default();
+        join(&mut items, led);
+    }
     Ok(Json(json!({"items": items, "metadata": {"revision": state.revision()}})))
+}
+
+/// What this member and the leader know, joined: the later revision, and with it why there is no later one.
+fn join(items: &mut [ProxyState], led: Vec<ProxyState>) {
+    let mut led: BTreeMap<_, _> = led.into_iter().map(|proxy| (proxy.node.clone(), proxy)).collect();
+    for item in items {
+        if let Some(led) = led.remove(&item.node).filter(|led| led.revision > item.revision) {
+            (item.revision, item.nack) = (led.revision, led.nack);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::proxy::Nack;
+
+    use super::*;
+
+    #[test]
+    fn the_later_revision_counts() {
+        let proxy = |node: &str, revision: u64, nack: Option<u64>| ProxyState {
+            node: node.parse().expect("a name"),
+            session: "Live".to_owned(),
+            version: String::new(),
+            revision,
+            nack: nack.map(|revision| Nack { revision, reason: String::new() }),
+            services: Vec::new(),
+            addresses: Vec::new(),
+        };
+        let mut items = vec![proxy("a", 0, None), proxy("b", 5, Some(6)), proxy("c", 5, Some(6))];
+        join(&mut items, vec![proxy("a", 7, None), proxy("b", 5, None), proxy("d", 1, None)]);
+        assert_eq!(items, [proxy("a", 7, None), proxy("b", 5, Some(6)), proxy("c", 5, Some(6))]);
+    }
 }

@@ -14,7 +14,7 @@ use super::error::ApiError;
 pub struct Parameters(Vec<(String, String)>);
 
 /// Parameters of the contract that this version does not serve.
-const LATER: &[&str] = &["minRevision", "wait", "quorum", "timeout"];
+const LATER: &[&str] = &["minRevision", "wait", "quorum", "timeout", "from"];
 
 impl Parameters {
     /// Refuses all but `known` ones, and those that stand twice.

@@ -74,7 +74,7 @@ pub(super) async fn list(
         return Err(ApiError::Gone("`continue` is of another history; start again without it".to_owned()));
     }
     let page = page::page(&state, &scope, revision, after.as_ref(), limit)?;
-    let items: Vec<_> = page.items.iter().map(|object| api.show(&state, object)).collect();
+    let items = api.show_all(&state, &page.items);
     let next = page.next.map(|next| next.to_string()).unwrap_or_default();
     Ok(axum::Json(json!({"items": items, "metadata": {"revision": revision, "continue": next}})))
 }

@@ -9,7 +9,7 @@ const SERVICE: &str = r#"Service default/orders {"ports":[{"name":"http","port":
 fn shown(state: &State, text: &str) -> Value {
     let key = object(text).key();
     let heard =
-        |node: &Name| (node.as_str() == "host-a").then(|| Heard { generation: 1, revision: 7, nack: None });
+        |node: &Name| (node.as_str() == "host-a").then_some(Heard { generation: 1, revision: 7, nack: None });
     let object = Known { state, heard: &heard }.show(state.get(&key).expect("it exists"));
     object.status.expect("a status")
 }
