@@ -97,7 +97,7 @@ fn build() -> Result<String> {
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     let host =
         version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-    // With `--target` the flags stay away from build scripts and procedural macros.
+    // With `--target` what runs at build time is apart from what is fuzzed.
     let arguments = [
         "build",
         "--manifest-path",
@@ -108,7 +108,8 @@ fn build() -> Result<String> {
         "--locked",
     ];
     let mut build = cargo(&[&arguments[..], &["--target", host]].concat());
-    build.env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\u{1f}"));
+    let wrapper = tree::root().join("fuzz/rustc.sh");
+    build.env("RUSTC_WRAPPER", wrapper).env("MESH_COVERAGE", COVERAGE.join(" ")).env_remove("RUSTFLAGS");
     run_command(&mut build)?;
     Ok(format!("fuzz/target/{host}/release"))
 }
