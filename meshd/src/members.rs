@@ -28,9 +28,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{authority::Authority, clock};
 
+mod dampened;
 mod guarded;
 
-use guarded::Guarded;
+use dampened::Dampened;
+use guarded::{Guarded, Hooks};
 
 /// The protocol that members speak, as negotiated in the handshake.
 pub const ALPN: &[u8] = b"mesh-raft/1";
@@ -53,6 +55,8 @@ pub struct Members {
     dialling: Mutex<HashMap<MemberId, TlsConnector>>,
     live: Arc<Mutex<HashMap<u64, Live>>>,
     next: AtomicU64,
+    /// Who is refused, or refuses, tries again and again.
+    complaints: Arc<Dampened>,
 }
 
 /// A connection whose other end proved to be a member.
@@ -80,8 +84,8 @@ enum Refused {
 impl Members {
     /// Nobody yet.
     pub fn new(authority: Arc<Authority>) -> Arc<Self> {
-        let (dialling, live) = (Mutex::default(), Arc::default());
-        Arc::new(Self { authority, dialling, live, next: AtomicU64::new(0) })
+        let (dialling, live, complaints) = (Mutex::default(), Arc::default(), Arc::default());
+        Arc::new(Self { authority, dialling, live, next: AtomicU64::new(0), complaints })
     }
 
     /// How many connections there are.
@@ -119,11 +123,18 @@ impl Members {
     async fn serve(&self, stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, registry: Registry) {
         let (stream, member) = match self.admit(stream, acceptor, &registry).await {
             Ok(admitted) => admitted,
-            Err(refused) => return tracing::warn!(%from, reason = %refused, "refused a member's connection"),
+            Err(refused) => return self.complain_of(from, &refused),
         };
         tracing::debug!(%from, member, "member connected");
         if let Err(error) = registry.serve_peer(Box::new(stream), member).await {
             tracing::debug!(%from, member, %error, "member's connection ended");
+        }
+    }
+
+    fn complain_of(&self, from: SocketAddr, refused: &Refused) {
+        let reason = refused.to_string();
+        if let Some(before) = self.complaints.count(&reason, clock::now()) {
+            tracing::warn!(%from, %reason, before, "refused a member's connection");
         }
     }
 
@@ -186,11 +197,22 @@ impl Members {
 
     fn guard<S: Stream>(&self, stream: S, live: Live) -> Guarded<S> {
         let (number, cut) = (self.next.fetch_add(1, Ordering::Relaxed), live.cut.clone());
+        let (all, complaints) = (self.live.clone(), self.complaints.clone());
+        let member = live.member;
         self.live.lock().insert(number, live);
-        let all = self.live.clone();
-        Guarded::new(stream, cut, move || {
+        let gone = move || {
             all.lock().remove(&number);
-        })
+        };
+        let refused = move |alert: &str| {
+            if complaints.count(&format!("{member} {alert}"), clock::now()).is_some() {
+                tracing::error!(
+                    member,
+                    alert,
+                    "a member refuses this server's certificate; was this server removed?"
+                );
+            }
+        };
+        Guarded::new(stream, cut, Hooks { gone: Box::new(gone), refused: Box::new(refused) })
     }
 
     fn connector(&self, member: MemberId) -> TlsConnector {

@@ -14,13 +14,20 @@ pub(super) struct Guarded<S> {
     inner: S,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     is_cut: bool,
-    gone: Option<Box<dyn FnOnce() + Send>>,
+    hooks: Hooks,
+}
+
+/// Whom to tell.
+pub(super) struct Hooks {
+    /// The connection was dropped.
+    pub(super) gone: Box<dyn Fn() + Send>,
+    /// The other end refused us: in TLS 1.3 whoever dialled learns of it when it reads.
+    pub(super) refused: Box<dyn Fn(&str) + Send>,
 }
 
 impl<S> Guarded<S> {
-    /// `gone` is called when the connection is dropped.
-    pub(super) fn new(inner: S, cut: CancellationToken, gone: impl FnOnce() + Send + 'static) -> Self {
-        Self { inner, cut: Box::pin(cut.cancelled_owned()), is_cut: false, gone: Some(Box::new(gone)) }
+    pub(super) fn new(inner: S, cut: CancellationToken, hooks: Hooks) -> Self {
+        Self { inner, cut: Box::pin(cut.cancelled_owned()), is_cut: false, hooks }
     }
 
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -36,7 +43,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if let Poll::Ready(Err(error)) = &read
+            && let Some(alert) = alert(error)
+        {
+            (self.hooks.refused)(&alert);
+        }
+        read
     }
 }
 
@@ -62,9 +75,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
 impl<S> Drop for Guarded<S> {
     fn drop(&mut self) {
-        if let Some(gone) = self.gone.take() {
-            gone();
-        }
+        (self.hooks.gone)();
+    }
+}
+
+/// The alert that the other end sent, if that is what the error is about. Its kind says little: why it refused stands
+/// in its own log.
+fn alert(error: &io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::AlertReceived(alert) => Some(format!("{alert:?}")),
+        _ => None,
     }
 }
 
@@ -84,7 +104,8 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(64);
         let (cut, dropped) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let seen = dropped.clone();
-        let mut guarded = Guarded::new(near, cut.clone(), move || seen.store(true, Ordering::Release));
+        let gone = Box::new(move || seen.store(true, Ordering::Release));
+        let mut guarded = Guarded::new(near, cut.clone(), Hooks { gone, refused: Box::new(|_| {}) });
         far.write_all(b"abc").await.expect("room for three");
         let mut bytes = [0; 3];
         guarded.read_exact(&mut bytes).await.expect("not cut yet");

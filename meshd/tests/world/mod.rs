@@ -1,6 +1,8 @@
 //! Real `meshd` processes on loopback, and clients for them.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod cluster;
+
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
