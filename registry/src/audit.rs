@@ -109,10 +109,22 @@ pub fn actions(command: &Command) -> Vec<Option<Action>> {
             });
             vec![Some(Action { actor: write.actor.clone(), changes: changes.collect() })]
         }
-        Command::RedeemJoin(join) => action(&format!("token {}", join.token), "join", join.attempt.node.to_string()),
-        Command::Trust(change) => action("mesh", "trust", format!("{change:?}").chars().take_while(|c| c.is_alphanumeric()).collect()),
-        Command::Member(change) => action("mesh", "member", format!("{change:?}").chars().take_while(|c| c.is_alphanumeric()).collect()),
-        Command::Register(_) | Command::Unregister(_) | Command::Expire(_) | Command::MarkStale(_) => vec![None],
+        Command::RedeemJoin(join) => {
+            action(&format!("token {}", join.token), "join", join.attempt.node.to_string())
+        }
+        Command::Trust(change) => action(
+            "mesh",
+            "trust",
+            format!("{change:?}").chars().take_while(|c| c.is_alphanumeric()).collect(),
+        ),
+        Command::Member(change) => action(
+            "mesh",
+            "member",
+            format!("{change:?}").chars().take_while(|c| c.is_alphanumeric()).collect(),
+        ),
+        Command::Register(_) | Command::Unregister(_) | Command::Expire(_) | Command::MarkStale(_) => {
+            vec![None]
+        }
     }
 }
 
@@ -223,7 +235,6 @@ fn outcome(reply: &Reply, at: usize) -> String {
         _ => "done".to_owned(),
     }
 }
-
 
 #[cfg(test)]
 mod tests;

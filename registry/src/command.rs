@@ -475,7 +475,11 @@ impl Command {
     pub fn version(&self) -> u32 {
         match self {
             Self::Batch(commands) => commands.iter().map(Self::version).max().unwrap_or(1),
-            Self::Write(_) | Self::Register(_) | Self::Unregister(_) | Self::Expire(_) | Self::MarkStale(_) => 1,
+            Self::Write(_)
+            | Self::Register(_)
+            | Self::Unregister(_)
+            | Self::Expire(_)
+            | Self::MarkStale(_) => 1,
             Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => 1,
         }
     }

@@ -53,10 +53,16 @@ impl Filter {
 ///
 /// # Errors
 /// The cursor is older than the history: the watcher must start over.
-pub fn replay(state: &State, cursor: u64, filter: &Filter, events_max: usize) -> Result<(Vec<Event>, u64), Compacted> {
+pub fn replay(
+    state: &State,
+    cursor: u64,
+    filter: &Filter,
+    events_max: usize,
+) -> Result<(Vec<Event>, u64), Compacted> {
     let mut events: Vec<Event> = Vec::new();
     for kept in state.history_since(cursor)? {
-        let wanted: Vec<_> = kept.changes.iter().filter(|changed| filter.wants(&changed.key)).filter_map(seen).collect();
+        let wanted: Vec<_> =
+            kept.changes.iter().filter(|changed| filter.wants(&changed.key)).filter_map(seen).collect();
         if !events.is_empty() && events.len() + wanted.len() > events_max {
             return Ok((events, kept.revision - 1));
         }

@@ -6,12 +6,7 @@ use std::{fs, io, path::Path};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{
-    clock,
-    command::MemberId,
-    file,
-    raft::OpenError,
-};
+use crate::{clock, command::MemberId, file, raft::OpenError};
 
 /// `member.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +30,9 @@ impl Folder {
         let path = data_dir.join("member.json");
         let at = |source| OpenError::Folder { path: path.clone(), source };
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| at(io::Error::other(error))),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).map_err(|error| at(io::Error::other(error)))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(at(error)),
         }
@@ -55,8 +52,14 @@ impl Folder {
 
     /// Counts one more start. Blocks on the disk.
     pub(crate) fn start(data_dir: &Path, id: MemberId, cluster: Uuid) -> Result<Self, OpenError> {
-        file::folder(data_dir).map_err(|source| OpenError::Folder { path: data_dir.to_path_buf(), source })?;
-        let present = Self::read(data_dir)?.unwrap_or_else(|| Self { id, cluster, incarnation: clock::unique(), boot: 0 });
+        file::folder(data_dir)
+            .map_err(|source| OpenError::Folder { path: data_dir.to_path_buf(), source })?;
+        let present = Self::read(data_dir)?.unwrap_or_else(|| Self {
+            id,
+            cluster,
+            incarnation: clock::unique(),
+            boot: 0,
+        });
         present.must_be(data_dir, id, cluster)?;
         let started = Self { boot: present.boot + 1, ..present };
         started.write(data_dir)?;

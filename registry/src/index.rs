@@ -119,7 +119,9 @@ fn run(
 
 /// Brings the store from one state to another.
 fn write(store: &dyn Store, held: Option<&Applied>, now: &Applied) -> Result<(), Error> {
-    let continues = |held: &&Applied| held.state.epoch() == now.state.epoch() && held.state.revision() <= now.state.revision();
+    let continues = |held: &&Applied| {
+        held.state.epoch() == now.state.epoch() && held.state.revision() <= now.state.revision()
+    };
     let mut changes = match held.filter(continues) {
         Some(held) => now.state.record_changes(&held.state),
         None => {
@@ -133,7 +135,10 @@ fn write(store: &dyn Store, held: Option<&Applied>, now: &Applied) -> Result<(),
     }
     let (log_id, membership) = (now.log_id, now.membership.clone());
     let meta = Meta { version: VERSION, log_id, membership, sum: now.state.sum() };
-    changes.push((META.to_vec(), Some(rmp_serde::to_vec_named(&meta).map_err(|error| Error(error.to_string()))?)));
+    changes.push((
+        META.to_vec(),
+        Some(rmp_serde::to_vec_named(&meta).map_err(|error| Error(error.to_string()))?),
+    ));
     let mut changes = changes.into_iter().peekable();
     while changes.peek().is_some() {
         store.write(Batch { changes: changes.by_ref().take(BATCH_RECORDS_MAX).collect() })?;

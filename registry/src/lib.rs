@@ -17,12 +17,13 @@ pub mod store;
 pub mod wal;
 
 pub use command::{
-    Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Joined, MemberChange, MemberId, Outcome,
-    RedeemJoin, Refusal, Refused, Register, Reply, SessionRef, TrustChange, Write, Written,
+    Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Joined,
+    MemberChange, MemberId, Outcome, RedeemJoin, Refusal, Refused, Register, Reply, SessionRef, TrustChange,
+    Write, Written,
 };
-pub use state::{Compacted, Held, Member, Revision, Session, State, Trust};
 pub use folder::Folder;
 pub use raft::{
-    ClusterStatus, Dial, KeepAlive, KeepAlives, Leadership, MembershipError, OpenError, ProposeError, ReadError, Recovery, Registry,
-    Settings, SnapshotError, Source, Stream, Tuning,
+    ClusterStatus, Dial, KeepAlive, KeepAlives, Leadership, MembershipError, OpenError, ProposeError,
+    ReadError, Recovery, Registry, Settings, SnapshotError, Source, Stream, Tuning,
 };
+pub use state::{Compacted, Held, Member, Revision, Session, State, Trust};

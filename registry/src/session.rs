@@ -7,7 +7,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use model::{name::Name, proxy::{KEEPALIVE_INTERVAL, SESSION_TTL}};
+use model::{
+    name::Name,
+    proxy::{KEEPALIVE_INTERVAL, SESSION_TTL},
+};
 
 use crate::{
     command::{Command, SessionRef},
@@ -61,11 +64,17 @@ impl Sessions {
     pub fn hear(&mut self, signs: &[Sign], state: &State) -> Vec<Name> {
         let mut gone = Vec::new();
         for Sign { session, acked } in signs {
-            let present = state.session(&session.node).filter(|present| present.generation == session.generation);
+            let present =
+                state.session(&session.node).filter(|present| present.generation == session.generation);
             match present {
                 // One whose endpoints are marked stale has to say anew what it runs.
                 Some(present) if present.stale_since.is_none() => {
-                    let watched = Watched { generation: session.generation, heard: self.counted, acked: *acked, stale_since: None };
+                    let watched = Watched {
+                        generation: session.generation,
+                        heard: self.counted,
+                        acked: *acked,
+                        stale_since: None,
+                    };
                     self.watched.insert(session.node.clone(), watched);
                 }
                 _ => gone.push(session.node.clone()),
@@ -125,10 +134,17 @@ impl Sessions {
 
     /// Watches the sessions that the state has, from now on where they are new.
     fn follow(&mut self, state: &State) {
-        self.watched.retain(|name, watched| state.session(name).is_some_and(|session| session.generation == watched.generation));
+        self.watched.retain(|name, watched| {
+            state.session(name).is_some_and(|session| session.generation == watched.generation)
+        });
         for (name, session) in state.sessions() {
             let (generation, heard) = (session.generation, self.counted);
-            let watched = self.watched.entry(name.clone()).or_insert(Watched { generation, heard, acked: 0, stale_since: None });
+            let watched = self.watched.entry(name.clone()).or_insert(Watched {
+                generation,
+                heard,
+                acked: 0,
+                stale_since: None,
+            });
             watched.stale_since = session.stale_since.map(|_| watched.stale_since.unwrap_or(heard));
         }
     }
@@ -146,17 +162,21 @@ impl Sessions {
     }
 
     fn silent_for(&self, span: Duration) -> impl Iterator<Item = &Name> {
-        let silent = move |watched: &Watched| watched.stale_since.is_none() && watched.heard + span < self.counted;
+        let silent =
+            move |watched: &Watched| watched.stale_since.is_none() && watched.heard + span < self.counted;
         self.watched.iter().filter(move |(_, watched)| silent(watched)).map(|(name, _)| name)
     }
 
     fn stale_for(&self, span: Duration) -> impl Iterator<Item = &Name> {
-        let over = move |watched: &Watched| watched.stale_since.is_some_and(|since| since + span < self.counted);
+        let over =
+            move |watched: &Watched| watched.stale_since.is_some_and(|since| since + span < self.counted);
         self.watched.iter().filter(move |(_, watched)| over(watched)).map(|(name, _)| name)
     }
 
     fn references(&self, names: &[Name]) -> Vec<SessionRef> {
-        let reference = |name: &Name| Some(SessionRef { node: name.clone(), generation: self.watched.get(name)?.generation });
+        let reference = |name: &Name| {
+            Some(SessionRef { node: name.clone(), generation: self.watched.get(name)?.generation })
+        };
         names.iter().filter_map(reference).collect()
     }
 }

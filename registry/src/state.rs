@@ -31,11 +31,13 @@ pub use history::{Changed, Compacted, HISTORY_BYTES_MAX, HISTORY_REVISIONS_MAX, 
 pub use image::{Blob, Image, ImageError, Sum};
 pub use member::{MEMBERS_MAX, Member, Members};
 pub use objects::Objects;
-pub use session::{CONDITIONS_MAX, ENDPOINTS_PER_NODE_MAX, MANAGED_BY, REGISTRATION, SERVICES_PER_NODE_MAX, Session};
+pub use session::{
+    CONDITIONS_MAX, ENDPOINTS_PER_NODE_MAX, MANAGED_BY, REGISTRATION, SERVICES_PER_NODE_MAX, Session,
+};
+use table::Table;
 pub use table::{RecordKey, Unreadable};
 pub use tokens::Held;
 pub use trust::{ROOTS_MAX, Trust};
-use table::Table;
 
 /// The replicated truth at one revision. A clone is cheap: the maps are persistent.
 #[derive(Clone, Debug)]
@@ -139,3 +141,6 @@ impl Default for State {
 
 /// An index from a service to the keys of what belongs to it.
 type ByService = OrdMap<ServiceName, imbl::OrdSet<Key>>;
+
+#[cfg(test)]
+mod tests;

@@ -70,8 +70,17 @@ async fn any_member_takes_writes_and_reads_what_was_acknowledged() {
             assert!(read.get(&key(&name)).is_some(), "member {} does not have {name}", other.status().member);
         }
     }
-    let refused = world.follower().await.propose(Command::Member(MemberChange::Forget { id: 99 })).await.expect("a leader");
-    assert_eq!(refused, Reply::Refused(Refusal::UnknownMember { id: 99 }), "a refusal is a reply, from a follower too");
+    let refused = world
+        .follower()
+        .await
+        .propose(Command::Member(MemberChange::Forget { id: 99 }))
+        .await
+        .expect("a leader");
+    assert_eq!(
+        refused,
+        Reply::Refused(Refusal::UnknownMember { id: 99 }),
+        "a refusal is a reply, from a follower too"
+    );
     world.agree().await;
 }
 
@@ -130,7 +139,10 @@ async fn a_leader_that_ends_hands_over_first() {
     world.close(id).await;
     // No election timeout passes: another leads already, in the next term.
     let heirs: Vec<_> = world.members.values().map(|member| member.status()).collect();
-    assert!(heirs.iter().any(|status| status.leader == Some(status.member) && status.term > term), "{heirs:?}");
+    assert!(
+        heirs.iter().any(|status| status.leader == Some(status.member) && status.term > term),
+        "{heirs:?}"
+    );
     world.follower().await.propose(put("after", "x")).await.expect("a leader");
     world.open(id).await;
     let read = world.members[&id].read().await.expect("it follows");
@@ -199,7 +211,10 @@ async fn a_member_from_an_old_disk_is_refused() {
     world.leader().await.propose(put("later", "x")).await.expect("a leader");
     world.members[&id].read().await.expect("it follows");
     let leader = world.leader().await;
-    until("the second start to be known", || leader.applied().member(id).filter(|member| member.boot == 2).map(drop)).await;
+    until("the second start to be known", || {
+        leader.applied().member(id).filter(|member| member.boot == 2).map(drop)
+    })
+    .await;
     world.close(id).await;
 
     std::fs::remove_dir_all(world.folder(id)).expect("the disk is lost");
@@ -215,7 +230,8 @@ async fn a_member_from_an_old_disk_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn signs_of_life_reach_the_leader_from_any_member() {
     let world = World::three().await;
-    let alive = |generation| vec![KeepAlive { node: "host-a".parse().expect("a name"), generation, acked: 7 }];
+    let alive =
+        |generation| vec![KeepAlive { node: "host-a".parse().expect("a name"), generation, acked: 7 }];
     let told = world.follower().await.keep_alive(alive(1)).await.expect("a leader");
     assert_eq!((told.gone.len(), told.term), (1, world.leader().await.status().term));
     let node = model::object::Key::mesh_wide(model::kind::Kind::Node, "host-a".parse().expect("a name"));
@@ -232,11 +248,15 @@ async fn signs_of_life_reach_the_leader_from_any_member() {
         services: Vec::new(),
         endpoints: Vec::new(),
     });
-    let reply = world.follower().await.propose(Command::Batch(vec![write, register])).await.expect("a leader");
+    let reply =
+        world.follower().await.propose(Command::Batch(vec![write, register])).await.expect("a leader");
     let Reply::Batch(replies) = reply else { panic!("{reply:?}") };
     let Reply::Registered { generation, .. } = replies[1] else { panic!("{replies:?}") };
     assert_eq!(world.follower().await.keep_alive(alive(generation)).await.expect("a leader").gone, []);
-    assert_eq!(world.follower().await.keep_alive(alive(generation - 1)).await.expect("a leader").gone.len(), 1);
+    assert_eq!(
+        world.follower().await.keep_alive(alive(generation - 1)).await.expect("a leader").gone.len(),
+        1
+    );
     assert_eq!(world.leader().await.acked(), [("host-a".parse().expect("a name"), 7)]);
 }
 

@@ -29,9 +29,15 @@ fn lines_say_who_did_what_and_what_came_of_it() {
     let mut state = State::new();
     let batch = Command::Batch(vec![write("ann", "shop"), Command::Expire(Vec::new()), write("bob", "shop")]);
     let lines = apply(&mut state, 5, batch);
-    let told: Vec<_> = lines.iter().map(|line| (line.actor.as_str(), line.action.as_str(), line.target.as_str(), line.outcome.as_str())).collect();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (line.actor.as_str(), line.action.as_str(), line.target.as_str(), line.outcome.as_str()))
+        .collect();
     let path = "/v1/namespaces/shop";
-    assert_eq!(told, [("ann", "put", path, "created"), ("bob", "put", path, "refused: Namespace shop exists")]);
+    assert_eq!(
+        told,
+        [("ann", "put", path, "created"), ("bob", "put", path, "refused: Namespace shop exists")]
+    );
     assert_eq!((lines[0].index, lines[0].revision, lines[0].at), (5, 1, Millis(5_000)));
     let trust = apply(&mut state, 6, Command::Trust(TrustChange::AddRoot { pem: "PEM".to_owned() }));
     assert_eq!((trust[0].action.as_str(), trust[0].target.as_str()), ("trust", "AddRoot"));

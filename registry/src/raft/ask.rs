@@ -50,7 +50,10 @@ impl Core {
                 return Err(if uncertain { ProposeError::Unknown } else { ProposeError::Stopped(reason) });
             }
             let leading = self.leading();
-            match timeout_at(deadline, self.propose_to(leading, command.clone())).await.unwrap_or(Proposed::Unknown) {
+            match timeout_at(deadline, self.propose_to(leading, command.clone()))
+                .await
+                .unwrap_or(Proposed::Unknown)
+            {
                 Proposed::Done(reply) => return Ok(reply),
                 Proposed::Busy => return Err(ProposeError::Busy),
                 Proposed::Unknown if !repeatable => return Err(ProposeError::Unknown),
@@ -58,7 +61,11 @@ impl Core {
                 Proposed::NotLeader => {}
             }
             if !self.pause(deadline, &mut tried, leading).await {
-                return Err(if uncertain { ProposeError::Unknown } else { ProposeError::NoLeader { retry_after: RETRY_AFTER } });
+                return Err(if uncertain {
+                    ProposeError::Unknown
+                } else {
+                    ProposeError::NoLeader { retry_after: RETRY_AFTER }
+                });
             }
         }
     }
@@ -103,7 +110,8 @@ impl Core {
     /// This member's view, once it has applied an entry.
     pub(super) async fn applied_at_least(&self, index: u64) -> Result<Arc<State>, ReadError> {
         let mut applied = self.view.index.subscribe();
-        let reached = timeout_at(clock::now() + ASK_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await;
+        let reached =
+            timeout_at(clock::now() + ASK_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await;
         match reached {
             Ok(_) => Ok(self.view.state()),
             Err(_) => Err(ReadError::NoLeader { retry_after: RETRY_AFTER }),
@@ -117,7 +125,8 @@ impl Core {
                 return Err(ReadError::Stopped(reason));
             }
             let leading = self.leading();
-            let asked = timeout_at(deadline.min(clock::now() + EXCHANGE_TIMEOUT), self.read_index_of(leading)).await;
+            let asked =
+                timeout_at(deadline.min(clock::now() + EXCHANGE_TIMEOUT), self.read_index_of(leading)).await;
             if let Ok(Some(index)) = asked {
                 return Ok(index);
             }

@@ -10,7 +10,13 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Leadership, Settings, Types, ask::Reader, lead::{Duties, Proposal}, link::Peers, machine::{Machine, View}};
+use super::{
+    Leadership, Settings, Types,
+    ask::Reader,
+    lead::{Duties, Proposal},
+    link::Peers,
+    machine::{Machine, View},
+};
 use crate::{audit, command::MemberId, folder::Folder, wal::Wal};
 
 /// A running member.

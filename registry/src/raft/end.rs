@@ -21,9 +21,12 @@ impl Core {
         self.raft.trigger().snapshot().await.map_err(|error| engine(&error))?;
         let deadline = clock::now() + SNAPSHOT_TIMEOUT;
         let made = tokio::time::timeout_at(deadline, progress.wait_until_ge(&wanted)).await;
-        made.map_err(|_| SnapshotError::Io(io::ErrorKind::TimedOut.into()))?.map_err(|error| engine(&error))?;
+        made.map_err(|_| SnapshotError::Io(io::ErrorKind::TimedOut.into()))?
+            .map_err(|error| engine(&error))?;
         let snapshot = self.raft.get_snapshot().await.map_err(|error| engine(&error))?;
-        snapshot.map(|snapshot| snapshot.snapshot).ok_or_else(|| SnapshotError::Invalid("there is none".to_owned()))
+        snapshot
+            .map(|snapshot| snapshot.snapshot)
+            .ok_or_else(|| SnapshotError::Invalid("there is none".to_owned()))
     }
 
     pub(super) async fn shutdown(&self) {

@@ -38,7 +38,9 @@ pub enum OpenError {
         reason: String,
     },
     /// The log was purged beyond what snapshot and index hold.
-    #[error("the log starts after entry {purged}, but the newest snapshot ends at {applied:?}: remove the data folder and join anew")]
+    #[error(
+        "the log starts after entry {purged}, but the newest snapshot ends at {applied:?}: remove the data folder and join anew"
+    )]
     Hole {
         /// The last entry that was purged.
         purged: u64,

@@ -6,8 +6,8 @@ use std::io;
 use openraft::{
     alias::{SnapshotMetaOf, VoteOf},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
-        VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -136,7 +136,9 @@ impl Request {
 }
 
 /// Reads one frame; `None` at the end of the stream.
-pub(super) async fn read<T: DeserializeOwned>(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
+pub(super) async fn read<T: DeserializeOwned>(
+    reader: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Option<T>> {
     let length = match reader.read_u32_le().await {
         Ok(length) => length as usize,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -172,7 +174,10 @@ pub(super) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
 }
 
 /// Writes one frame and flushes it.
-pub(super) async fn write<T: Serialize>(writer: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
+pub(super) async fn write<T: Serialize>(
+    writer: &mut (impl AsyncWrite + Unpin),
+    message: &T,
+) -> io::Result<()> {
     writer.write_all(&encode(message)?).await?;
     writer.flush().await
 }

@@ -107,7 +107,8 @@ pub(super) async fn batch(core: Arc<Core>, mut waiting: mpsc::Receiver<Proposal>
 async fn enter(core: Arc<Core>, mut batch: Vec<Proposal>, _slot: OwnedSemaphorePermit) {
     let single = batch.len() == 1;
     let take = |proposal: &mut Proposal| std::mem::replace(&mut proposal.command, Command::Batch(Vec::new()));
-    let command = if single { take(&mut batch[0]) } else { Command::Batch(batch.iter_mut().map(take).collect()) };
+    let command =
+        if single { take(&mut batch[0]) } else { Command::Batch(batch.iter_mut().map(take).collect()) };
     let written = core.raft.client_write(Entry { at: clock::wall(), command }).await;
     let outcomes = match written {
         Ok(written) => match (written.data, single) {
@@ -115,7 +116,9 @@ async fn enter(core: Arc<Core>, mut batch: Vec<Proposal>, _slot: OwnedSemaphoreP
             (reply, _) => vec![Proposed::Done(reply); batch.len()],
         },
         // Refused before it stood in any log.
-        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => vec![Proposed::NotLeader; batch.len()],
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+            vec![Proposed::NotLeader; batch.len()]
+        }
         Err(error) => {
             tracing::warn!(%error, "what became of an entry is not known");
             vec![Proposed::Unknown; batch.len()]

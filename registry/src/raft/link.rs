@@ -94,17 +94,31 @@ impl Peers {
     }
 
     /// Sends a request and waits for its response.
-    pub(super) async fn call(&self, member: MemberId, address: &str, request: Request, within: Duration) -> Result<Response, CallError> {
+    pub(super) async fn call(
+        &self,
+        member: MemberId,
+        address: &str,
+        request: Request,
+        within: Duration,
+    ) -> Result<Response, CallError> {
         self.send(member, address, request, within).await?.wait(within).await
     }
 
     /// Puts a request on its way; those of one kind leave in the order of these calls.
-    pub(super) async fn send(&self, member: MemberId, address: &str, request: Request, within: Duration) -> Result<Answer, CallError> {
+    pub(super) async fn send(
+        &self,
+        member: MemberId,
+        address: &str,
+        request: Request,
+        within: Duration,
+    ) -> Result<Answer, CallError> {
         let sent = async {
             let link = self.link(member, address).await.map_err(CallError::NotSent)?;
             link.send(request).await
         };
-        timeout(within, sent).await.unwrap_or_else(|_| Err(CallError::NotSent(io::ErrorKind::TimedOut.into())))
+        timeout(within, sent)
+            .await
+            .unwrap_or_else(|_| Err(CallError::NotSent(io::ErrorKind::TimedOut.into())))
     }
 
     /// The connection for requests; opened if there is none.
@@ -121,11 +135,18 @@ impl Peers {
     }
 
     /// Opens a connection and greets.
-    pub(super) async fn connect(&self, member: MemberId, address: &str, purpose: Purpose) -> io::Result<Greeted> {
+    pub(super) async fn connect(
+        &self,
+        member: MemberId,
+        address: &str,
+        purpose: Purpose,
+    ) -> io::Result<Greeted> {
         if let Some(reason) = self.banned.borrow().clone() {
             return Err(io::Error::other(reason));
         }
-        timeout(CONNECT_TIMEOUT, self.greet(member, address, purpose)).await.map_err(|_| io::ErrorKind::TimedOut)?
+        timeout(CONNECT_TIMEOUT, self.greet(member, address, purpose))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)?
     }
 
     async fn greet(&self, member: MemberId, address: &str, purpose: Purpose) -> io::Result<Greeted> {
@@ -163,10 +184,16 @@ impl Peers {
             return Verdict::Refused(reason);
         }
         if hello.protocol != PROTOCOL {
-            return Verdict::Refused(format!("member {} speaks protocol {PROTOCOL}, not {}", self.identity.id, hello.protocol));
+            return Verdict::Refused(format!(
+                "member {} speaks protocol {PROTOCOL}, not {}",
+                self.identity.id, hello.protocol
+            ));
         }
         if hello.cluster != self.cluster {
-            return Verdict::Refused(format!("member {} is of cluster {}, not of {}", self.identity.id, self.cluster, hello.cluster));
+            return Verdict::Refused(format!(
+                "member {} is of cluster {}, not of {}",
+                self.identity.id, self.cluster, hello.cluster
+            ));
         }
         self.judge(member, &hello.identity)
     }

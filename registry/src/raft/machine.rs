@@ -136,7 +136,11 @@ impl Machine {
     }
 
     fn applied(&self) -> Applied {
-        Applied { state: Arc::new(self.state.clone()), log_id: self.log_id, membership: self.membership.clone() }
+        Applied {
+            state: Arc::new(self.state.clone()),
+            log_id: self.log_id,
+            membership: self.membership.clone(),
+        }
     }
 }
 
@@ -144,7 +148,9 @@ impl RaftStateMachine<Types> for Machine {
     type SnapshotData = Bytes;
     type SnapshotBuilder = Builder;
 
-    async fn applied_state(&mut self) -> Result<(Option<LogIdOf<Types>>, StoredMembershipOf<Types>), io::Error> {
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<LogIdOf<Types>>, StoredMembershipOf<Types>), io::Error> {
         Ok((self.log_id, self.membership.clone()))
     }
 
@@ -168,10 +174,18 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { applied: Arc::new(self.applied()), snapshots: self.snapshots.clone(), audit: self.audit.clone() }
+        Builder {
+            applied: Arc::new(self.applied()),
+            snapshots: self.snapshots.clone(),
+            audit: self.audit.clone(),
+        }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<Types>, snapshot: Bytes) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMetaOf<Types>,
+        snapshot: Bytes,
+    ) -> Result<(), io::Error> {
         let (snapshots, index) = (self.snapshots.clone(), meta.last_log_id.map_or(0, |id| id.index));
         let taken = blocking(move || {
             let taken = snapshots.decode(&snapshot).map_err(io::Error::other)?;
@@ -190,7 +204,9 @@ impl RaftStateMachine<Types> for Machine {
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, Bytes>>, io::Error> {
         let snapshots = self.snapshots.clone();
         blocking(move || {
-            let damaged = |(path, reason): (std::path::PathBuf, String)| io::Error::other(format!("{}: {reason}", path.display()));
+            let damaged = |(path, reason): (std::path::PathBuf, String)| {
+                io::Error::other(format!("{}: {reason}", path.display()))
+            };
             let Some((path, bytes)) = snapshots.newest().map_err(damaged)? else { return Ok(None) };
             let taken = snapshots.decode(&bytes).map_err(|reason| damaged((path, reason)))?;
             Ok(Some(SnapshotOf::<Types, Bytes> { meta: taken.meta, snapshot: bytes }))
@@ -207,7 +223,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
         self.audit.synced().await?;
         let (applied, snapshots) = (self.applied.clone(), self.snapshots.clone());
         blocking(move || {
-            let meta = SnapshotMetaOf::<Types> { last_log_id: applied.log_id, last_membership: applied.membership.clone() };
+            let meta = SnapshotMetaOf::<Types> {
+                last_log_id: applied.log_id,
+                last_membership: applied.membership.clone(),
+            };
             let bytes = snapshot::encode(meta.clone(), &applied.state).map_err(io::Error::other)?;
             snapshots.save(applied.log_id.map_or(0, |id| id.index), &bytes)?;
             Ok(SnapshotOf::<Types, Bytes> { meta, snapshot: bytes })
@@ -217,6 +236,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
 }
 
 /// Runs what blocks on the disk where that holds up nobody.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

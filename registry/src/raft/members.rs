@@ -40,7 +40,11 @@ impl Core {
             return Err(MembershipError::NotLeader { leader: self.leading().leader });
         }
         let ids = BTreeSet::from([id]);
-        let change = if self.voters().contains(&id) { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
+        let change = if self.voters().contains(&id) {
+            ChangeMembers::RemoveVoters(ids)
+        } else {
+            ChangeMembers::RemoveNodes(ids)
+        };
         self.changed(self.raft.change_membership(change, false)).await
     }
 
@@ -50,7 +54,9 @@ impl Core {
         if !leading.is_me {
             return Err(MembershipError::NotLeader { leader: leading.leader });
         }
-        let to = to.or_else(|| self.furthest()).ok_or_else(|| MembershipError::Refused("no other member votes".to_owned()))?;
+        let to = to
+            .or_else(|| self.furthest())
+            .ok_or_else(|| MembershipError::Refused("no other member votes".to_owned()))?;
         let refused = |error: openraft::error::Fatal<Types>| MembershipError::Refused(error.to_string());
         self.raft.trigger().transfer_leader(to).await.map_err(refused)?;
         let mut leadership = self.leadership.subscribe();

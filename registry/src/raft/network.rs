@@ -1,11 +1,6 @@
 //! openraft's network: its requests as frames to a peer, appends pipelined, snapshots on connections of their own.
 
-use std::{
-    future::Future,
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream as Items, StreamExt, stream};
@@ -15,8 +10,8 @@ use openraft::{
     error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
     network::{RPCOption, RaftNetworkFactory, v2::RaftNetworkV2},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
-        VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
 use tokio::time::timeout;
@@ -62,21 +57,34 @@ impl Network {
         answered(self.peers.call(self.target, &self.address, request, within).await)
     }
 
-    async fn append(&self, rpc: AppendEntriesRequest<Types>, within: Duration) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+    async fn append(
+        &self,
+        rpc: AppendEntriesRequest<Types>,
+        within: Duration,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         appended(self.call(Request::Append(rpc), within).await?)
     }
 
-    async fn voting(&self, request: Request, within: Duration) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn voting(
+        &self,
+        request: Request,
+        within: Duration,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         match self.call(request, within).await? {
             Response::Vote(response) => Ok(response),
             _ => Err(unexpected()),
         }
     }
 
-    async fn send_snapshot(&self, vote: VoteOf<Types>, snapshot: SnapshotOf<Types, Bytes>) -> io::Result<SnapshotResponse<Types>> {
+    async fn send_snapshot(
+        &self,
+        vote: VoteOf<Types>,
+        snapshot: SnapshotOf<Types, Bytes>,
+    ) -> io::Result<SnapshotResponse<Types>> {
         let mut greeted = self.peers.connect(self.target, &self.address, Purpose::Snapshot).await?;
         let SnapshotOf::<Types, Bytes> { meta, snapshot } = snapshot;
-        frame::write(&mut greeted.writer, &SnapshotHead { vote, meta, length: snapshot.len() as u64 }).await?;
+        frame::write(&mut greeted.writer, &SnapshotHead { vote, meta, length: snapshot.len() as u64 })
+            .await?;
         for chunk in snapshot.chunks(CHUNK_BYTES) {
             frame::write(&mut greeted.writer, &Chunk { 0: chunk.to_vec() }).await?;
         }
@@ -106,7 +114,10 @@ impl RaftNetworkV2<Types> for Network {
         option: RPCOption,
     ) -> openraft::base::BoxFuture<
         's,
-        Result<openraft::base::BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+        Result<
+            openraft::base::BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>,
+            RPCError<Types>,
+        >,
     >
     where
         S: Items<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
@@ -116,7 +127,8 @@ impl RaftNetworkV2<Types> for Network {
         let sent = input.then(move |rpc| {
             let network = network.clone();
             async move {
-                let (previous, last) = (rpc.prev_log_id, rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id));
+                let (previous, last) =
+                    (rpc.prev_log_id, rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id));
                 (network.send(Request::Append(rpc), within).await, previous, last)
             }
         });
@@ -141,11 +153,19 @@ impl RaftNetworkV2<Types> for Network {
         Box::pin(async move { Ok(until_broken.boxed()) })
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         self.voting(Request::Vote(rpc), option.hard_ttl()).await
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         self.voting(Request::PreVote(rpc), option.hard_ttl()).await
     }
 

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use openraft::{
     Raft,
     alias::{LogIdOf, StoredMembershipOf},
-    storage::{RaftLogStorage, RaftLogReader},
+    storage::{RaftLogReader, RaftLogStorage},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -45,7 +45,10 @@ struct Found {
     audit_thread: std::thread::JoinHandle<()>,
 }
 
-pub(super) async fn open(settings: Settings, dial: Arc<dyn Dial>) -> Result<(Arc<Core>, Recovery), OpenError> {
+pub(super) async fn open(
+    settings: Settings,
+    dial: Arc<dyn Dial>,
+) -> Result<(Arc<Core>, Recovery), OpenError> {
     let config = settings.engine().map_err(|error| OpenError::Engine(error.to_string()))?;
     let asked = settings.clone();
     let found = tokio::task::spawn_blocking(move || read_folder(&asked)).await;
@@ -66,17 +69,26 @@ pub(super) async fn open(settings: Settings, dial: Arc<dyn Dial>) -> Result<(Arc
     let shown = view.applied();
     let machine = Machine::new(&shown, view.clone(), found.snapshots, found.audit.clone());
     let nonce = clock::unique();
-    let identity =
-        Identity { id: settings.member, incarnation: found.folder.incarnation, boot: found.folder.boot, nonce };
+    let identity = Identity {
+        id: settings.member,
+        incarnation: found.folder.incarnation,
+        boot: found.folder.boot,
+        nonce,
+    };
     let peers = Arc::new(Peers::new(settings.cluster, identity, view.clone(), dial));
-    let raft = Raft::new(settings.member, config, Factory(peers.clone()), log, machine).await.map_err(|error| engine(&error))?;
+    let raft = Raft::new(settings.member, config, Factory(peers.clone()), log, machine)
+        .await
+        .map_err(|error| engine(&error))?;
     let (proposals, proposed) = mpsc::channel(PROPOSALS_MAX);
     let (readers, reading) = mpsc::channel(ask::READERS_MAX);
     let stop = CancellationToken::new();
     let mut threads = vec![found.audit_thread];
     if let Some(store) = found.store {
-        let thread = index::start(store, view.clone(), (source == Source::Index).then(|| shown.clone()), stop.clone());
-        threads.push(thread.map_err(|source| OpenError::Folder { path: settings.data_dir.join("index"), source })?);
+        let thread =
+            index::start(store, view.clone(), (source == Source::Index).then(|| shown.clone()), stop.clone());
+        threads.push(
+            thread.map_err(|source| OpenError::Folder { path: settings.data_dir.join("index"), source })?,
+        );
     }
     let core = Arc::new(Core {
         settings,
@@ -111,7 +123,8 @@ fn read_folder(settings: &Settings) -> Result<Found, OpenError> {
     tracing::debug!(?recovered, "the log is open");
     let folder = Folder::start(data_dir, settings.member, settings.cluster)?;
     let snapshots_at = data_dir.join("snapshots");
-    let snapshots = Snapshots::open(snapshots_at.clone(), settings.history_revisions_max).map_err(at(&snapshots_at))?;
+    let snapshots =
+        Snapshots::open(snapshots_at.clone(), settings.history_revisions_max).map_err(at(&snapshots_at))?;
     let store = index::open(&data_dir.join("index"));
     let indexed = store.as_ref().and_then(|store| index::load(&**store, settings.history_revisions_max));
     let audit_at = audit::folder(data_dir);
@@ -143,7 +156,10 @@ async fn choose(
         }
         None => {
             let state = Arc::new(State::with_history(settings.history_revisions_max));
-            (Applied { state, log_id: None, membership: StoredMembershipOf::<Types>::default() }, Source::Empty)
+            (
+                Applied { state, log_id: None, membership: StoredMembershipOf::<Types>::default() },
+                Source::Empty,
+            )
         }
     };
     match purged {
@@ -167,7 +183,11 @@ async fn agrees(log: &mut Log<Types>, indexed: Option<LogIdOf<Types>>, last: Opt
     }
 }
 
-fn start_tasks(core: &Arc<Core>, proposed: mpsc::Receiver<lead::Proposal>, reading: mpsc::Receiver<ask::Reader>) {
+fn start_tasks(
+    core: &Arc<Core>,
+    proposed: mpsc::Receiver<lead::Proposal>,
+    reading: mpsc::Receiver<ask::Reader>,
+) {
     let stop = &core.stop;
     let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let stop = stop.clone();
@@ -199,7 +219,9 @@ async fn announce(core: Arc<Core>) {
                 addresses: Some(core.settings.addresses.clone()),
             });
             match core.propose(boot).await {
-                Ok(Reply::Refused(refusal @ (Refusal::StaleMember { .. } | Refusal::UnknownMember { .. }))) => {
+                Ok(Reply::Refused(
+                    refusal @ (Refusal::StaleMember { .. } | Refusal::UnknownMember { .. }),
+                )) => {
                     return core.peers.ban(&refusal.to_string());
                 }
                 Ok(_) | Err(ProposeError::Stopped(_)) => return,
@@ -221,5 +243,5 @@ async fn step_aside(core: Arc<Core>) {
         if let Err(error) = core.raft.shutdown().await {
             tracing::error!(%error, "raft did not end well");
         }
-        }
+    }
 }

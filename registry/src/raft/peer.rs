@@ -31,7 +31,9 @@ type Answers = mpsc::Sender<Numbered<Response>>;
 
 /// Serves a peer until it hangs up.
 pub(super) async fn serve(core: Arc<Core>, stream: Box<dyn Stream>, peer: MemberId) -> io::Result<()> {
-    let greeted = timeout(CONNECT_TIMEOUT, core.peers.answer(stream, peer)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let greeted = timeout(CONNECT_TIMEOUT, core.peers.answer(stream, peer))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
     match greeted.purpose {
         Purpose::Requests => requests(core, greeted).await,
         Purpose::Snapshot => snapshot(core, greeted).await,
@@ -75,7 +77,11 @@ async fn read(
 }
 
 /// Several appends at a time are handed to the engine, so that one sync serves them; answered in their order.
-async fn append_in_order(core: Arc<Core>, mut waiting: mpsc::Receiver<(u64, AppendEntriesRequest<Types>)>, answers: Answers) {
+async fn append_in_order(
+    core: Arc<Core>,
+    mut waiting: mpsc::Receiver<(u64, AppendEntriesRequest<Types>)>,
+    answers: Answers,
+) {
     let mut under_way = FuturesOrdered::new();
     loop {
         tokio::select! {
@@ -133,7 +139,10 @@ async fn carry_out(core: &Core, request: Request) -> Response {
 }
 
 /// Writes responses, and flushes when none waits.
-async fn write(writer: WriteHalf<Box<dyn Stream>>, mut outgoing: mpsc::Receiver<Numbered<Response>>) -> io::Result<()> {
+async fn write(
+    writer: WriteHalf<Box<dyn Stream>>,
+    mut outgoing: mpsc::Receiver<Numbered<Response>>,
+) -> io::Result<()> {
     let mut writer = tokio::io::BufWriter::new(writer);
     while let Some(next) = outgoing.recv().await {
         writer.write_all(&frame::encode(&next)?).await?;

@@ -2,11 +2,7 @@
 //! state, the history that watchers may ask for, and where in the log it stands. The log is purged only after one is
 //! safely on disk.
 
-use std::{
-    fs, io,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{fs, io, path::PathBuf, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -92,7 +88,8 @@ impl Snapshots {
 
 /// A snapshot as bytes.
 pub(super) fn encode(meta: SnapshotMetaOf<Types>, state: &State) -> Result<Bytes, String> {
-    let body = rmp_serde::to_vec_named(&Body { meta, image: state.image() }).map_err(|error| error.to_string())?;
+    let body =
+        rmp_serde::to_vec_named(&Body { meta, image: state.image() }).map_err(|error| error.to_string())?;
     if body.len() > SNAPSHOT_BYTES_MAX {
         return Err(format!("the snapshot has {} bytes, at most {SNAPSHOT_BYTES_MAX}", body.len()));
     }

@@ -15,7 +15,8 @@ use crate::command::{Change, Credential, Expect, Outcome, Refusal, Reply, Write,
 
 impl State {
     pub(super) fn write(&mut self, write: Write) -> Result<Reply, Refusal> {
-        let written = write.changes.into_iter().map(|change| self.change(change)).collect::<Result<_, _>>()?;
+        let written =
+            write.changes.into_iter().map(|change| self.change(change)).collect::<Result<_, _>>()?;
         Ok(Reply::Written(written))
     }
 
@@ -26,12 +27,19 @@ impl State {
         }
     }
 
-    fn put(&mut self, object: Object, expect: Expect, credential: Option<Credential>) -> Result<Written, Refusal> {
+    fn put(
+        &mut self,
+        object: Object,
+        expect: Expect,
+        credential: Option<Credential>,
+    ) -> Result<Written, Refusal> {
         let key = object.key();
         self.expect(&key, expect)?;
         self.may_stand(&object)?;
         let before = self.objects.get(&key).cloned();
-        if let Some(before) = before.as_ref().filter(|before| credential.is_none() && before.same_input(&object)) {
+        if let Some(before) =
+            before.as_ref().filter(|before| credential.is_none() && before.same_input(&object))
+        {
             return Ok(Written { key, object: before.clone(), outcome: Outcome::Unchanged });
         }
         let outcome = if before.is_some() { Outcome::Replaced } else { Outcome::Created };
@@ -57,7 +65,12 @@ impl State {
     }
 
     /// What else changes with a put.
-    fn consequences(&mut self, key: &Key, stored: &Object, credential: Option<Credential>) -> Result<(), Refusal> {
+    fn consequences(
+        &mut self,
+        key: &Key,
+        stored: &Object,
+        credential: Option<Credential>,
+    ) -> Result<(), Refusal> {
         match key.kind {
             Kind::Node => self.node_changed(stored),
             Kind::AccessToken | Kind::JoinToken => self.hold(stored, credential)?,
@@ -85,7 +98,8 @@ impl State {
     fn may_stand(&self, object: &Object) -> Result<(), Refusal> {
         let key = object.key();
         if key.kind.namespaced() != key.namespace.is_some() {
-            let message = if key.kind.namespaced() { "must have a namespace" } else { "must not have a namespace" };
+            let message =
+                if key.kind.namespaced() { "must have a namespace" } else { "must not have a namespace" };
             return Err(Refusal::Invalid { key, message: message.to_owned() });
         }
         if let Some(namespace) = &key.namespace {
@@ -118,10 +132,12 @@ impl State {
 
     /// A registered endpoint belongs to its host's session: only registration changes it.
     fn not_registered(&self, key: &Key, new: Option<&Object>) -> Result<(), Refusal> {
-        let registered = |object: &Object| endpoint(object).is_some_and(|spec| spec.source == Source::Registration);
+        let registered =
+            |object: &Object| endpoint(object).is_some_and(|spec| spec.source == Source::Registration);
         let current = self.objects.get(key).map(|object| &**object);
         if key.kind == Kind::Endpoint && (current.is_some_and(registered) || new.is_some_and(registered)) {
-            let message = "an endpoint with source registration is written by its host's proxy only".to_owned();
+            let message =
+                "an endpoint with source registration is written by its host's proxy only".to_owned();
             return Err(Refusal::Conflict { key: key.clone(), with: None, message });
         }
         Ok(())

@@ -1,6 +1,10 @@
 //! Pure. What must hold of the state after every entry. A breach is a bug of ours, never of an input.
 
-use model::{kind::Kind, object::Key, resource::{NAMESPACES_BUILT_IN, Source}};
+use model::{
+    kind::Kind,
+    object::Key,
+    resource::{NAMESPACES_BUILT_IN, Source},
+};
 
 use super::{State, objects::endpoint, tokens::has_secret};
 
@@ -33,20 +37,33 @@ impl State {
             }
         }
         for (node, session) in self.sessions.iter() {
-            if session.generation > self.revision || self.objects.get(&Key::mesh_wide(Kind::Node, node.clone())).is_none() {
+            if session.generation > self.revision
+                || self.objects.get(&Key::mesh_wide(Kind::Node, node.clone())).is_none()
+            {
                 return broken(format!("session of {node} has no Node, or is from the future"));
             }
         }
         for (id, held) in self.credentials.iter() {
             let joins = held.key.kind == Kind::JoinToken;
-            if self.objects.get(&held.key).is_none() || !has_secret(held.key.kind) || joins != self.joins.get(id).is_some() {
+            if self.objects.get(&held.key).is_none()
+                || !has_secret(held.key.kind)
+                || joins != self.joins.get(id).is_some()
+            {
                 return broken(format!("the secret of {} outlived it", held.key));
             }
         }
-        if self.joins.len() > self.credentials.len() || self.members.by_id.iter().any(|(id, _)| *id >= self.members.next()) {
-            return broken("a join record without a secret, or a member with an id that is not given yet".to_owned());
+        if self.joins.len() > self.credentials.len()
+            || self.members.by_id.iter().any(|(id, _)| *id >= self.members.next())
+        {
+            return broken(
+                "a join record without a secret, or a member with an id that is not given yet".to_owned(),
+            );
         }
-        if self.history.iter().any(|kept| kept.revision > self.revision || kept.revision <= self.history.oldest()) {
+        if self
+            .history
+            .iter()
+            .any(|kept| kept.revision > self.revision || kept.revision <= self.history.oldest())
+        {
             return broken("the history keeps what is not, or what it says it dropped".to_owned());
         }
         Ok(())
@@ -54,7 +71,10 @@ impl State {
 
     fn misplaced(&self, object: &model::object::Object) -> Option<&'static str> {
         let metadata = &object.metadata;
-        if metadata.revision > self.revision || metadata.created_at > metadata.updated_at || metadata.updated_at > self.time {
+        if metadata.revision > self.revision
+            || metadata.created_at > metadata.updated_at
+            || metadata.updated_at > self.time
+        {
             return Some("is from the future");
         }
         if object.kind.namespaced() != metadata.namespace.is_some() {
@@ -64,11 +84,21 @@ impl State {
         if namespace.is_some_and(|namespace| self.objects.get(&namespace).is_none()) {
             return Some("outlived its namespace");
         }
-        let spec = endpoint(object).filter(|spec| object.kind == Kind::Endpoint && spec.source == Source::Registration)?;
+        let spec = endpoint(object)
+            .filter(|spec| object.kind == Kind::Endpoint && spec.source == Source::Registration)?;
         let session = spec.node.as_ref().and_then(|node| self.sessions.get(node));
         let claimed = session.is_some_and(|session| {
-            session.claims.iter().any(|claim| Some(&claim.service.namespace) == metadata.namespace.as_ref() && claim.service.name == spec.service)
+            session.claims.iter().any(|claim| {
+                Some(&claim.service.namespace) == metadata.namespace.as_ref()
+                    && claim.service.name == spec.service
+            })
         });
-        if session.is_none() { Some("outlived its session") } else if !claimed { Some("is for a service that its session does not claim") } else { None }
+        if session.is_none() {
+            Some("outlived its session")
+        } else if !claimed {
+            Some("is for a service that its session does not claim")
+        } else {
+            None
+        }
     }
 }

@@ -103,7 +103,8 @@ impl History {
         }
         self.bytes += weight(&revision);
         self.kept.insert(revision.revision, Arc::new(revision));
-        while self.kept.len() > self.revisions_max || (self.bytes > HISTORY_BYTES_MAX && self.kept.len() > 1) {
+        while self.kept.len() > self.revisions_max || (self.bytes > HISTORY_BYTES_MAX && self.kept.len() > 1)
+        {
             let Some((oldest, gone)) = self.kept.get_min().cloned() else { return };
             self.kept.remove(&oldest);
             self.bytes -= weight(&gone);
@@ -115,8 +116,14 @@ impl History {
 /// About what a revision takes in memory: the texts of its objects and an allowance for what is around them.
 fn weight(revision: &Revision) -> usize {
     const AROUND: usize = 256;
-    let object = |object: &Option<Arc<Object>>| object.as_ref().map_or(0, |object| AROUND + spec_weight(&object.spec));
-    AROUND + revision.changes.iter().map(|changed| AROUND + object(&changed.before) + object(&changed.after)).sum::<usize>()
+    let object =
+        |object: &Option<Arc<Object>>| object.as_ref().map_or(0, |object| AROUND + spec_weight(&object.spec));
+    AROUND
+        + revision
+            .changes
+            .iter()
+            .map(|changed| AROUND + object(&changed.before) + object(&changed.after))
+            .sum::<usize>()
 }
 
 fn spec_weight(spec: &serde_json::Map<String, serde_json::Value>) -> usize {

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Objects, Revision, State, Unreadable, table::{RecordKey, encode}};
+use super::{
+    Objects, Revision, State, Unreadable,
+    table::{RecordKey, encode},
+};
 use model::duration::Millis;
 
 /// The tag under which the index keeps revisions of the history; tables have others.
@@ -92,9 +95,12 @@ impl State {
         changes.extend(self.members.by_id.record_changes(&before.members.by_id));
         changes.extend(self.members.next.record_changes(&before.members.next));
         let kept = |kept: &&std::sync::Arc<Revision>| kept.revision > before.revision;
-        changes.extend(self.history.iter().filter(kept).map(|kept| (history_key(kept.revision), Some(encode(&**kept)))));
+        changes.extend(
+            self.history.iter().filter(kept).map(|kept| (history_key(kept.revision), Some(encode(&**kept)))),
+        );
         let dropped = |kept: &&std::sync::Arc<Revision>| kept.revision <= self.history.oldest();
-        changes.extend(before.history.iter().take_while(dropped).map(|kept| (history_key(kept.revision), None)));
+        changes
+            .extend(before.history.iter().take_while(dropped).map(|kept| (history_key(kept.revision), None)));
         changes
     }
 
@@ -107,7 +113,12 @@ impl State {
         records: impl IntoIterator<Item = (impl AsRef<[u8]>, impl AsRef<[u8]>)>,
         history_max: usize,
     ) -> Result<Self, ImageError> {
-        let mut state = Self { objects: Objects::empty(), revision: sum.revision, time: sum.time, ..Self::with_history(history_max) };
+        let mut state = Self {
+            objects: Objects::empty(),
+            revision: sum.revision,
+            time: sum.time,
+            ..Self::with_history(history_max)
+        };
         state.history.restart(sum.oldest);
         for (key, value) in records {
             state.load(key.as_ref(), value.as_ref())?;

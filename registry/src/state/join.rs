@@ -17,7 +17,11 @@ impl State {
         let attempt = &join.attempt;
         let node = Key::mesh_wide(Kind::Node, attempt.node.clone());
         let exists = attempt.role == JoinRole::Host && self.objects.get(&node).is_some();
-        let mut record = self.joins.get(&join.token).map(|record| (**record).clone()).ok_or(Refusal::Join(JoinRefused::Secret))?;
+        let mut record = self
+            .joins
+            .get(&join.token)
+            .map(|record| (**record).clone())
+            .ok_or(Refusal::Join(JoinRefused::Secret))?;
         let granted = record.decide(attempt, exists, self.time.0).map_err(Refusal::Join)?;
         if granted.first {
             record.bind(attempt, self.time.0);
@@ -40,7 +44,8 @@ impl State {
 
     fn token_of(&self, id: &str) -> Result<JoinTokenSpec, Refusal> {
         let held = self.credentials.get(id).ok_or(Refusal::Join(JoinRefused::Secret))?;
-        let object = self.objects.get(&held.key).ok_or_else(|| Refusal::NotFound { key: held.key.clone() })?;
+        let object =
+            self.objects.get(&held.key).ok_or_else(|| Refusal::NotFound { key: held.key.clone() })?;
         match resource(object)? {
             Resource::JoinToken(spec) => Ok(spec),
             _ => Err(Refusal::Join(JoinRefused::Secret)),
@@ -54,7 +59,11 @@ fn new_node(key: Key, token: &JoinTokenSpec) -> Object {
     if !token.services.is_empty() {
         spec.insert("services".to_owned(), json!(token.services));
     }
-    let zone = token.node_labels.iter().find(|(label, _)| label.as_str() == "zone").map(|(_, zone)| zone.as_str().to_owned());
+    let zone = token
+        .node_labels
+        .iter()
+        .find(|(label, _)| label.as_str() == "zone")
+        .map(|(_, zone)| zone.as_str().to_owned());
     if let Some(zone) = zone.filter(|zone| zone.parse::<Name>().is_ok()) {
         spec.insert("zone".to_owned(), Value::String(zone));
     }

@@ -67,7 +67,8 @@ impl State {
     /// The same data folder asked for twice is the same member.
     pub(super) fn admit(&mut self, admission: Admission) -> Result<MemberId, Refusal> {
         let Admission { addresses, incarnation } = admission;
-        if let Some((id, _)) = self.members.by_id.iter().find(|(_, member)| member.incarnation == incarnation) {
+        if let Some((id, _)) = self.members.by_id.iter().find(|(_, member)| member.incarnation == incarnation)
+        {
             return Ok(*id);
         }
         if self.members.by_id.len() >= MEMBERS_MAX {

@@ -55,7 +55,11 @@ impl Objects {
     }
 
     /// All of a kind, those of one namespace if it is named, by namespace and name.
-    pub fn list<'a>(&'a self, kind: Kind, namespace: Option<&Name>) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+    pub fn list<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: Option<&Name>,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         let namespace = namespace.cloned();
         let from = Key { kind, namespace: namespace.clone(), name: first_name() };
         let within = move |key: &Key| key.kind == kind && (namespace.is_none() || key.namespace == namespace);
@@ -132,7 +136,11 @@ impl Objects {
         self.by_key.iter().map(|(key, _)| key).find(|key| key.namespace.as_ref() == Some(namespace)).cloned()
     }
 
-    fn indexed<'a>(&'a self, index: &'a ByService, service: &ServiceName) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+    fn indexed<'a>(
+        &'a self,
+        index: &'a ByService,
+        service: &ServiceName,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         index.get(service).into_iter().flatten().filter_map(|key| self.by_key.get(key))
     }
 
@@ -163,7 +171,11 @@ impl Objects {
         let Some(namespace) = namespace else { return };
         let held = self.per_namespace.get(&namespace).copied().unwrap_or(0);
         let held = if present { held + 1 } else { held - 1 };
-        if held == 0 { self.per_namespace.remove(&namespace) } else { self.per_namespace.insert(namespace, held) };
+        if held == 0 {
+            self.per_namespace.remove(&namespace)
+        } else {
+            self.per_namespace.insert(namespace, held)
+        };
     }
 }
 
@@ -191,8 +203,16 @@ fn service_of(key: &Key, name: &Name) -> Option<ServiceName> {
 
 fn mark<K: Ord + Clone>(index: &mut OrdMap<K, OrdSet<Key>>, of: K, key: &Key, present: bool) {
     let mut keys = index.get(&of).cloned().unwrap_or_default();
-    if present { keys.insert(key.clone()) } else { keys.remove(key) };
-    if keys.is_empty() { index.remove(&of) } else { index.insert(of, keys) };
+    if present {
+        keys.insert(key.clone())
+    } else {
+        keys.remove(key)
+    };
+    if keys.is_empty() {
+        index.remove(&of)
+    } else {
+        index.insert(of, keys)
+    };
 }
 
 /// The least name there can be.

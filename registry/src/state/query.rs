@@ -36,7 +36,11 @@ impl State {
     }
 
     /// All of a kind, those of one namespace if it is named, by namespace and name.
-    pub fn list<'a>(&'a self, kind: Kind, namespace: Option<&Name>) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+    pub fn list<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: Option<&Name>,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         self.objects.list(kind, namespace)
     }
 
@@ -115,7 +119,10 @@ impl State {
     ///
     /// # Errors
     /// That is no longer kept.
-    pub fn history_since(&self, revision: u64) -> Result<impl Iterator<Item = &Arc<Revision>> + use<'_>, Compacted> {
+    pub fn history_since(
+        &self,
+        revision: u64,
+    ) -> Result<impl Iterator<Item = &Arc<Revision>> + use<'_>, Compacted> {
         self.history.since(revision)
     }
 

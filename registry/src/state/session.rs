@@ -59,7 +59,8 @@ impl State {
             }
         }
         let kept = self.put_endpoints(&node, register.endpoints, &claimed)?;
-        let gone: Vec<_> = self.objects.endpoints_on(&node).filter(|key| !kept.contains(key)).cloned().collect();
+        let gone: Vec<_> =
+            self.objects.endpoints_on(&node).filter(|key| !kept.contains(key)).cloned().collect();
         gone.iter().for_each(|key| self.discard(key));
 
         let before = self.sessions.get(&node).cloned();
@@ -101,8 +102,13 @@ impl State {
 
     /// So many keep-alives stopped at once that the hosts are likelier to be fine than gone.
     pub(super) fn mark_stale(&mut self, sessions: &[SessionRef]) -> Reply {
-        for reference in sessions.iter().filter(|session| self.present(session)).cloned().collect::<Vec<_>>() {
-            let Some(session) = self.sessions.get(&reference.node).filter(|session| session.stale_since.is_none()) else { continue };
+        for reference in sessions.iter().filter(|session| self.present(session)).cloned().collect::<Vec<_>>()
+        {
+            let Some(session) =
+                self.sessions.get(&reference.node).filter(|session| session.stale_since.is_none())
+            else {
+                continue;
+            };
             let session = Session { stale_since: Some(self.time), ..(**session).clone() };
             self.sessions.insert(reference.node.clone(), session);
             self.touched = true;
@@ -122,7 +128,9 @@ impl State {
         let name = node.metadata.name.clone();
         let Some(session) = self.sessions.get(&name) else { return };
         let granted = match node.resource() {
-            Ok(Resource::Node(spec)) => !spec.disabled && session.claims.iter().all(|claim| spec.grants(&claim.service)),
+            Ok(Resource::Node(spec)) => {
+                !spec.disabled && session.claims.iter().all(|claim| spec.grants(&claim.service))
+            }
             _ => false,
         };
         if !granted {
@@ -212,14 +220,22 @@ fn within_limits(register: &Register) -> Result<(), Refusal> {
         ("endpoints of a node", register.endpoints.len(), ENDPOINTS_PER_NODE_MAX),
     ] {
         if actual > limit {
-            return Err(Refusal::TooLarge { what: what.to_owned(), actual: actual as u64, limit: limit as u64 });
+            return Err(Refusal::TooLarge {
+                what: what.to_owned(),
+                actual: actual as u64,
+                limit: limit as u64,
+            });
         }
     }
     Ok(())
 }
 
 /// An endpoint may come only from the node it stands on, for a service that the node claims.
-fn registered_endpoint(object: &Object, node: &Name, claimed: &BTreeSet<ServiceName>) -> Result<EndpointSpec, Refusal> {
+fn registered_endpoint(
+    object: &Object,
+    node: &Name,
+    claimed: &BTreeSet<ServiceName>,
+) -> Result<EndpointSpec, Refusal> {
     let key = object.key();
     let invalid = |message: String| Refusal::Invalid { key: key.clone(), message };
     let Resource::Endpoint(spec) = resource(object)? else {
@@ -231,7 +247,10 @@ fn registered_endpoint(object: &Object, node: &Name, claimed: &BTreeSet<ServiceN
     let service = key.namespace.clone().map(|namespace| ServiceName::new(namespace, spec.service.clone()));
     match service {
         Some(service) if claimed.contains(&service) => Ok(spec),
-        _ => Err(invalid(format!("is for service {}, which the registration does not name in this namespace", spec.service))),
+        _ => Err(invalid(format!(
+            "is for service {}, which the registration does not name in this namespace",
+            spec.service
+        ))),
     }
 }
 

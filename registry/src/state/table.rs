@@ -84,7 +84,10 @@ where
     }
 
     /// Those within a range, by key.
-    pub(crate) fn range<R: RangeBounds<K>>(&self, range: R) -> impl DoubleEndedIterator<Item = (&K, &Arc<V>)> {
+    pub(crate) fn range<R: RangeBounds<K>>(
+        &self,
+        range: R,
+    ) -> impl DoubleEndedIterator<Item = (&K, &Arc<V>)> {
         self.map.range(range).map(|(key, stored)| (key, &stored.value))
     }
 
@@ -109,7 +112,10 @@ where
     }
 
     /// What `self` has otherwise than `before`: key, old value, new value.
-    pub(crate) fn changes_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a K, Option<&'a Arc<V>>, Option<&'a Arc<V>>)> {
+    pub(crate) fn changes_since<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (&'a K, Option<&'a Arc<V>>, Option<&'a Arc<V>>)> {
         before.map.diff(&self.map).map(|item| match item {
             DiffItem::Add(key, new) => (key, None, Some(&new.value)),
             DiffItem::Update { old: (key, old), new: (_, new) } => (key, Some(&old.value), Some(&new.value)),
@@ -130,8 +136,12 @@ where
     }
 
     /// What changed since `before`, as records; `None` is gone.
-    pub(crate) fn record_changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (RecordKey, Option<Vec<u8>>)> + 'a {
-        self.changes_since(before).map(|(key, _, new)| (self.record_key(key), new.map(|value| encode(&**value))))
+    pub(crate) fn record_changes<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (RecordKey, Option<Vec<u8>>)> + 'a {
+        self.changes_since(before)
+            .map(|(key, _, new)| (self.record_key(key), new.map(|value| encode(&**value))))
     }
 
     /// Reads a record back in. `key` is without the tag.
@@ -149,7 +159,8 @@ where
 
 /// msgpack with field names: what the log, the snapshots and the index are made of.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    rmp_serde::to_vec_named(value).expect("records are made of texts, numbers, lists and maps, and memory does not fail to take them")
+    rmp_serde::to_vec_named(value)
+        .expect("records are made of texts, numbers, lists and maps, and memory does not fail to take them")
 }
 
 /// 128 bits of SHA-256 over both parts, the first with its length before it.
@@ -184,7 +195,10 @@ impl<V> PartialEq for Stored<V> {
 
 impl<K, V> fmt::Debug for Table<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("tag", &self.tag).field("hash", &format_args!("{:032x}", self.sum)).finish_non_exhaustive()
+        f.debug_struct("Table")
+            .field("tag", &self.tag)
+            .field("hash", &format_args!("{:032x}", self.sum))
+            .finish_non_exhaustive()
     }
 }
 
@@ -228,7 +242,10 @@ mod tests {
             copy.load(&key[1..], &value).expect("its own record");
         }
         assert_eq!(copy.hash(), before.hash());
-        let changes: Vec<_> = after.changes_since(&before).map(|(key, old, new)| (*key, old.is_some(), new.is_some())).collect();
+        let changes: Vec<_> = after
+            .changes_since(&before)
+            .map(|(key, old, new)| (*key, old.is_some(), new.is_some()))
+            .collect();
         assert_eq!(changes, [(5, true, true), (7, true, false), (200, false, true)]);
         assert_eq!(after.record_changes(&before).count(), 3);
         assert!(copy.load(&[0xc1], &[]).is_err(), "0xc1 is never used in msgpack");

@@ -54,9 +54,13 @@ impl State {
         };
         let expires_at = ttl.map(|ttl| token.metadata.created_at.after(ttl.duration()));
         if let Resource::JoinToken(spec) = resource {
-            let bound = spent.and_then(|had| self.joins.get(&had.id)).map(|record| record.bound.clone()).unwrap_or_default();
+            let bound = spent
+                .and_then(|had| self.joins.get(&had.id))
+                .map(|record| record.bound.clone())
+                .unwrap_or_default();
             let mut record = join_record(&spec, &credential.hash, expires_at.unwrap_or_default());
-            record.uses_left = record.uses_left.saturating_sub(u32::try_from(bound.len()).unwrap_or(u32::MAX));
+            record.uses_left =
+                record.uses_left.saturating_sub(u32::try_from(bound.len()).unwrap_or(u32::MAX));
             record.bound = bound;
             self.joins.insert(credential.id.clone(), record);
         }

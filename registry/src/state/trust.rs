@@ -90,7 +90,8 @@ impl State {
             roots: Vec::new(),
             distrusted: model::trust::Distrusted::default(),
         };
-        self.trust.insert((), Trust { bundle, epoch, sealed_root: Vec::new(), intermediates: BTreeMap::new() });
+        self.trust
+            .insert((), Trust { bundle, epoch, sealed_root: Vec::new(), intermediates: BTreeMap::new() });
         self.touched = true;
         Ok(Reply::Nothing)
     }

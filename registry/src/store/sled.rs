@@ -39,9 +39,12 @@ impl Sled {
     }
 
     fn try_open(path: &Path) -> Result<Self, Error> {
-        let config = ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
+        let config =
+            ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
         // On some damage it panics instead of telling.
-        let database = panic::catch_unwind(panic::AssertUnwindSafe(|| config.open())).map_err(|_| Error("it is damaged".to_owned()))?.map_err(Error::of)?;
+        let database = panic::catch_unwind(panic::AssertUnwindSafe(|| config.open()))
+            .map_err(|_| Error("it is damaged".to_owned()))?
+            .map_err(Error::of)?;
         Ok(Self { database, path: path.to_path_buf() })
     }
 }

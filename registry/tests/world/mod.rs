@@ -17,8 +17,8 @@ use model::{
     object::{Key, Object},
 };
 use registry::{
-    Addresses, Admission, Change, Command, Dial, Expect, Folder, MemberChange, MemberId, Recovery, Registry, Reply, Settings, Stream,
-    Write,
+    Addresses, Admission, Change, Command, Dial, Expect, Folder, MemberChange, MemberId, Recovery, Registry,
+    Reply, Settings, Stream, Write,
 };
 use serde_json::Map;
 use tokio_util::sync::CancellationToken;
@@ -53,12 +53,20 @@ impl Net {
         if cut.contains(&from) || cut.contains(&to) {
             return Err(io::ErrorKind::HostUnreachable.into());
         }
-        let target = self.members.lock().expect("no panic").get(&to).cloned().ok_or(io::ErrorKind::ConnectionRefused)?;
+        let target = self
+            .members
+            .lock()
+            .expect("no panic")
+            .get(&to)
+            .cloned()
+            .ok_or(io::ErrorKind::ConnectionRefused)?;
         let token = CancellationToken::new();
         self.wires.lock().expect("no panic").push((from, to, token.clone()));
         let (near, mut a) = tokio::io::duplex(WIRE_BYTES);
         let (mut b, far) = tokio::io::duplex(WIRE_BYTES);
-        tokio::spawn(async move { token.run_until_cancelled(tokio::io::copy_bidirectional(&mut a, &mut b)).await });
+        tokio::spawn(async move {
+            token.run_until_cancelled(tokio::io::copy_bidirectional(&mut a, &mut b)).await
+        });
         tokio::spawn(async move { target.serve_peer(Box::new(far), from).await });
         Ok(Box::new(near))
     }
@@ -96,10 +104,18 @@ impl World {
 
     pub(crate) async fn with_snapshots(snapshot_every: u64, log_kept: u64) -> Self {
         // `RUST_LOG=openraft=debug` shows what a failing test went through.
-        let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .try_init();
         let root = tempfile::tempdir().expect("a folder");
-        let mut world =
-            Self { net: Arc::default(), cluster: Uuid::new_v4(), members: BTreeMap::new(), snapshot_every, log_kept, root };
+        let mut world = Self {
+            net: Arc::default(),
+            cluster: Uuid::new_v4(),
+            members: BTreeMap::new(),
+            snapshot_every,
+            log_kept,
+            root,
+        };
         world.open(1).await;
         world.members[&1].bootstrap(Vec::new()).await.expect("it founds a cluster");
         world
@@ -124,9 +140,12 @@ impl World {
     pub(crate) async fn learner(&mut self) -> MemberId {
         let incarnation = Uuid::new_v4();
         let next = self.members.keys().max().map_or(1, |id| id + 1);
-        let admit = Command::Member(MemberChange::Admit(Admission { addresses: addresses(next), incarnation }));
+        let admit =
+            Command::Member(MemberChange::Admit(Admission { addresses: addresses(next), incarnation }));
         let leader = self.leader().await;
-        let Reply::Member { id } = leader.propose(admit).await.expect("a leader") else { panic!("not admitted") };
+        let Reply::Member { id } = leader.propose(admit).await.expect("a leader") else {
+            panic!("not admitted")
+        };
         std::fs::create_dir_all(self.folder(id)).expect("a folder");
         Folder::prepare(&self.folder(id), id, self.cluster, incarnation).expect("a fresh folder");
         self.open(id).await;
@@ -161,8 +180,14 @@ impl World {
     /// The member that leads, of those that are not cut off.
     pub(crate) async fn leader(&self) -> Registry {
         let cut = self.net.cut.lock().expect("no panic").clone();
-        let reachable: Vec<_> = self.members.iter().filter(|(id, _)| !cut.contains(id)).map(|(_, member)| member.clone()).collect();
-        until("a leader", || reachable.iter().find(|member| member.leadership().borrow().is_me).cloned()).await
+        let reachable: Vec<_> = self
+            .members
+            .iter()
+            .filter(|(id, _)| !cut.contains(id))
+            .map(|(_, member)| member.clone())
+            .collect();
+        until("a leader", || reachable.iter().find(|member| member.leadership().borrow().is_me).cloned())
+            .await
     }
 
     pub(crate) async fn follower(&self) -> Registry {

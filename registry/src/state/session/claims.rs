@@ -75,7 +75,10 @@ impl State {
         let mut conditions = Vec::new();
         for (node, session) in self.sessions.iter() {
             for claim in session.claims.iter().filter(|claim| claim.service == *service) {
-                let misfits = claim.ports.iter().filter_map(|port| misfit(spec, port).map(|message| condition(node, port, &message)));
+                let misfits = claim
+                    .ports
+                    .iter()
+                    .filter_map(|port| misfit(spec, port).map(|message| condition(node, port, &message)));
                 conditions.extend(misfits);
             }
             if conditions.len() >= CONDITIONS_MAX {
@@ -93,7 +96,9 @@ fn condition(node: &Name, port: &ServicePort, message: &str) -> Value {
 
 /// Why a claimed port is not what the Service says.
 fn misfit(spec: &ServiceSpec, port: &ServicePort) -> Option<String> {
-    unfit(spec, port).or_else(|| spec.port(port.number()).is_none().then(|| format!("the Service does not have port {}", port.port)))
+    unfit(spec, port).or_else(|| {
+        spec.port(port.number()).is_none().then(|| format!("the Service does not have port {}", port.port))
+    })
 }
 
 /// Why a port cannot stand beside those of the Service.
@@ -108,7 +113,9 @@ fn unfit(spec: &ServiceSpec, port: &ServicePort) -> Option<String> {
         return Some(format!("port {} is {}, not {}", port.port, present.protocol, port.protocol));
     }
     match (&present.name, &port.name) {
-        (Some(present), Some(name)) if present != name => Some(format!("port {} has the name {present}, not {name}", port.port)),
+        (Some(present), Some(name)) if present != name => {
+            Some(format!("port {} has the name {present}, not {name}", port.port))
+        }
         _ => None,
     }
 }

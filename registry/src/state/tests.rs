@@ -1,0 +1,356 @@
+//! The state through a tiny language: each script in `testdata/` is a series of blocks `command…`, `----`, what came of
+//! it. `REWRITE=1` writes what came of it into the files; read the difference before you believe it.
+
+use std::{fmt::Write as _, fs, path::PathBuf};
+
+use model::{
+    identity::SpiffeId,
+    join::{JoinAttempt, JoinRole},
+    kind::Kind,
+    name::Name,
+    object::{Key, Object},
+    resource::ServicePort,
+    shape::{Mode, decode},
+};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::*;
+use crate::command::{
+    Addresses, Admission, Change, Claim, Credential, Expect, MemberChange, RedeemJoin, Refused, Register,
+    SessionRef, TrustChange, Write,
+};
+
+mod random;
+
+#[test]
+fn scripts_say_what_comes_of_each_command() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/state/testdata");
+    let mut scripts = 0;
+    for entry in fs::read_dir(folder).expect("the scripts") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("a script");
+        let actual = run(&text);
+        if std::env::var_os("REWRITE").is_some() {
+            fs::write(&path, actual).expect("it is written");
+        } else {
+            assert_eq!(actual, text, "{}", path.display());
+        }
+        scripts += 1;
+    }
+    assert!(scripts >= 6, "only {scripts} scripts were found");
+}
+
+/// Runs a script; answers it with what came of each block.
+fn run(text: &str) -> String {
+    let mut state = State::new();
+    let mut out = String::new();
+    for block in text.split("\n\n").map(str::trim).filter(|block| !block.is_empty()) {
+        if block.starts_with('#') {
+            out += &format!("{block}\n\n");
+            continue;
+        }
+        let commands = block.split("----").next().unwrap_or_default().trim();
+        let result = perform(&mut state, commands);
+        state.check().expect("the state keeps its invariants");
+        out += &format!("{commands}\n----\n{result}\n\n");
+    }
+    format!("{}\n", out.trim_end())
+}
+
+/// One block: lines are one entry together, or one `show`.
+fn perform(state: &mut State, commands: &str) -> String {
+    if let Some(what) = commands.strip_prefix("show ") {
+        return show(state, what);
+    }
+    let (mut at, mut list) = (state.time(), Vec::new());
+    for line in commands.lines() {
+        match line.strip_prefix("at ") {
+            Some(seconds) => at = Millis(seconds.parse::<u64>().expect("seconds") * 1_000),
+            None => list.push(command(line)),
+        }
+    }
+    let single = list.len() == 1;
+    let command = if single { list.remove(0) } else { Command::Batch(list) };
+    let before = state.revision();
+    let reply = state.apply(Entry { at, command });
+    let revision = if state.revision() == before {
+        "no revision".to_owned()
+    } else {
+        format!("revision {}", state.revision())
+    };
+    format!("{}\n{revision}", print(&reply))
+}
+
+fn command(line: &str) -> Command {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        ["put", ref changes @ ..] => {
+            Command::Write(Write { actor: "test".to_owned(), changes: vec![put(changes)] })
+        }
+        ["delete", key, ref rest @ ..] => {
+            let change = Change::Delete { key: parse_key(key), expect: expect(rest) };
+            Command::Write(Write { actor: "test".to_owned(), changes: vec![change] })
+        }
+        ["both", ..] => {
+            let changes = line["both ".len()..].split(" and ").map(|part| match command(part) {
+                Command::Write(write) => write.changes,
+                other => panic!("{other} is no write"),
+            });
+            Command::Write(Write { actor: "test".to_owned(), changes: changes.flatten().collect() })
+        }
+        ["register", node, ref services @ ..] => Command::Register(register(node, services)),
+        ["unregister", node, generation] => Command::Unregister(session(node, generation)),
+        ["expire", node, generation] => Command::Expire(vec![session(node, generation)]),
+        ["stale", node, generation] => Command::MarkStale(vec![session(node, generation)]),
+        ["join", token, node, key] => Command::RedeemJoin(join(token, node, key, JoinRole::Host)),
+        ["join-server", token, node, key] => Command::RedeemJoin(join(token, node, key, JoinRole::Server)),
+        ["found", domain] => Command::Trust(TrustChange::Found {
+            domain: domain.parse().expect("a domain"),
+            epoch: Uuid::from_u128(7),
+        }),
+        ["root", pem] => Command::Trust(TrustChange::AddRoot { pem: pem.to_owned() }),
+        ["drop-root", pem] => Command::Trust(TrustChange::DropRoot { pem: pem.to_owned() }),
+        ["intermediate", member, pem] => Command::Trust(TrustChange::SetIntermediate {
+            member: member.parse().expect("an id"),
+            pem: pem.to_owned(),
+        }),
+        ["distrust", id] => {
+            Command::Trust(TrustChange::Distrust(Refused::Id(id.parse::<SpiffeId>().expect("an id"))))
+        }
+        ["admit", folder] => Command::Member(MemberChange::Admit(admission(folder))),
+        ["boot", id, folder, boot, nonce] => Command::Member(MemberChange::Boot {
+            id: id.parse().expect("an id"),
+            incarnation: uuid(folder),
+            boot: boot.parse().expect("a number"),
+            nonce: uuid(nonce),
+            command_version: 1,
+            addresses: None,
+        }),
+        ["forget", id] => Command::Member(MemberChange::Forget { id: id.parse().expect("an id") }),
+        _ => panic!("'{line}' is no command"),
+    }
+}
+
+/// `kind/[namespace/]name [field=json]… [~annotation=value] [if=absent|revision] [secret=id]`
+fn put(words: &[&str]) -> Change {
+    let mut object = Object::new(parse_key(words[0]), Map::new());
+    let mut credential = None;
+    for word in &words[1..] {
+        let (name, value) = word.split_once('=').expect("name=value");
+        match name {
+            "if" => {}
+            "secret" => credential = Some(Credential { id: value.to_owned(), hash: hash(value) }),
+            _ => {
+                let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+                object.spec.insert(name.to_owned(), value);
+            }
+        }
+    }
+    Change::Put { object, expect: expect(&words[1..]), credential }
+}
+
+fn expect(words: &[&str]) -> Expect {
+    match words.iter().find_map(|word| word.strip_prefix("if=")) {
+        None => Expect::Any,
+        Some("absent") => Expect::Absent,
+        Some(revision) => Expect::Revision(revision.parse().expect("a revision")),
+    }
+}
+
+/// `service:port[/protocol][!Unhealthy]`: a claim, with an endpoint named after node and service.
+fn register(node: &str, services: &[&str]) -> Register {
+    let mut register = Register {
+        node: name(node),
+        version: "1".to_owned(),
+        addresses: Vec::new(),
+        services: Vec::new(),
+        endpoints: Vec::new(),
+    };
+    for service in services {
+        let (service, port) = service.split_once(':').expect("service:port");
+        let (port, health) = port.split_once('!').unwrap_or((port, "Healthy"));
+        let (port, protocol) = port.split_once('/').unwrap_or((port, "auto"));
+        let port: u16 = port.parse().expect("a port");
+        let service: ServiceName = service.parse().expect("a service");
+        let ports: Vec<ServicePort> =
+            decode(&json!([{"port": port, "protocol": protocol}]), Mode::Strict).expect("ports");
+        let spec = json!({"service": service.name, "node": node, "address": "10.0.0.1", "ports": [{"port": port, "targetPort": port}]});
+        let key = Key::namespaced(
+            Kind::Endpoint,
+            service.namespace.clone(),
+            name(&format!("{node}-{}", service.name)),
+        );
+        let Value::Object(spec) = spec else { panic!("an object") };
+        let mut endpoint = Object::new(key, spec);
+        endpoint.status = Some(json!({"health": health}));
+        register.endpoints.push(endpoint);
+        register.services.push(Claim { service, ports, labels: Default::default() });
+    }
+    register
+}
+
+fn join(token: &str, node: &str, key: &str, role: JoinRole) -> RedeemJoin {
+    let attempt =
+        JoinAttempt { hash: tokens::hex(&hash(token)), role, node: name(node), fingerprint: key.to_owned() };
+    let server = (role == JoinRole::Server).then(|| admission(node));
+    RedeemJoin { token: token.to_owned(), attempt, server }
+}
+
+fn admission(folder: &str) -> Admission {
+    Admission {
+        addresses: Addresses { raft: format!("{folder}:8444"), api: format!("{folder}:8443") },
+        incarnation: uuid(folder),
+    }
+}
+
+fn session(node: &str, generation: &str) -> SessionRef {
+    SessionRef { node: name(node), generation: generation.parse().expect("a generation") }
+}
+
+fn parse_key(text: &str) -> Key {
+    let parts: Vec<&str> = text.split('/').collect();
+    let kind = Kind::named(parts[0]).expect("a kind");
+    match parts[1..] {
+        [namespace, object] => Key::namespaced(kind, name(namespace), name(object)),
+        [object] => Key::mesh_wide(kind, name(object)),
+        _ => panic!("'{text}' is no key"),
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+fn uuid(text: &str) -> Uuid {
+    Uuid::from_u128(table::digest(b"uuid", text.as_bytes()))
+}
+
+fn hash(text: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash[..16].copy_from_slice(&table::digest(b"secret", text.as_bytes()).to_le_bytes());
+    hash
+}
+
+fn print(reply: &Reply) -> String {
+    match reply {
+        Reply::Nothing => "done".to_owned(),
+        Reply::Batch(replies) => replies.iter().map(print).collect::<Vec<_>>().join("\n"),
+        Reply::Written(written) => {
+            written.iter().map(|one| format!("{:?} {}", one.outcome, one.key)).collect::<Vec<_>>().join("\n")
+        }
+        Reply::Registered { generation, .. } => format!("generation {generation}"),
+        Reply::Joined(joined) => {
+            let who = joined.node.as_ref().map(|node| format!("node {}", node.metadata.name));
+            let who = who.or_else(|| joined.member.map(|id| format!("member {id}"))).unwrap_or_default();
+            format!("joined as {who}{}", if joined.granted.first { "" } else { ", again" })
+        }
+        Reply::Member { id } => format!("member {id}"),
+        Reply::Refused(refusal) => format!("refused: {refusal}"),
+    }
+}
+
+fn show(state: &State, what: &str) -> String {
+    let words: Vec<&str> = what.split_whitespace().collect();
+    let mut out = String::new();
+    match words[..] {
+        ["sessions"] => {
+            for (node, session) in state.sessions() {
+                let stale = session
+                    .stale_since
+                    .map(|since| format!(", stale since {}", since.0 / 1_000))
+                    .unwrap_or_default();
+                let _ = writeln!(
+                    out,
+                    "{node}: generation {}, since {}{stale}",
+                    session.generation,
+                    session.opened_at.0 / 1_000
+                );
+            }
+        }
+        ["history", since] => match state.history_since(since.parse().expect("a revision")) {
+            Err(compacted) => out = compacted.to_string(),
+            Ok(revisions) => {
+                for kept in revisions {
+                    let changes: Vec<_> = kept
+                        .changes
+                        .iter()
+                        .map(|changed| {
+                            let sign = match (&changed.before, &changed.after) {
+                                (None, _) => '+',
+                                (_, None) => '-',
+                                _ => '~',
+                            };
+                            format!("{sign}{}", changed.key)
+                        })
+                        .collect();
+                    let _ = writeln!(out, "{}: {}", kept.revision, changes.join(", "));
+                }
+            }
+        },
+        ["trust"] => match state.trust() {
+            None => out = "none".to_owned(),
+            Some(trust) => {
+                let bundle = &trust.bundle;
+                let distrusted: Vec<_> = bundle
+                    .distrusted
+                    .nodes
+                    .iter()
+                    .map(|(node, at)| format!("node {node} at {at}"))
+                    .chain(bundle.distrusted.ids.iter().map(|(id, at)| format!("{id} at {at}")))
+                    .collect();
+                let _ = write!(
+                    out,
+                    "generation {}, roots {:?}, intermediates {:?}, distrusted {distrusted:?}",
+                    bundle.generation, bundle.roots, trust.intermediates
+                );
+            }
+        },
+        ["token", id] => match (state.credential(id), state.join_record(id)) {
+            (Some(held), record) => {
+                let uses =
+                    record.map(|record| format!(", {} uses left", record.uses_left)).unwrap_or_default();
+                let ends =
+                    held.expires_at.map(|at| format!(", ends at {}", at.0 / 1_000)).unwrap_or_default();
+                let _ = write!(out, "{}{ends}{uses}", held.key);
+            }
+            _ => out = "none".to_owned(),
+        },
+        ["of", service] => {
+            let service = service.parse().expect("a service");
+            let keys = state
+                .endpoints_of(&service)
+                .chain(state.routes_of(&service))
+                .map(|object| object.key().to_string());
+            out = keys.collect::<Vec<_>>().join("\n");
+        }
+        ["all", kind] => {
+            let keys =
+                state.list(Kind::named(kind).expect("a kind"), None).map(|object| object.key().to_string());
+            out = keys.collect::<Vec<_>>().join("\n");
+        }
+        [key] => match state.get(&parse_key(key)) {
+            None => out = "none".to_owned(),
+            Some(object) => {
+                let metadata = &object.metadata;
+                let times = (metadata.created_at.0 / 1_000, metadata.updated_at.0 / 1_000);
+                let _ = write!(
+                    out,
+                    "revision {}, created {}, updated {}\nspec {}",
+                    metadata.revision,
+                    times.0,
+                    times.1,
+                    Value::Object(object.spec.clone())
+                );
+                for (key, value) in &metadata.annotations {
+                    let _ = write!(out, "\n~{key}={}", value.as_str());
+                }
+                if let Some(status) = &object.status {
+                    let _ = write!(out, "\nstatus {status}");
+                }
+            }
+        },
+        _ => panic!("'{what}' cannot be shown"),
+    }
+    out.trim_end().to_owned()
+}
