@@ -109,7 +109,7 @@ async fn a_slow_client_does_not_hold_its_place() {
     halves.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n").await.expect("written");
     let mut silent =
         TcpStream::connect(world.dev.address.trim_start_matches("https://")).await.expect("connected");
-    // While both dawdle, others are served.
+    // While they dawdle, others are served.
     let url = format!("{}/healthz", world.dev.address);
     assert_eq!(world.client.get(url).send().await.expect("an answer").status(), 200);
     let mut rest = Vec::new();
@@ -119,6 +119,10 @@ async fn a_slow_client_does_not_hold_its_place() {
     let within = meshd::listener::HEADER_TIMEOUT * 2;
     let read = timeout(within, halves.read_to_end(&mut rest)).await;
     let _ = read.expect("a client that never ends its headers keeps its place");
+    let mut answer = vec![0; 12];
+    let read = timeout(meshd::api::body::BODY_TIMEOUT * 2, dripping.read_exact(&mut answer)).await;
+    read.expect("a client that never ends its body keeps its place").expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 408");
 }
 
 #[tokio::test]
