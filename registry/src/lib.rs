@@ -9,7 +9,6 @@ pub mod command;
 pub mod feed;
 mod file;
 pub mod folder;
-mod index;
 pub mod raft;
 pub mod session;
 pub mod state;

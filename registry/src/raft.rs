@@ -25,6 +25,7 @@ mod core;
 mod end;
 pub mod error;
 mod frame;
+mod index;
 mod lead;
 mod link;
 pub mod log;
@@ -38,7 +39,6 @@ pub mod snapshot;
 
 use core::Core;
 pub use error::{MembershipError, OpenError, ProposeError, ReadError, SnapshotError};
-pub(crate) use machine::{Applied, View};
 pub use settings::{Settings, Tuning};
 
 openraft::declare_raft_types!(

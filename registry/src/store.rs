@@ -19,7 +19,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// The store cannot be read.
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error>;
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, Error>;
 
     /// All or nothing; not durable when it returns.
     ///
@@ -39,6 +39,9 @@ pub trait Store: Send + Sync {
     /// The store cannot be written.
     fn flush(&self) -> Result<(), Error>;
 }
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
 
 /// Changes that are made together. Of two for one key the later counts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -30,18 +30,18 @@ use crate::{audit, command::Reply, state::State};
 const SHOWN_EVERY: usize = 64;
 
 /// The state at one entry of the log.
-pub(crate) struct Applied {
-    pub(crate) state: Arc<State>,
-    pub(crate) log_id: Option<LogIdOf<Types>>,
-    pub(crate) membership: StoredMembershipOf<Types>,
+pub(super) struct Applied {
+    pub(super) state: Arc<State>,
+    pub(super) log_id: Option<LogIdOf<Types>>,
+    pub(super) membership: StoredMembershipOf<Types>,
 }
 
 /// What everyone may look at.
-pub(crate) struct View {
+pub(super) struct View {
     current: ArcSwap<Applied>,
     pub(super) revision: watch::Sender<u64>,
     /// The index of the last entry that was applied; 0 for none.
-    pub(crate) index: watch::Sender<u64>,
+    pub(super) index: watch::Sender<u64>,
     /// Entries applied since this process opened the folder.
     applied_count: AtomicU64,
 }
@@ -74,7 +74,7 @@ impl View {
         }
     }
 
-    pub(crate) fn applied(&self) -> Arc<Applied> {
+    pub(super) fn applied(&self) -> Arc<Applied> {
         self.current.load_full()
     }
 

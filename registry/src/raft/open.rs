@@ -15,6 +15,7 @@ use super::{
     Dial, Leadership, OpenError, ProposeError, Recovery, Settings, Source, Types, ask,
     core::{Core, follow_leadership},
     frame::Identity,
+    index,
     lead::{self, Duties, PROPOSALS_MAX},
     link::Peers,
     log::Log,
@@ -26,7 +27,6 @@ use crate::{
     audit, clock,
     command::{COMMAND_VERSION, Command, MemberChange, Refusal, Reply},
     folder::Folder,
-    index,
     state::State,
     wal::{self, Wal},
 };
@@ -239,9 +239,9 @@ async fn announce(core: Arc<Core>) {
 /// A member that the others refuse must not vote or acknowledge: its Raft ends.
 async fn step_aside(core: Arc<Core>) {
     let mut banned = core.peers.banned.subscribe();
-    if banned.wait_for(Option::is_some).await.is_ok() {
-        if let Err(error) = core.raft.shutdown().await {
-            tracing::error!(%error, "raft did not end well");
-        }
+    if banned.wait_for(Option::is_some).await.is_ok()
+        && let Err(error) = core.raft.shutdown().await
+    {
+        tracing::error!(%error, "raft did not end well");
     }
 }

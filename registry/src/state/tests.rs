@@ -1,7 +1,7 @@
 //! The state through a tiny language: each script in `testdata/` is a series of blocks `command…`, `----`, what came of
 //! it. `REWRITE=1` writes what came of it into the files; read the difference before you believe it.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use model::{
     identity::SpiffeId,
@@ -252,105 +252,82 @@ fn print(reply: &Reply) -> String {
 
 fn show(state: &State, what: &str) -> String {
     let words: Vec<&str> = what.split_whitespace().collect();
-    let mut out = String::new();
-    match words[..] {
-        ["sessions"] => {
-            for (node, session) in state.sessions() {
-                let stale = session
-                    .stale_since
-                    .map(|since| format!(", stale since {}", since.0 / 1_000))
-                    .unwrap_or_default();
-                let _ = writeln!(
-                    out,
-                    "{node}: generation {}, since {}{stale}",
-                    session.generation,
-                    session.opened_at.0 / 1_000
-                );
-            }
-        }
-        ["history", since] => match state.history_since(since.parse().expect("a revision")) {
-            Err(compacted) => out = compacted.to_string(),
-            Ok(revisions) => {
-                for kept in revisions {
-                    let changes: Vec<_> = kept
-                        .changes
-                        .iter()
-                        .map(|changed| {
-                            let sign = match (&changed.before, &changed.after) {
-                                (None, _) => '+',
-                                (_, None) => '-',
-                                _ => '~',
-                            };
-                            format!("{sign}{}", changed.key)
-                        })
-                        .collect();
-                    let _ = writeln!(out, "{}: {}", kept.revision, changes.join(", "));
-                }
-            }
-        },
-        ["trust"] => match state.trust() {
-            None => out = "none".to_owned(),
-            Some(trust) => {
-                let bundle = &trust.bundle;
-                let distrusted: Vec<_> = bundle
-                    .distrusted
-                    .nodes
-                    .iter()
-                    .map(|(node, at)| format!("node {node} at {at}"))
-                    .chain(bundle.distrusted.ids.iter().map(|(id, at)| format!("{id} at {at}")))
-                    .collect();
-                let _ = write!(
-                    out,
-                    "generation {}, roots {:?}, intermediates {:?}, distrusted {distrusted:?}",
-                    bundle.generation, bundle.roots, trust.intermediates
-                );
-            }
-        },
-        ["token", id] => match (state.credential(id), state.join_record(id)) {
-            (Some(held), record) => {
-                let uses =
-                    record.map(|record| format!(", {} uses left", record.uses_left)).unwrap_or_default();
-                let ends =
-                    held.expires_at.map(|at| format!(", ends at {}", at.0 / 1_000)).unwrap_or_default();
-                let _ = write!(out, "{}{ends}{uses}", held.key);
-            }
-            _ => out = "none".to_owned(),
-        },
+    let lines = match words[..] {
+        ["sessions"] => show_sessions(state),
+        ["history", since] => show_history(state, since.parse().expect("a revision")),
+        ["trust"] => vec![show_trust(state)],
+        ["token", id] => vec![show_token(state, id)],
         ["of", service] => {
             let service = service.parse().expect("a service");
-            let keys = state
+            state
                 .endpoints_of(&service)
                 .chain(state.routes_of(&service))
-                .map(|object| object.key().to_string());
-            out = keys.collect::<Vec<_>>().join("\n");
+                .map(|object| object.key().to_string())
+                .collect()
         }
         ["all", kind] => {
-            let keys =
-                state.list(Kind::named(kind).expect("a kind"), None).map(|object| object.key().to_string());
-            out = keys.collect::<Vec<_>>().join("\n");
+            let kind = Kind::named(kind).expect("a kind");
+            state.list(kind, None).map(|object| object.key().to_string()).collect()
         }
-        [key] => match state.get(&parse_key(key)) {
-            None => out = "none".to_owned(),
-            Some(object) => {
-                let metadata = &object.metadata;
-                let times = (metadata.created_at.0 / 1_000, metadata.updated_at.0 / 1_000);
-                let _ = write!(
-                    out,
-                    "revision {}, created {}, updated {}\nspec {}",
-                    metadata.revision,
-                    times.0,
-                    times.1,
-                    Value::Object(object.spec.clone())
-                );
-                for (key, value) in &metadata.annotations {
-                    let _ = write!(out, "\n~{key}={}", value.as_str());
-                }
-                if let Some(status) = &object.status {
-                    let _ = write!(out, "\nstatus {status}");
-                }
-            }
-        },
+        [key] => show_object(state, &parse_key(key)),
         _ => panic!("'{what}' cannot be shown"),
+    };
+    lines.join("\n").trim_end().to_owned()
+}
+
+fn show_sessions(state: &State) -> Vec<String> {
+    let one = |(node, session): (&Name, &std::sync::Arc<Session>)| {
+        let stale = session.stale_since.map(|since| format!(", stale since {}", since.0 / 1_000));
+        let (generation, since) = (session.generation, session.opened_at.0 / 1_000);
+        format!("{node}: generation {generation}, since {since}{}", stale.unwrap_or_default())
+    };
+    state.sessions().map(one).collect()
+}
+
+fn show_history(state: &State, since: u64) -> Vec<String> {
+    let change = |changed: &Changed| match (&changed.before, &changed.after) {
+        (None, _) => format!("+{}", changed.key),
+        (_, None) => format!("-{}", changed.key),
+        _ => format!("~{}", changed.key),
+    };
+    match state.history_since(since) {
+        Err(compacted) => vec![compacted.to_string()],
+        Ok(revisions) => revisions
+            .map(|kept| {
+                let changes: Vec<_> = kept.changes.iter().map(change).collect();
+                format!("{}: {}", kept.revision, changes.join(", "))
+            })
+            .collect(),
     }
-    out.trim_end().to_owned()
+}
+
+fn show_trust(state: &State) -> String {
+    let Some(trust) = state.trust() else { return "none".to_owned() };
+    let (bundle, intermediates) = (&trust.bundle, &trust.intermediates);
+    let nodes = bundle.distrusted.nodes.iter().map(|(node, at)| format!("node {node} at {at}"));
+    let ids = bundle.distrusted.ids.iter().map(|(id, at)| format!("{id} at {at}"));
+    let distrusted: Vec<_> = nodes.chain(ids).collect();
+    let (generation, roots) = (bundle.generation, &bundle.roots);
+    format!(
+        "generation {generation}, roots {roots:?}, intermediates {intermediates:?}, distrusted {distrusted:?}"
+    )
+}
+
+fn show_token(state: &State, id: &str) -> String {
+    let Some(held) = state.credential(id) else { return "none".to_owned() };
+    let ends = held.expires_at.map(|at| format!(", ends at {}", at.0 / 1_000)).unwrap_or_default();
+    let record = state.join_record(id);
+    let uses = record.map(|record| format!(", {} uses left", record.uses_left)).unwrap_or_default();
+    format!("{}{ends}{uses}", held.key)
+}
+
+fn show_object(state: &State, key: &Key) -> Vec<String> {
+    let Some(object) = state.get(key) else { return vec!["none".to_owned()] };
+    let metadata = &object.metadata;
+    let (created, updated) = (metadata.created_at.0 / 1_000, metadata.updated_at.0 / 1_000);
+    let mut lines = vec![format!("revision {}, created {created}, updated {updated}", metadata.revision)];
+    lines.push(format!("spec {}", Value::Object(object.spec.clone())));
+    lines.extend(metadata.annotations.iter().map(|(key, value)| format!("~{key}={}", value.as_str())));
+    lines.extend(object.status.iter().map(|status| format!("status {status}")));
+    lines
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::RwLock;
 
-use super::{Batch, Error, Store};
+use super::{Batch, Error, Pair, Store};
 
 /// In memory.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ impl Store for Memory {
         Ok(self.0.read().get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, Error> {
         let map = self.0.read();
         let from = map.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
         Ok(from.map(|(key, value)| (key.clone(), value.clone())).collect())

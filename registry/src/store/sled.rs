@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Batch, Error, Store};
+use super::{Batch, Error, Pair, Store};
 
 /// Bytes of pages in memory: the state itself is in memory already, this only serves writing.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -54,7 +54,7 @@ impl Store for Sled {
         Ok(self.database.get(key).map_err(Error::of)?.map(|value| value.to_vec()))
     }
 
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, Error> {
         let pair = |pair: ::sled::Result<(::sled::IVec, ::sled::IVec)>| {
             pair.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(Error::of)
         };

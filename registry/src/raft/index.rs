@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::{
+    Types,
+    machine::{Applied, View},
+};
 use crate::{
-    raft::{Applied, Types, View},
     state::{State, Sum},
     store::{Batch, Error, Sled, Store},
 };
@@ -34,20 +37,20 @@ struct Meta {
 }
 
 /// A state that was read from a store and proved itself.
-pub(crate) struct Indexed {
+pub(super) struct Indexed {
     state: State,
-    pub(crate) log_id: Option<LogIdOf<Types>>,
+    pub(super) log_id: Option<LogIdOf<Types>>,
     membership: StoredMembershipOf<Types>,
 }
 
 impl Indexed {
-    pub(crate) fn into_applied(self) -> Applied {
+    pub(super) fn into_applied(self) -> Applied {
         Applied { state: Arc::new(self.state), log_id: self.log_id, membership: self.membership }
     }
 }
 
 /// Opens the index; without one a member works all the same.
-pub(crate) fn open(path: &Path) -> Option<Arc<dyn Store>> {
+pub(super) fn open(path: &Path) -> Option<Arc<dyn Store>> {
     match Sled::open(path) {
         Ok(store) => Some(Arc::new(store)),
         Err(error) => {
@@ -58,7 +61,7 @@ pub(crate) fn open(path: &Path) -> Option<Arc<dyn Store>> {
 }
 
 /// Reads the state, if it is whole.
-pub(crate) fn load(store: &dyn Store, history_max: usize) -> Option<Indexed> {
+pub(super) fn load(store: &dyn Store, history_max: usize) -> Option<Indexed> {
     match try_load(store, history_max) {
         Ok(indexed) => indexed,
         Err(reason) => {
@@ -81,7 +84,7 @@ fn try_load(store: &dyn Store, history_max: usize) -> Result<Option<Indexed>, St
 }
 
 /// Writes what is applied from now on. `base` is what the store holds, if it is known.
-pub(crate) fn start(
+pub(super) fn start(
     store: Arc<dyn Store>,
     view: Arc<View>,
     base: Option<Arc<Applied>>,
