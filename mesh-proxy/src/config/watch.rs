@@ -1,0 +1,272 @@
+//! Follows the control plane: a stream from any member, resumed where it broke off; each complete set is compiled, put
+//! in force and acknowledged. What cannot be compiled is refused with its reason, and the old set stays in force.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use model::{
+    kind::Kind,
+    name::ServiceName,
+    object::Key,
+    proxy::{Nack, parse_line},
+    resource::{NodeSpec, Protocol, Resource},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{interval, sleep},
+};
+use traffic::compile::{Inputs, LocalApp, compile};
+
+use super::{
+    cache::Cache,
+    held::{Coming, Held, SUBSCRIPTIONS_MAX, Step},
+};
+use crate::{
+    clock,
+    control::{Control, ControlError},
+    identity::Identity,
+    services::{Instance, Services, targets},
+    shared::{Config, Shared},
+};
+
+/// How long a server may take to begin a stream.
+const STREAM_PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before the first try to come back; doubled for each further one.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause: how long a control plane that is back may wait for us.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often what changed is written to disk.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is in force, and what could not be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ack {
+    /// The revision that is in force.
+    pub revision: u64,
+    /// What could not be compiled, if anything.
+    pub nack: Option<Nack>,
+}
+
+/// Follows the control plane.
+pub struct Follower {
+    /// The control plane.
+    pub control: Arc<Control>,
+    /// Takes up what comes about trust.
+    pub identity: Arc<Identity>,
+    /// Where configurations are put in force.
+    pub shared: Arc<Shared>,
+    /// Where they are kept.
+    pub cache: Cache,
+    /// What this host runs.
+    pub services: watch::Receiver<Arc<Services>>,
+    /// Destinations that calls ask for.
+    pub wanted: mpsc::Receiver<ServiceName>,
+    /// Told what is in force.
+    pub acks: watch::Sender<Ack>,
+    /// Told what the registry says of this host.
+    pub node: watch::Sender<Option<NodeSpec>>,
+    /// In whose name the host router calls, where the settings say so.
+    pub router_identity: Option<ServiceName>,
+}
+
+/// What is held, and what of it is on its way elsewhere.
+struct Position {
+    held: Held,
+    /// Destinations that were asked for since the stream began.
+    asked: BTreeSet<ServiceName>,
+    resume: bool,
+    unwritten: bool,
+}
+
+impl Follower {
+    /// Puts in force what the disk holds, then follows the control plane for as long as it is polled.
+    pub async fn run(mut self) {
+        let held = self.cache.load().unwrap_or_else(|error| {
+            tracing::warn!(%error, "no configuration from the disk");
+            None
+        });
+        let held = held.unwrap_or_default();
+        let resume = held.epoch == *self.control.epoch();
+        let mut position = Position { held, asked: BTreeSet::new(), resume, unwritten: false };
+        self.put_in_force(&mut position);
+        let mut pause = PAUSE;
+        loop {
+            let revision = position.held.revision;
+            match self.follow(&mut position).await {
+                Ok(()) => pause = PAUSE,
+                Err(error) => {
+                    if error.status() == Some(410) {
+                        position.resume = false;
+                    }
+                    let moved = position.held.revision != revision;
+                    pause = if moved { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
+                    tracing::warn!(%error, "the stream of the configuration ended");
+                    self.wait(&mut position, clock::jittered(pause)).await;
+                }
+            }
+        }
+    }
+
+    /// While no stream comes, what the host itself says is still taken up.
+    async fn wait(&mut self, position: &mut Position, pause: Duration) {
+        let mut waited = std::pin::pin!(sleep(pause));
+        loop {
+            tokio::select! {
+                () = &mut waited => return,
+                changed = self.services.changed() => match changed {
+                    Ok(()) => self.put_in_force(position),
+                    Err(_) => return waited.await,
+                },
+            }
+        }
+    }
+
+    /// One stream, until it ends or more has to be asked for.
+    async fn follow(&mut self, position: &mut Position) -> Result<(), ControlError> {
+        let mut wanted = self.services.borrow_and_update().upstreams();
+        wanted.append(&mut position.asked.clone());
+        let (path, mut coming) = position.held.ask(&wanted, position.resume);
+        let mut lines = self.control.stream(&path, STREAM_PATIENCE).await?;
+        tracing::info!(server = %lines.server(), from = position.held.revision, "following the configuration");
+        let mut write = interval(WRITE_INTERVAL);
+        loop {
+            tokio::select! {
+                line = lines.next() => match line? {
+                    Some(line) => self.take(position, &mut coming, &line)?,
+                    None => return Err(ControlError::Answer("the stream ended".to_owned())),
+                },
+                Some(service) = self.wanted.recv() => {
+                    if self.ask_for(position, service) {
+                        return Ok(());
+                    }
+                }
+                Ok(()) = self.services.changed() => {
+                    self.put_in_force(position);
+                    if !self.services.borrow().upstreams().is_subset(&position.held.subscribed) {
+                        return Ok(());
+                    }
+                }
+                _ = write.tick() => self.write(position).await,
+            }
+        }
+    }
+
+    fn take(&self, position: &mut Position, coming: &mut Coming, line: &[u8]) -> Result<(), ControlError> {
+        let parsed = match parse_line(line) {
+            Ok(parsed) => parsed,
+            // A newer control plane may say what we do not understand.
+            Err(error) => {
+                tracing::warn!(%error, "a line of the configuration is passed over");
+                return Ok(());
+            }
+        };
+        match position.held.step(coming, parsed) {
+            Step::Nothing => {}
+            Step::Trust(bundle) => self.identity.believe(&bundle),
+            Step::Restart => {
+                position.resume = false;
+                return Err(ControlError::Answer("the stream has to begin anew".to_owned()));
+            }
+            Step::Complete { changed } => {
+                position.held.epoch = self.control.epoch().as_ref().clone();
+                position.resume = true;
+                if changed {
+                    self.put_in_force(position);
+                } else {
+                    self.acks.send_if_modified(|ack| {
+                        let moved = ack.nack.is_none() && ack.revision != position.held.revision;
+                        ack.revision = if moved { position.held.revision } else { ack.revision };
+                        moved
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the stream has to be asked for anew, with everything that waits.
+    fn ask_for(&mut self, position: &mut Position, service: ServiceName) -> bool {
+        let mut asked = vec![service];
+        while let Ok(more) = self.wanted.try_recv() {
+            asked.push(more);
+        }
+        let room = SUBSCRIPTIONS_MAX.saturating_sub(position.held.subscribed.len() + position.asked.len());
+        asked.retain(|service| {
+            !position.held.subscribed.contains(service) && !position.asked.contains(service)
+        });
+        asked.truncate(room);
+        let more = !asked.is_empty();
+        position.asked.extend(asked);
+        more
+    }
+
+    fn put_in_force(&self, position: &mut Position) {
+        let (held, before) = (&position.held, self.shared.config());
+        let services = self.services.borrow().clone();
+        let instances = services.instances(&self.identity.node().node);
+        let inputs = Inputs {
+            revision: held.revision,
+            domain: self.identity.node().trust_domain.clone(),
+            trust_generation: self.identity.trust().load().generation(),
+            objects: held.objects.clone(),
+            local: local(&instances, held),
+        };
+        self.tell_node(held);
+        match compile(Some(&before.snapshot), &inputs) {
+            Ok(snapshot) => {
+                position.unwritten = true;
+                let subscribed = held.subscribed.iter().cloned().collect();
+                self.shared.swap(Config {
+                    snapshot: Arc::new(snapshot),
+                    subscribed: Some(subscribed),
+                    targets: targets(&instances),
+                    router_identity: services.router_identity(self.router_identity.as_ref()),
+                });
+                self.acks.send_replace(Ack { revision: held.revision, nack: None });
+            }
+            Err(nack) => {
+                tracing::error!(revision = held.revision, %nack, "a configuration is refused; the old one stays in force");
+                let nack = Some(Nack { revision: held.revision, reason: nack.to_string() });
+                self.acks.send_modify(|ack| ack.nack = nack);
+            }
+        }
+    }
+
+    fn tell_node(&self, held: &Held) {
+        let key = Key::mesh_wide(Kind::Node, self.identity.node().node.clone());
+        let node = held.objects.get(&key).and_then(|object| object.resource().ok());
+        let node = node.and_then(|resource| match resource {
+            Resource::Node(spec) => Some(spec),
+            _ => None,
+        });
+        self.node.send_if_modified(|known| {
+            let changed = *known != node;
+            *known = node;
+            changed
+        });
+    }
+
+    async fn write(&self, position: &mut Position) {
+        // What could not be compiled is not what a restart should find.
+        if !std::mem::take(&mut position.unwritten) || self.acks.borrow().nack.is_some() {
+            return;
+        }
+        let (cache, held) = (self.cache.clone(), position.held.clone());
+        let written = tokio::task::spawn_blocking(move || cache.store(&held)).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!(%error, "the configuration could not be written down: a restart needs the control plane");
+        }
+    }
+}
+
+/// What runs here, as the data path sees it.
+fn local(instances: &[Instance], held: &Held) -> Vec<LocalApp> {
+    let protocol = |instance: &Instance| -> Option<Protocol> {
+        let ServiceName { namespace, name } = &instance.service;
+        let key = Key::namespaced(Kind::Service, namespace.clone(), name.clone());
+        match held.objects.get(&key)?.resource().ok()? {
+            Resource::Service(spec) => spec.port(instance.number()).map(|port| port.protocol),
+            _ => None,
+        }
+    };
+    instances.iter().map(|instance| instance.app(protocol(instance))).collect()
+}

@@ -1,0 +1,196 @@
+//! Tells the control plane what this host runs and how it is, and that the host is there. It says it all in one write,
+//! again whenever something of it changes, and whenever its session was lost.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use http::Method;
+use model::{
+    name::Name,
+    proxy::{KEEPALIVE_INTERVAL, KeepAlive, KeptAlive, Registered, Registration},
+    resource::{Health, NodeSpec},
+};
+use tokio::{
+    sync::watch,
+    time::{interval, sleep},
+};
+
+use crate::{
+    clock,
+    config::watch::Ack,
+    control::{Control, ControlError},
+    services::Services,
+};
+
+mod body;
+pub mod checks;
+
+pub use body::{Place, registration};
+
+/// How long a server may take to write a registration.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server may take to keep the session alive: with three servers all are asked within the session's life.
+const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(2);
+/// The pause before the first try to register again; doubled for each further one.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause: how long a control plane that is back may wait for us.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
+
+/// How registration stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the registry knows what this host runs.
+    pub registered: bool,
+    /// Why not, as of the last try.
+    pub problem: Option<String>,
+    /// Tries so far.
+    pub tries: u64,
+    /// Whether the registry was told that this host is going away.
+    pub draining: bool,
+}
+
+/// Registers this host.
+pub struct Registrar {
+    /// The control plane.
+    pub control: Arc<Control>,
+    /// This host's name.
+    pub node: Name,
+    /// Where its proxy is reached.
+    pub place: Place,
+    /// What it runs.
+    pub services: watch::Receiver<Arc<Services>>,
+    /// How that is.
+    pub health: watch::Receiver<BTreeMap<Name, Health>>,
+    /// What it may run, as far as that is known.
+    pub granted: watch::Receiver<Option<NodeSpec>>,
+    /// What is in force.
+    pub acks: watch::Receiver<Ack>,
+    /// Whether it is going away.
+    pub leaving: watch::Receiver<bool>,
+    /// Told how registration stands.
+    pub standing: watch::Sender<Standing>,
+}
+
+impl Registrar {
+    /// Registers, and keeps the session alive, for as long as it is polled.
+    pub async fn run(mut self) {
+        let mut pause = PAUSE;
+        loop {
+            match self.register().await {
+                Ok(registered) => {
+                    pause = PAUSE;
+                    self.keep(registered.generation).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "not registered");
+                    self.standing.send_modify(|standing| {
+                        standing.registered = false;
+                        standing.problem = Some(error.to_string());
+                        standing.tries += 1;
+                    });
+                    tokio::select! {
+                        () = sleep(clock::jittered(pause)) => {}
+                        () = self.changed() => {}
+                    }
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    async fn register(&mut self) -> Result<Registered, ControlError> {
+        let body = self.body();
+        let call = self.control.call(Method::PUT, "/v1/proxy/registration", Some(&body), WRITE_PATIENCE);
+        let registered: Registered = call.await?;
+        let (endpoints, draining) = (body.endpoints.len(), *self.leaving.borrow());
+        tracing::info!(
+            generation = registered.generation,
+            revision = registered.revision,
+            endpoints,
+            draining,
+            "registered"
+        );
+        self.standing.send_modify(|standing| {
+            *standing = Standing { registered: true, problem: None, tries: standing.tries + 1, draining };
+        });
+        Ok(registered)
+    }
+
+    fn body(&mut self) -> Registration {
+        let leaving = *self.leaving.borrow_and_update();
+        let services = self.services.borrow_and_update().clone();
+        let granted = self.granted.borrow_and_update().clone();
+        let health = self.health.borrow_and_update().clone();
+        let state = |instance: &crate::services::Instance| match (leaving, &instance.check) {
+            (true, _) => Health::Draining,
+            (false, None) => Health::Healthy,
+            // Not before its first check has passed.
+            (false, Some(_)) => health.get(&instance.name).copied().unwrap_or(Health::Unhealthy),
+        };
+        let mut instances = services.instances(&self.node);
+        instances.retain(|instance| {
+            let granted = granted.as_ref().is_none_or(|node| node.grants(&instance.service));
+            if !granted {
+                tracing::warn!(service = %instance.service, "not registered: the Node does not grant it (spec.services)");
+            }
+            granted
+        });
+        registration(&self.node, &self.place, &instances, state)
+    }
+
+    /// Keeps the session alive until there is something new to register.
+    async fn keep(&mut self, generation: u64) {
+        let mut beat = interval(KEEPALIVE_INTERVAL.duration());
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut acks = self.acks.clone();
+        acks.mark_changed();
+        loop {
+            tokio::select! {
+                () = self.changed() => return,
+                _ = beat.tick() => {}
+                changed = acks.changed() => if changed.is_err() { return },
+            }
+            let Ack { revision, nack } = acks.borrow_and_update().clone();
+            let body = KeepAlive { generation, revision, nack };
+            let call =
+                self.control.call(Method::POST, "/v1/proxy/keepalive", Some(&body), KEEPALIVE_PATIENCE);
+            match call.await {
+                Ok(KeptAlive { .. }) => {}
+                Err(error) if error.status() == Some(410) => {
+                    tracing::warn!("the session was lost; registering anew");
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "the session was not kept alive"),
+            }
+        }
+    }
+
+    /// Waits until there is something new to register.
+    async fn changed(&mut self) {
+        tokio::select! {
+            Ok(()) = self.services.changed() => {}
+            Ok(()) = self.health.changed() => {}
+            Ok(()) = self.granted.changed() => {}
+            Ok(()) = self.leaving.changed() => {}
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// Takes this host out of the registry, as the last thing that it does.
+///
+/// # Errors
+/// If no server did so; the session's end will.
+pub async fn leave(control: &Control) -> Result<(), ControlError> {
+    control.call(Method::DELETE, "/v1/proxy/registration", None::<&()>, KEEPALIVE_PATIENCE).await
+}
+
+/// The address of this host on the way to a server: what others dial, where nothing is said.
+pub fn route_to(server: &crate::settings::Server) -> Option<IpAddr> {
+    let socket = |local: &str| {
+        let socket = std::net::UdpSocket::bind(local).ok()?;
+        // Nothing is sent: the kernel only looks the route up.
+        socket.connect((server.host.as_str(), server.port)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    socket("0.0.0.0:0").or_else(|| socket("[::]:0"))
+}

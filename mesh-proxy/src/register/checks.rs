@@ -1,0 +1,156 @@
+//! How the local applications are: each is checked in a task of its own, as `traffic`'s step function says.
+
+use std::{
+    collections::BTreeMap,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use model::{name::Name, resource::Health};
+use tokio::{
+    net::TcpStream,
+    process::Command,
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+    time::sleep,
+};
+use traffic::{
+    Dice, Moment,
+    endpoint::health::{Checker, Input, Output, Plan},
+};
+
+use crate::{
+    clock,
+    services::{Instance, Services},
+    settings::{Check, CheckKind},
+};
+
+/// Checks what `services` say, and tells `health`, for as long as it is polled.
+pub async fn run(
+    node: Name,
+    mut services: watch::Receiver<Arc<Services>>,
+    health: watch::Sender<BTreeMap<Name, Health>>,
+) {
+    let mut tasks = JoinSet::new();
+    let mut running: BTreeMap<Name, (Instance, AbortHandle)> = BTreeMap::new();
+    loop {
+        let instances = services.borrow_and_update().instances(&node);
+        let checked: Vec<Instance> =
+            instances.into_iter().filter(|instance| instance.check.is_some()).collect();
+        running.retain(|name, (instance, task)| {
+            let stays = checked.contains(instance);
+            if !stays {
+                task.abort();
+                health.send_if_modified(|health| health.remove(name).is_some());
+            }
+            stays
+        });
+        for instance in checked {
+            if let Some(check) = instance.check.clone().filter(|_| !running.contains_key(&instance.name)) {
+                let task = tasks.spawn(watch_one(instance.clone(), check, health.clone()));
+                running.insert(instance.name.clone(), (instance, task));
+            }
+        }
+        if services.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn watch_one(instance: Instance, check: Check, health: watch::Sender<BTreeMap<Name, Health>>) {
+    let plan = Plan {
+        interval: check.interval.duration(),
+        timeout: check.timeout.duration(),
+        healthy_after: check.healthy_threshold,
+        unhealthy_after: check.unhealthy_threshold,
+    };
+    let (start, mut dice) = (clock::now(), Dice::seeded(clock::dice()));
+    let (mut checker, mut under_way) = (Checker::new(plan, since(start)), JoinSet::new());
+    let (mut input, mut out) = (Input::Tick, Vec::new());
+    loop {
+        checker.step(since(start), input, &mut dice, &mut out);
+        let mut wake = Duration::from_secs(1);
+        for output in out.drain(..) {
+            match output {
+                Output::Check { check: number } => {
+                    // One that is still under way is given up.
+                    under_way.abort_all();
+                    let (instance, kind) = (instance.clone(), check.kind.clone());
+                    under_way.spawn(async move { (number, make(&instance, &kind).await) });
+                }
+                Output::Well => tell(&health, &instance, Health::Healthy, ""),
+                Output::Unwell { reason } => tell(&health, &instance, Health::Unhealthy, &reason),
+                Output::WakeAt(at) => wake = at.since(since(start)),
+            }
+        }
+        input = tokio::select! {
+            () = sleep(wake) => Input::Tick,
+            Some(done) = under_way.join_next(), if !under_way.is_empty() => match done {
+                Ok((check, Ok(()))) => Input::Passed { check },
+                Ok((check, Err(reason))) => Input::Failed { check, reason },
+                Err(_) => Input::Tick,
+            },
+        };
+    }
+}
+
+fn since(start: Instant) -> Moment {
+    Moment::after_start(clock::now().saturating_duration_since(start))
+}
+
+fn tell(health: &watch::Sender<BTreeMap<Name, Health>>, instance: &Instance, now: Health, reason: &str) {
+    tracing::info!(endpoint = %instance.name, service = %instance.service, health = ?now, reason, "health changed");
+    health.send_modify(|health| {
+        health.insert(instance.name.clone(), now);
+    });
+}
+
+/// One check; the step function says when it has taken too long.
+async fn make(instance: &Instance, kind: &CheckKind) -> Result<(), String> {
+    match kind {
+        CheckKind::Tcp => {
+            TcpStream::connect(instance.address()).await.map(drop).map_err(|error| error.to_string())
+        }
+        CheckKind::Http(path) => get(instance, path).await,
+        CheckKind::Command(command) => run_command(command).await,
+    }
+}
+
+async fn get(instance: &Instance, path: &str) -> Result<(), String> {
+    let stream = TcpStream::connect(instance.address()).await.map_err(|error| error.to_string())?;
+    let shaken = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await;
+    let (mut sender, connection) = shaken.map_err(|error| error.to_string())?;
+    let request = Request::get(path)
+        .header(header::HOST, instance.service.hostname())
+        .header(header::USER_AGENT, concat!("mesh-proxy/", env!("CARGO_PKG_VERSION"), " check"))
+        .header(header::CONNECTION, "close")
+        .body(Empty::new())
+        .map_err(|error| error.to_string())?;
+    let answer = async {
+        tokio::select! {
+            answer = sender.send_request(request) => answer.map_err(|error| error.to_string()),
+            ended = connection => Err(ended.err().map_or("the connection ended".to_owned(), |error| error.to_string())),
+        }
+    };
+    let status = answer.await?.status();
+    if status.is_success() || status.is_redirection() { Ok(()) } else { Err(format!("answered {status}")) }
+}
+
+async fn run_command(command: &[String]) -> Result<(), String> {
+    let (program, arguments) = command.split_first().ok_or("no program")?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let status = command.status().await.map_err(|error| format!("{program}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{program}: {status}")) }
+}

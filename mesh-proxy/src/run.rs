@@ -1,0 +1,419 @@
+//! `mesh-proxy run`: the one place where everything is made and joined. Each runtime thread has its own spines and
+//! sockets; one more, this one, follows the control plane, keeps identities fresh, checks and registers.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener},
+    path::Path,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use model::{name::ServiceName, resource::NodeSpec};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, Admin},
+    config::{
+        cache::Cache,
+        watch::{Ack, Follower},
+    },
+    control::Control,
+    identity::{Identity, IdentityError, Keep},
+    inbound,
+    listener::{BindError, Bound},
+    outbound::Entry,
+    register::{self, Place, Registrar, Standing, checks, route_to},
+    services::Services,
+    settings::Settings,
+    shared::Shared,
+    telemetry::{AccessLog, Counts},
+    worker::Worker,
+};
+
+mod upstreams;
+
+use upstreams::Upstreams;
+
+/// Sockets that wait to be listened on by a runtime thread; the control thread waits for room.
+const SOCKETS_MAX: usize = 64;
+/// How long the other proxies get to hear that this host is going away, before its connections say so: a change reaches
+/// them within a fraction of this.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How often it is looked whether calls are still under way.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long leaving the registry may take, at the very end.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why the proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Identity or trust.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The settings and the identity contradict each other.
+    #[error("{0}")]
+    Settings(String),
+}
+
+/// A socket for a runtime thread.
+enum Socket {
+    Inbound(TcpListener, CancellationToken),
+    Outbound(Entry, TcpListener, CancellationToken),
+}
+
+/// What the process is told from outside.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    /// Raised to read `services.d` again.
+    pub reload: watch::Receiver<u64>,
+    /// Set to go away.
+    pub leave: CancellationToken,
+}
+
+/// Runs the proxy until it is told to leave. To be called on a runtime of one thread.
+///
+/// # Errors
+/// If it cannot start.
+pub async fn run(settings: Settings, mut signals: Signals) -> Result<(), RunError> {
+    let keep = Keep::open(&settings.data_dir)?;
+    let identity = Arc::new(Identity::load(keep)?);
+    check_name(&settings, &identity)?;
+    let services = read_services(&settings.services_dir, &Services::default())?;
+    warn_about(&services);
+    identity.adopt(&services.names());
+    let (shared, wanted) = Shared::new(
+        identity.node().trust_domain.clone(),
+        identity.services(),
+        identity.trust(),
+        identity.trust_changes(),
+    );
+    let log = AccessLog::open(&settings.access_log.output);
+    let log = log.map_err(|source| RunError::Io { what: "access_log.output".to_owned(), source })?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = Threads::start(&shared, &log, settings.threads(cores))?;
+    let stop = CancellationToken::new();
+    let inbound = threads.listen(&settings, &stop).await?;
+    let mut upstreams = Upstreams::default();
+    upstreams.reconcile(&threads, &services).await;
+    let (services, watched) = watch::channel(Arc::new(services));
+    let control = control(&settings, &identity);
+    let hub = Hub::new(&settings, identity, shared, control, watched);
+    let tasks = hub.spawn(&settings, inbound, wanted, &threads, &log, &stop)?;
+    tracing::info!(node = %hub.identity.node().node, threads = threads.senders.len(), "running");
+    loop {
+        tokio::select! {
+            () = signals.leave.cancelled() => break,
+            changed = signals.reload.changed() => {
+                if changed.is_err() {
+                    signals.leave.cancelled().await;
+                    break;
+                }
+                hub.reload(&settings, &services, &threads, &mut upstreams).await;
+            }
+        }
+    }
+    hub.drain(settings.drain()).await;
+    stop.cancel();
+    upstreams.stop();
+    drop(tasks);
+    drop(threads);
+    Ok(())
+}
+
+fn check_name(settings: &Settings, identity: &Identity) -> Result<(), RunError> {
+    let joined = &identity.node().node;
+    match &settings.node {
+        Some(node) if node != joined => Err(RunError::Settings(format!(
+            "proxy.toml says node = \"{node}\", but this host joined as \"{joined}\""
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn read_services(folder: &Path, before: &Services) -> Result<Services, RunError> {
+    let what = || folder.display().to_string();
+    let read = Services::read(folder, before);
+    let (services, problems) = read.map_err(|source| RunError::Io { what: what(), source })?;
+    for problem in problems {
+        tracing::error!("{problem}");
+    }
+    Ok(services)
+}
+
+fn warn_about(services: &Services) {
+    for file in services.files().filter(|file| file.bound) {
+        tracing::warn!(
+            service = %file.service,
+            "unit and user are not enforced by this version: whoever reaches its listeners calls in its name"
+        );
+    }
+}
+
+fn control(settings: &Settings, identity: &Identity) -> Arc<Control> {
+    let servers = match settings.servers.is_empty() {
+        true => Keep::servers(identity.node()),
+        false => settings.servers.clone(),
+    };
+    let epoch = identity.node().epoch.clone();
+    Arc::new(Control::new(servers, Some(identity.slot()), identity.trust(), epoch))
+}
+
+/// The runtime threads.
+struct Threads {
+    senders: Vec<mpsc::Sender<Socket>>,
+    counts: Vec<Arc<Counts>>,
+    joins: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    fn start(shared: &Arc<Shared>, log: &AccessLog, count: usize) -> Result<Self, RunError> {
+        let (tls, mut threads) =
+            (inbound::tls(shared), Self { senders: Vec::new(), counts: Vec::new(), joins: Vec::new() });
+        for n in 0..count {
+            let failed = |source| RunError::Io { what: "a runtime thread".to_owned(), source };
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+            let worker = Worker::new(shared, tls.clone(), log.clone(), count);
+            let (sender, receiver) = mpsc::channel(SOCKETS_MAX);
+            threads.senders.push(sender);
+            threads.counts.push(worker.counts());
+            let named = std::thread::Builder::new().name(format!("mesh-{n}"));
+            threads
+                .joins
+                .push(named.spawn(move || runtime.block_on(serve(worker, receiver))).map_err(failed)?);
+        }
+        Ok(threads)
+    }
+
+    /// Binds the listeners of the settings; returns where other proxies dial us.
+    async fn listen(
+        &self,
+        settings: &Settings,
+        stop: &CancellationToken,
+    ) -> Result<Option<SocketAddr>, RunError> {
+        let mut inbound = None;
+        for &address in &settings.listen.inbound.0 {
+            let bound = Bound::new(address)?;
+            inbound = inbound.or(Some(bound.address()));
+            tracing::info!(address = %bound.address(), "taking calls of other proxies");
+            self.spread(bound, |socket| Socket::Inbound(socket, stop.clone())).await?;
+        }
+        for &address in &settings.listen.host_router.0 {
+            let bound = Bound::new(address)?;
+            let entry = Entry::HostRouter { port: bound.address().port() };
+            tracing::info!(address = %bound.address(), "routing by Host");
+            self.spread(bound, |socket| Socket::Outbound(entry.clone(), socket, stop.clone())).await?;
+        }
+        Ok(inbound)
+    }
+
+    /// Gives each thread a socket of its own.
+    async fn spread(&self, bound: Bound, socket: impl Fn(TcpListener) -> Socket) -> Result<(), BindError> {
+        for (own, sender) in bound.split(self.senders.len())?.into_iter().zip(&self.senders) {
+            if sender.send(socket(own)).await.is_err() {
+                tracing::error!("a runtime thread has ended");
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn serve(worker: Worker, mut sockets: mpsc::Receiver<Socket>) {
+    worker.keep_house();
+    while let Some(socket) = sockets.recv().await {
+        let listening = match socket {
+            Socket::Inbound(socket, stop) => worker.listen_inbound(socket, stop),
+            Socket::Outbound(entry, socket, stop) => worker.listen_outbound(entry, socket, stop),
+        };
+        if let Err(error) = listening {
+            tracing::error!(%error, "a socket cannot be used");
+        }
+    }
+}
+
+/// Everything of the control thread.
+struct Hub {
+    identity: Arc<Identity>,
+    shared: Arc<Shared>,
+    control: Arc<Control>,
+    services: watch::Receiver<Arc<Services>>,
+    names: watch::Sender<std::collections::BTreeSet<ServiceName>>,
+    acks: watch::Sender<Ack>,
+    node: watch::Sender<Option<NodeSpec>>,
+    standing: watch::Sender<Standing>,
+    leaving: watch::Sender<bool>,
+    advertise: Option<IpAddr>,
+}
+
+impl Hub {
+    fn new(
+        settings: &Settings,
+        identity: Arc<Identity>,
+        shared: Arc<Shared>,
+        control: Arc<Control>,
+        services: watch::Receiver<Arc<Services>>,
+    ) -> Self {
+        let names = watch::Sender::new(services.borrow().names());
+        let first =
+            settings.servers.first().cloned().or_else(|| Keep::servers(identity.node()).into_iter().next());
+        Self {
+            identity,
+            shared,
+            control,
+            services,
+            names,
+            acks: watch::Sender::new(Ack::default()),
+            node: watch::Sender::new(None),
+            standing: watch::Sender::new(Standing::default()),
+            leaving: watch::Sender::new(false),
+            advertise: settings.advertise.or_else(|| route_to(&first?)),
+        }
+    }
+
+    fn spawn(
+        &self,
+        settings: &Settings,
+        inbound: Option<SocketAddr>,
+        wanted: mpsc::Receiver<ServiceName>,
+        threads: &Threads,
+        log: &AccessLog,
+        stop: &CancellationToken,
+    ) -> Result<tokio::task::JoinSet<()>, RunError> {
+        let mut tasks = tokio::task::JoinSet::new();
+        let (identity, control, names) =
+            (self.identity.clone(), self.control.clone(), self.names.subscribe());
+        tasks.spawn(async move { identity.keep_fresh(&control, names).await });
+        let follower = Follower {
+            control: self.control.clone(),
+            identity: self.identity.clone(),
+            shared: self.shared.clone(),
+            cache: Cache::of(&settings.data_dir),
+            services: self.services.clone(),
+            wanted,
+            acks: self.acks.clone(),
+            node: self.node.clone(),
+            router_identity: settings.host_router_identity.clone(),
+        };
+        tasks.spawn(follower.run());
+        let health = watch::Sender::default();
+        tasks.spawn(checks::run(self.identity.node().node.clone(), self.services.clone(), health.clone()));
+        tasks.spawn(self.registrar(health.subscribe(), inbound).run());
+        let admin = Arc::new(Admin {
+            identity: self.identity.clone(),
+            shared: self.shared.clone(),
+            services: self.services.clone(),
+            standing: self.standing.subscribe(),
+            acks: self.acks.subscribe(),
+            counts: threads.counts.clone(),
+            log: log.clone(),
+        });
+        for &address in &settings.listen.admin.0 {
+            let (admin, stop, bound) = (admin.clone(), stop.clone(), Bound::new(address)?);
+            tracing::info!(address = %bound.address(), "admin");
+            let socket = bound.split(1)?.remove(0);
+            tasks.spawn(async move {
+                if let Err(error) = admin::serve(admin, socket, stop).await {
+                    tracing::error!(%error, "the admin listener cannot be used");
+                }
+            });
+        }
+        Ok(tasks)
+    }
+
+    fn registrar(
+        &self,
+        health: watch::Receiver<std::collections::BTreeMap<model::name::Name, model::resource::Health>>,
+        inbound: Option<SocketAddr>,
+    ) -> Registrar {
+        let specified = inbound.map(|address| address.ip()).filter(|address| !address.is_unspecified());
+        let address = self.advertise.or(specified).unwrap_or(IpAddr::from([127, 0, 0, 1]));
+        Registrar {
+            control: self.control.clone(),
+            node: self.identity.node().node.clone(),
+            place: Place { address, port: inbound.map_or(15_008, |address| address.port()) },
+            services: self.services.clone(),
+            health,
+            granted: self.node.subscribe(),
+            acks: self.acks.subscribe(),
+            leaving: self.leaving.subscribe(),
+            standing: self.standing.clone(),
+        }
+    }
+
+    async fn reload(
+        &self,
+        settings: &Settings,
+        services: &watch::Sender<Arc<Services>>,
+        threads: &Threads,
+        upstreams: &mut Upstreams,
+    ) {
+        let before = services.borrow().clone();
+        match read_services(&settings.services_dir, &before) {
+            Err(error) => tracing::error!(%error, "the services stay as they were"),
+            Ok(read) => {
+                warn_about(&read);
+                tracing::info!(services = read.names().len(), "services.d was read again");
+                upstreams.reconcile(threads, &read).await;
+                self.names.send_replace(read.names());
+                services.send_replace(Arc::new(read));
+            }
+        }
+    }
+
+    /// Goes away without losing a call: first the others are told not to send new ones, then connections are asked to
+    /// end, then what is under way may end.
+    async fn drain(&self, patience: Duration) {
+        tracing::info!("draining");
+        self.leaving.send_replace(true);
+        let mut standing = self.standing.subscribe();
+        let told = timeout(SETTLE.min(patience), standing.wait_for(|standing| standing.draining)).await;
+        if matches!(told, Ok(Ok(_))) {
+            sleep(SETTLE.min(patience)).await;
+        }
+        self.shared.draining.cancel();
+        let ended = async {
+            while self.shared.in_flight() > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(patience, ended).await.is_err() {
+            tracing::warn!(
+                calls = self.shared.in_flight(),
+                "calls are cut off: the time for draining is over"
+            );
+        }
+        match timeout(LEAVE_TIMEOUT, register::leave(&self.control)).await {
+            Ok(Ok(())) => tracing::info!("left"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "could not leave the registry; the session will end by itself")
+            }
+            Err(_) => tracing::warn!("leaving the registry took too long; the session will end by itself"),
+        }
+    }
+}
+
+/// Ends the threads: nothing is under way any more, or it had its time.
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.senders.clear();
+        for join in self.joins.drain(..) {
+            drop(join.join());
+        }
+    }
+}
