@@ -107,6 +107,11 @@ async fn a_slow_client_does_not_hold_its_place() {
     let world = World::new().await;
     let mut halves = connect(&world).await;
     halves.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n").await.expect("written");
+    let mut dripping = connect(&world).await;
+    let token = &world.dev.token;
+    let head = format!("authorization: Bearer {token}\r\ncontent-length: 99\r\n\r\n{{");
+    let request = format!("PUT /v1/nodes/a HTTP/1.1\r\nhost: x\r\n{head}");
+    dripping.write_all(request.as_bytes()).await.expect("written");
     let mut silent =
         TcpStream::connect(world.dev.address.trim_start_matches("https://")).await.expect("connected");
     // While they dawdle, others are served.
