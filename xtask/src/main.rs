@@ -41,6 +41,8 @@ enum Verb {
         #[arg(long)]
         full: bool,
     },
+    /// Installs what tests and benches need beyond a Rust toolchain, and nothing that is there
+    Install,
     /// What must hold before a push: format, lints, tests, docs, licences; writes nothing
     Verify,
     /// Formats, applies what clippy can mend, rewrites the table of limits
@@ -82,6 +84,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Demo { arguments } => release::demo(&arguments),
         Verb::Test { full } => test::run(full),
+        Verb::Install => install::all().map(|()| ExitCode::SUCCESS),
         Verb::Verify => verify::verify(),
         Verb::Fix => verify::fix(),
         Verb::Tidy { fix } => verify::tidy(fix),

@@ -24,8 +24,7 @@ pub fn demo(arguments: &[String]) -> Result<ExitCode> {
 }
 
 pub fn bench(what: Bench, arguments: &[String]) -> Result<ExitCode> {
-    install::debian_for_bench()?;
-    install::python(install::PYTHON_FOR_BENCH)?;
+    install::for_bench()?;
     build("mesh-bench")?;
     let what = match what {
         Bench::Registry => "registry",

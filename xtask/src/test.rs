@@ -26,10 +26,7 @@ const fn minutes(minutes: u64) -> Duration {
 /// Runs all groups, whatever fails; the exit code says whether all went well.
 pub fn run(full: bool) -> Result<ExitCode> {
     let mut groups = Groups::new();
-    groups.run("install", INSTALL, || {
-        install::debian(install::FOR_TESTS)?;
-        install::python(install::PYTHON_FOR_TESTS)
-    });
+    groups.run("install", INSTALL, install::for_tests);
     groups.run("tidy", TIDY, verify::check_tidy);
     groups.run("graph", GRAPH, no_banned_crate);
     groups.run("fuzz", FUZZ, || fuzz::run(None, fuzz::SECONDS_MIN));
