@@ -112,7 +112,7 @@ fn described() -> BTreeMap<String, BTreeSet<String>> {
 async fn the_router_has_what_is_described_and_nothing_else() {
     let world = World::new().await;
     for (path, methods) in described() {
-        let url = format!("{}{}", world.dev.address, path.replace('{', "x").replace('}', "x"));
+        let url = format!("{}{}", world.dev.address, path.replace(['{', '}'], "x"));
         let brew = Method::from_bytes(b"BREW").expect("a token");
         let asked = world.client.request(brew, url).bearer_auth(&world.dev.token).send().await;
         let answer = answer(asked.expect("an answer")).await;
