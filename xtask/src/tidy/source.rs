@@ -147,7 +147,7 @@ pub fn is_word(c: char) -> bool {
 }
 
 fn role(path: &str) -> Role {
-    let harness = path.starts_with("tests/src/");
+    let harness = path.starts_with("tests/src/") || path.starts_with("fuzz/");
     let test = path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/benches/");
     match (harness, test) {
         (true, _) => Role::Harness,
