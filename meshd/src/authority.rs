@@ -30,6 +30,9 @@ pub const INTERMEDIATE_FILE: &str = "intermediate.pem";
 /// The trust that was last believed: a server starts with it, before it has looked into its log.
 pub const BUNDLE_FILE: &str = "bundle.json";
 
+/// The sealed root, as the log holds it: for a start after so long an outage that the intermediate has ended.
+pub const SEALED_FILE: &str = "root.sealed";
+
 /// This member's keys and its trust. Shared by all listeners.
 pub struct Authority {
     member: MemberId,
@@ -123,7 +126,10 @@ impl Authority {
         let domain = bundle.trust_domain.clone();
         let text = folder.read(INTERMEDIATE_FILE)?;
         let text = text.ok_or_else(|| missing(&folder, INTERMEDIATE_FILE, AuthorityError::NoIntermediate))?;
-        let intermediate = Intermediate::from_pem(&domain, &text, &text)?;
+        let mut intermediate = Intermediate::from_pem(&domain, &text, &text)?;
+        if now > intermediate.validity().1 {
+            intermediate = revive(&folder, &bundle, member, unlock.as_ref(), now)?;
+        }
         let leaf = sign_leaf(&intermediate, member, &names, now)?;
         Ok(Arc::new(Self {
             trust: TrustStore::new(Trust::from_bundle(&bundle)?),
@@ -224,17 +230,27 @@ impl Authority {
         csr: Csr,
         now: UnixTime,
     ) -> Result<String, AuthorityError> {
-        let trust = state.trust().ok_or(AuthorityError::NoRoot)?;
-        let root_pem = trust.bundle.roots.first().cloned().ok_or(AuthorityError::NoRoot)?;
-        let sealed: Sealed = serde_json::from_slice(&trust.sealed_root)
-            .map_err(|error| AuthorityError::SealedRoot(error.to_string()))?;
+        let trust = state.trust().ok_or(AuthorityError::NoRoot)?.clone();
         let this = self.clone();
         let signed = tokio::task::spawn_blocking(move || {
-            let unlock = this.unlock.as_ref().ok_or(AuthorityError::NoSeal)?;
-            let root = Root::from_parts(&this.domain, &root_pem, &sealed.open(unlock)?)?;
+            let root = unseal(&trust.bundle, &trust.sealed_root, this.unlock.as_ref())?;
             Ok(root.sign_intermediate(&csr, member, serial(), now)?)
         });
         signed.await.map_err(|_| AuthorityError::CutOff)?
+    }
+
+    /// Keeps the sealed root of the log beside the keys.
+    fn keep_sealed(&self, state: &State) {
+        let Some(sealed) = state.trust().map(|trust| String::from_utf8_lossy(&trust.sealed_root)) else {
+            return;
+        };
+        let kept = self.folder.read(SEALED_FILE).ok().flatten();
+        if !sealed.is_empty()
+            && kept.as_deref() != Some(&*sealed)
+            && let Err(error) = self.folder.write(SEALED_FILE, &sealed)
+        {
+            tracing::error!(%error, "the sealed root could not be kept for a start after a long outage");
+        }
     }
 }
 
@@ -260,6 +276,33 @@ fn sign_leaf(
     Ok(Svid::from_pem(&signed.chain_pem, &key.key_pem)?)
 }
 
+/// The root, opened. Slow on purpose.
+fn unseal(bundle: &TrustBundle, sealed: &[u8], unlock: Option<&Unlock>) -> Result<Root, AuthorityError> {
+    let root_pem = bundle.roots.first().ok_or(AuthorityError::NoRoot)?;
+    let sealed: Sealed =
+        serde_json::from_slice(sealed).map_err(|error| AuthorityError::SealedRoot(error.to_string()))?;
+    let secret = sealed.open(unlock.ok_or(AuthorityError::NoSeal)?)?;
+    Ok(Root::from_parts(&bundle.trust_domain, root_pem, &secret)?)
+}
+
+/// A new intermediate for a member whose old one has ended: nobody could be asked with that one.
+fn revive(
+    folder: &Folder,
+    bundle: &TrustBundle,
+    member: MemberId,
+    unlock: Option<&Unlock>,
+    now: UnixTime,
+) -> Result<Intermediate, AuthorityError> {
+    tracing::warn!("the intermediate ended while this server was away; signing a new one with the root");
+    let sealed = folder.read(SEALED_FILE)?.unwrap_or_default();
+    let root = unseal(bundle, sealed.as_bytes(), unlock)?;
+    let key = KeyRequest::generate()?;
+    let pem = root.sign_intermediate(&read_csr(&key.csr_pem)?, member, serial(), now)?;
+    let text = format!("{}{pem}", key.key_pem);
+    folder.write(INTERMEDIATE_FILE, &text)?;
+    Ok(Intermediate::from_pem(&bundle.trust_domain, &text, &text)?)
+}
+
 /// Keeps `bundle` for the next start.
 fn keep_trust(folder: &Folder, bundle: &TrustBundle) -> io::Result<()> {
     folder.write(BUNDLE_FILE, &serde_json::to_string(bundle).expect("a bundle is made of texts and numbers"))
@@ -279,3 +322,6 @@ fn missing(folder: &Folder, name: &str, error: fn(String) -> AuthorityError) -> 
 pub fn fingerprint(der: &[u8]) -> String {
     model::token::hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref())
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,3 +214,25 @@ async fn a_stream_has_a_line_every_fifteen_seconds_and_ends_when_the_server_does
     let rest = tokio::time::timeout(world::DEADLINE, watch.response.chunk()).await.expect("it ends");
     assert!(!matches!(rest, Ok(Some(_))), "{rest:?}");
 }
+
+#[tokio::test]
+async fn the_endpoints_of_a_host_that_falls_silent_go_after_its_time() {
+    let dev = Dev::start();
+    let (a, b) = (dev.operator.host("a", &["default/*"]).await, dev.operator.host("b", &["default/*"]).await);
+    let kept = register(&a, &["orders"]).await;
+    register(&b, &["web"]).await;
+    let alive = json!({"generation": kept.body["generation"], "revision": 1});
+    let went = world::eventually("b's endpoints go", async || {
+        let answer = a.ask(Method::POST, "/v1/proxy/keepalive", Some(alive.clone())).await;
+        assert_eq!(answer.status, 200, "a is alive all the time: {answer:?}");
+        let answer = dev.operator.get("/v1/namespaces/default/endpoints").await;
+        let left: Vec<_> = answer.body["items"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|item| item["metadata"]["name"].clone())
+            .collect();
+        (left == [json!("orders-a")]).then_some(())
+    });
+    went.await;
+}

@@ -14,7 +14,7 @@ use serde_json::json;
 use svid::KeyRequest;
 use uuid::Uuid;
 
-use super::{AuthorityError, Folder, INTERMEDIATE_FILE, keep_trust, read_csr, serial};
+use super::{AuthorityError, Folder, INTERMEDIATE_FILE, SEALED_FILE, keep_trust, read_csr, serial};
 use crate::clock;
 
 /// The name of the first administrator's token.
@@ -49,6 +49,7 @@ pub fn found(
     let recovery = RecoveryPassphrase::generate(clock::random());
     let sealed = Sealed::seal(&root.secret(), &[unlock, Unlock::recovery(recovery.expose())?])?;
     let blob = serde_json::to_vec(&sealed).expect("a sealed key is made of numbers and bytes");
+    folder.write(SEALED_FILE, &String::from_utf8_lossy(&blob))?;
     let key = KeyRequest::generate()?;
     let pem = root.sign_intermediate(&read_csr(&key.csr_pem)?, member, serial(), now)?;
     Intermediate::from_pem(domain, &pem, &key.key_pem)?;

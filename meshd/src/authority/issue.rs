@@ -122,11 +122,6 @@ impl Authority {
     pub fn issue_joined(&self, node: &Name, csr: &Csr, now: UnixTime) -> Result<Signed, IssueError> {
         Ok(self.sign(&Grant::joined(node), csr, now)?)
     }
-
-    /// What is left of a host's budget with this member.
-    pub fn budget_left(&self, node: &Name, now: UnixTime) -> u32 {
-        self.budget.lock().left(node, now.as_secs())
-    }
 }
 
 /// Whom a subject stands for.

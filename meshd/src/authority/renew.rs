@@ -17,7 +17,7 @@ use crate::{clock, peer};
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
 /// The next intermediate, until it signs.
-struct Drawn {
+pub(super) struct Drawn {
     intermediate: Arc<Intermediate>,
     /// Key and certificate, as they will be kept.
     text: String,
@@ -32,9 +32,15 @@ impl Authority {
         stop: CancellationToken,
     ) {
         let mut revisions = registry.revisions();
+        let mut kept = None;
         loop {
-            if self.follow(&registry.applied()) {
+            let state = registry.applied();
+            if self.follow(&state) {
                 changed();
+            }
+            let trust = state.trust().map(Arc::as_ptr);
+            if std::mem::replace(&mut kept, trust) != trust {
+                self.keep_sealed(&state);
             }
             let more = stop.run_until_cancelled(revisions.changed()).await;
             if !matches!(more, Some(Ok(()))) {
@@ -46,7 +52,7 @@ impl Authority {
     /// Renews what is due until `stop`.
     pub async fn keep_fresh(self: Arc<Self>, registry: Registry, stop: CancellationToken) {
         let dice = clock::dice();
-        let mut slot = Slot::new(tenure(self.intermediate()));
+        let mut slot = slot(&self);
         while stop.run_until_cancelled(tokio::time::sleep(CHECK_EVERY)).await.is_some() {
             let now = clock::unix();
             if now >= self.leaf.load().renew_at(dice) {
@@ -68,7 +74,8 @@ impl Authority {
         }
     }
 
-    async fn renew_intermediate(
+    /// Does the next step towards a new intermediate, if one is due at `now`.
+    pub(super) async fn renew_intermediate(
         self: &Arc<Self>,
         registry: &Registry,
         slot: &mut Slot<Arc<Drawn>>,
@@ -76,7 +83,7 @@ impl Authority {
     ) -> Result<(), AuthorityError> {
         // Chains carry their intermediate, so nobody has to learn of it before it signs: known as soon as recorded.
         match slot.due(now.as_secs(), true) {
-            Due::Nothing => {}
+            Due::Nothing => self.record_own(registry).await?,
             Due::Prepare => slot.prepare(self.draw_intermediate(registry, now).await?),
             Due::Publish => {
                 let next = slot.next().expect("a slot publishes what was prepared").clone();
@@ -94,6 +101,16 @@ impl Authority {
             Due::Drop => slot.drop_previous(),
         }
         Ok(())
+    }
+
+    /// The log lacks an intermediate that was signed while this server was away.
+    async fn record_own(&self, registry: &Registry) -> Result<(), AuthorityError> {
+        let (state, own) = (registry.applied(), self.intermediate.load().certificate_pem());
+        let known = state.trust().and_then(|trust| trust.intermediates.get(&self.member));
+        if state.member(self.member).is_none() || known == Some(&own) {
+            return Ok(());
+        }
+        record(registry, self.member, own).await
     }
 
     async fn draw_intermediate(
@@ -126,8 +143,9 @@ async fn record(registry: &Registry, member: MemberId, pem: String) -> Result<()
     }
 }
 
-fn tenure(intermediate: Arc<Intermediate>) -> Tenure<Arc<Drawn>> {
-    tenure_of(Drawn { intermediate, text: String::new() })
+/// A slot with the intermediate that signs now.
+pub(super) fn slot(authority: &Authority) -> Slot<Arc<Drawn>> {
+    Slot::new(tenure_of(Drawn { intermediate: authority.intermediate(), text: String::new() }))
 }
 
 fn tenure_of(drawn: Drawn) -> Tenure<Arc<Drawn>> {

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, mpsc},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use model::{
@@ -69,12 +69,12 @@ pub(crate) fn free_port() -> u16 {
 
 /// Polls until `probe` has something.
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    let start = meshd::clock::now();
     loop {
         if let Some(found) = probe().await {
             return found;
         }
-        assert!(start.elapsed() < DEADLINE, "waited in vain: {what}");
+        assert!(meshd::clock::now() - start < DEADLINE, "waited in vain: {what}");
         // Poll: a process that says nothing of itself is looked at now and then.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
