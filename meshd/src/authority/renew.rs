@@ -38,7 +38,7 @@ impl Authority {
             if self.follow(&state) {
                 changed();
             }
-            let trust = state.trust().map(Arc::as_ptr);
+            let trust = state.trust().map(|trust| Arc::as_ptr(trust).addr());
             if std::mem::replace(&mut kept, trust) != trust {
                 self.keep_sealed(&state);
             }
