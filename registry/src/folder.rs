@@ -44,6 +44,8 @@ impl Folder {
     /// # Errors
     /// It cannot be written, or is in use already.
     pub fn prepare(data_dir: &Path, id: MemberId, cluster: Uuid, incarnation: Uuid) -> Result<(), OpenError> {
+        file::folder(data_dir)
+            .map_err(|source| OpenError::Folder { path: data_dir.to_path_buf(), source })?;
         if let Some(present) = Self::read(data_dir)? {
             return present.must_be(data_dir, id, cluster);
         }

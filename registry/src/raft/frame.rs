@@ -71,7 +71,7 @@ pub(super) struct Numbered<T> {
     pub(super) body: T,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<Types>),
@@ -184,4 +184,31 @@ pub(super) async fn write<T: Serialize>(
 
 fn invalid(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_travel_and_wrong_ones_are_refused() {
+        let alive = vec![KeepAlive { node: "host-a".parse().expect("a name"), generation: 3, acked: 9 }];
+        let sent = encode(&Numbered { id: 7, body: Request::KeepAlive(alive.clone()) }).expect("it is short");
+        let mut twice = sent.repeat(2);
+        let mut reader = &twice[..];
+        for _ in 0..2 {
+            let Numbered { id, body } = expect::<Numbered<Request>>(&mut reader).await.expect("a frame");
+            assert!(id == 7 && matches!(body, Request::KeepAlive(got) if got == alive));
+        }
+        assert!(read::<Numbered<Request>>(&mut reader).await.expect("the end").is_none());
+
+        let refused = |bytes: Vec<u8>| async move {
+            read::<Numbered<Request>>(&mut &bytes[..]).await.expect_err("not a frame")
+        };
+        assert_eq!(refused(sent[..sent.len() - 1].to_vec()).await.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(refused(vec![0xff; 64]).await.to_string().contains("at most"), "a length that nobody sends");
+        twice.truncate(sent.len());
+        twice[4] = 0xc1;
+        assert_eq!(refused(twice).await.kind(), io::ErrorKind::InvalidData);
+    }
 }

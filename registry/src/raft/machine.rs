@@ -29,6 +29,9 @@ use crate::{audit, command::Reply, state::State};
 /// shown once.
 const SHOWN_EVERY: usize = 64;
 
+/// A debug build checks a state of fewer objects after each entry, a larger one now and then: the check walks them all.
+const CHECKED_EACH: usize = 1_000;
+
 /// The state at one entry of the log.
 pub(super) struct Applied {
     pub(super) state: Arc<State>,
@@ -118,10 +121,12 @@ impl Machine {
             EntryPayload::Normal(entry) => {
                 let actions = audit::actions(&entry.command);
                 let reply = self.state.apply(entry);
-                if cfg!(debug_assertions) {
+                let index = self.log_id.map_or(0, |id| id.index);
+                if cfg!(debug_assertions)
+                    && (self.state.objects().len() < CHECKED_EACH || index.is_multiple_of(64))
+                {
                     self.state.check().expect("the state keeps its invariants");
                 }
-                let index = self.log_id.map_or(0, |id| id.index);
                 self.audit.record(audit::records(index, &self.state, actions, &reply)).await;
                 reply
             }

@@ -133,3 +133,46 @@ pub fn inspect(bytes: &[u8]) -> Result<State, String> {
     let Body { image, .. } = rmp_serde::from_slice(body).map_err(|error| error.to_string())?;
     State::from_image(&image, crate::state::HISTORY_REVISIONS_MAX).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use openraft::alias::StoredMembershipOf;
+
+    use super::*;
+
+    fn snapshot() -> Bytes {
+        let meta = SnapshotMetaOf::<Types> {
+            last_log_id: None,
+            last_membership: StoredMembershipOf::<Types>::default(),
+        };
+        encode(meta, &State::new()).expect("it is small")
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_and_no_flipped_byte_does() {
+        let bytes = snapshot();
+        assert_eq!(inspect(&bytes).expect("its own").hash(), State::new().hash());
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 0x10;
+            assert!(inspect(&damaged).is_err(), "byte {at}");
+            assert!(inspect(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn the_newest_counts_and_one_older_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let snapshots = Snapshots::open(folder.path().join("snapshots"), 100).expect("it opens");
+        assert!(snapshots.newest().expect("it reads").is_none());
+        for index in [5, 900, 31_000] {
+            snapshots.save(index, &snapshot()).expect("it is written");
+        }
+        let (path, bytes) = snapshots.newest().expect("it reads").expect("there is one");
+        assert_eq!(
+            (path.file_stem().and_then(|stem| stem.to_str()), bytes),
+            (Some("00000000000000031000"), snapshot())
+        );
+        assert_eq!(snapshots.files().expect("it reads").len(), 2);
+    }
+}
