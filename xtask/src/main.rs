@@ -92,3 +92,24 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Bench { what, arguments } => release::bench(what, &arguments),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn passed_on(line: &str) -> Vec<String> {
+        let parsed = Xtask::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
+        match parsed.verb {
+            Verb::Demo { arguments } | Verb::Bench { arguments, .. } => arguments,
+            _ => panic!("{line} is neither demo nor bench"),
+        }
+    }
+
+    #[test]
+    fn demo_and_bench_pass_on_what_is_not_theirs() {
+        assert_eq!(passed_on("xtask demo --for 30s --json"), ["--for", "30s", "--json"]);
+        assert_eq!(passed_on("xtask bench registry --json"), ["--json"]);
+        assert!(passed_on("xtask demo").is_empty());
+    }
+}
