@@ -76,9 +76,9 @@ impl Registrar {
         let mut pause = PAUSE;
         loop {
             match self.register().await {
-                Ok(registered) => {
+                Ok((registered, body)) => {
                     pause = PAUSE;
-                    self.keep(registered.generation).await;
+                    self.keep(registered.generation, &body).await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "not registered");
@@ -97,7 +97,7 @@ impl Registrar {
         }
     }
 
-    async fn register(&mut self) -> Result<Registered, ControlError> {
+    async fn register(&mut self) -> Result<(Registered, Registration), ControlError> {
         let body = self.body();
         let call = self.control.call(Method::PUT, "/v1/proxy/registration", Some(&body), WRITE_PATIENCE);
         let registered: Registered = call.await?;
@@ -112,7 +112,7 @@ impl Registrar {
         self.standing.send_modify(|standing| {
             *standing = Standing { registered: true, problem: None, tries: standing.tries + 1, draining };
         });
-        Ok(registered)
+        Ok((registered, body))
     }
 
     fn body(&mut self) -> Registration {
@@ -138,14 +138,17 @@ impl Registrar {
     }
 
     /// Keeps the session alive until there is something new to register.
-    async fn keep(&mut self, generation: u64) {
+    async fn keep(&mut self, generation: u64, registered: &Registration) {
         let mut beat = interval(KEEPALIVE_INTERVAL.duration());
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut acks = self.acks.clone();
         acks.mark_changed();
         loop {
             tokio::select! {
-                () = self.changed() => return,
+                () = self.changed() => match self.body() == *registered {
+                    true => continue,
+                    false => return,
+                },
                 _ = beat.tick() => {}
                 changed = acks.changed() => if changed.is_err() { return },
             }

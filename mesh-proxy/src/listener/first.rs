@@ -53,6 +53,13 @@ pub async fn detect<S: AsyncRead + Unpin>(
     Ok((detected, Rewound { ahead, inner }))
 }
 
+impl<S> Rewound<S> {
+    /// A stream from which `ahead` was read, and is to be read again.
+    pub fn new(ahead: BytesMut, inner: S) -> Self {
+        Self { ahead, inner }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -132,13 +132,13 @@ async fn get(instance: &Instance, path: &str) -> Result<(), String> {
         .header(header::CONNECTION, "close")
         .body(Empty::new())
         .map_err(|error| error.to_string())?;
-    let answer = async {
-        tokio::select! {
-            answer = sender.send_request(request) => answer.map_err(|error| error.to_string()),
-            ended = connection => Err(ended.err().map_or("the connection ended".to_owned(), |error| error.to_string())),
-        }
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    // A connection that ends has handed its answer over, or will never have one.
+    let answer = tokio::select! {
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
     };
-    let status = answer.await?.status();
+    let status = answer.map_err(|error| error.to_string())?.status();
     if status.is_success() || status.is_redirection() { Ok(()) } else { Err(format!("answered {status}")) }
 }
 

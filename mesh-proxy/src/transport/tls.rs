@@ -3,13 +3,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::name::ServiceName;
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
 use svid::{Expect, Identities, IdentitySlot, TrustStore};
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     pool::Driven,
     tcp,
 };
-use crate::{clock, limits};
+use crate::{clock, limits, listener::Rewound};
 
 /// How long a connection to another proxy may take to come about, TLS and all. Longer than any round trip on earth;
 /// short enough that a call can still go to another endpoint.
@@ -86,9 +87,20 @@ impl Dialler {
         hop: &Hop,
         alpn: Alpn,
     ) -> Result<(TlsStream<TcpStream>, Life), SendError> {
-        let late =
-            |_| SendError::Connect(format!("{}: not within {} s", hop.endpoint, CONNECT_TIMEOUT.as_secs()));
-        timeout(CONNECT_TIMEOUT, self.handshake(hop, alpn)).await.map_err(late)?
+        in_time(hop, self.handshake(hop, alpn)).await
+    }
+
+    /// A verified connection on which the other side has spoken. In TLS 1.3 it may refuse our certificate after our
+    /// side of the handshake is done: only its first word says that it did not.
+    async fn accepted(&self, hop: &Hop) -> Result<(Rewound<TlsStream<TcpStream>>, Life), SendError> {
+        let (mut stream, life) = self.handshake(hop, Alpn::H2).await?;
+        let mut first = BytesMut::new();
+        let failed = |cause: String| SendError::Connect(format!("{}: {cause}", hop.endpoint));
+        match stream.read_buf(&mut first).await {
+            Ok(0) => Err(failed("the connection was closed at once".to_owned())),
+            Ok(_) => Ok((Rewound::new(first, stream), life)),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 
     async fn handshake(&self, hop: &Hop, alpn: Alpn) -> Result<(TlsStream<TcpStream>, Life), SendError> {
@@ -100,7 +112,11 @@ impl Dialler {
         tcp::tune(&tcp);
         let stream = connector.connect(name.clone(), tcp).await;
         let stream = stream.map_err(|error| match svid::refusal(&error) {
-            Some(refused) => failed(refused),
+            Some(refused) => {
+                // The call may well succeed elsewhere, and then nobody else would tell.
+                tracing::warn!(endpoint = %hop.endpoint, "another proxy is refused: {refused}");
+                failed(refused)
+            }
             None => failed(&error),
         })?;
         let (_, tls) = stream.get_ref();
@@ -119,7 +135,7 @@ impl Dialler {
 
     /// A connection for many requests.
     pub(super) async fn h2(&self, hop: &Hop) -> Result<Driven, SendError> {
-        let (stream, life) = self.dial(hop, Alpn::H2).await?;
+        let (stream, life) = in_time(hop, self.accepted(hop)).await?;
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -161,4 +177,10 @@ impl Dialler {
         configs.insert(key, Config { identity: identity.clone(), connector: connector.clone() });
         Ok((identity, connector))
     }
+}
+
+async fn in_time<T>(hop: &Hop, dialled: impl Future<Output = Result<T, SendError>>) -> Result<T, SendError> {
+    let late =
+        |_| SendError::Connect(format!("{}: not within {} s", hop.endpoint, CONNECT_TIMEOUT.as_secs()));
+    timeout(CONNECT_TIMEOUT, dialled).await.map_err(late)?
 }

@@ -214,9 +214,10 @@ impl World {
     fn objects(&self, proxy: &Proxy) -> Vec<Object> {
         let mut objects = Vec::new();
         for local in &proxy.locals {
-            let ports: Vec<_> = proxy.locals.iter().filter(|other| other.service == local.service).collect();
+            let ports = proxy.locals.iter().filter(|other| other.service == local.service);
+            let ports: BTreeMap<u16, &Local> = ports.map(|local| (local.port, local)).collect();
             let service_ports: Vec<_> = ports
-                .iter()
+                .values()
                 .map(|local| serde_json::json!({"name": format!("p{}", local.port), "port": local.port, "protocol": local.protocol}))
                 .collect();
             objects.push(object(serde_json::json!({
