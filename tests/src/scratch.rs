@@ -8,7 +8,7 @@ use std::{
 use tempfile::TempDir;
 
 /// As many lines of each log are shown when a test fails.
-const TAIL_LINES: usize = 25;
+const TAIL_LINES: usize = 12;
 
 /// A folder for one test. Declare it before what runs in it, so that it is dropped after.
 #[derive(Debug)]
