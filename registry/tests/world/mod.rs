@@ -216,6 +216,7 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
             return found;
         }
         assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
+        // Poll: with the deadline above; members do not tell of everything that is looked for.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
