@@ -34,11 +34,11 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
     match command {
         Command::Apply { files, dry_run, output } => apply(&client()?, &files, dry_run, output.output).await,
         Command::Get { kind, name: Some(name), place, output, .. } => {
-            get_one(&client()?, kind, name, place, output.output).await
+            show_one(&client()?, kind, name, place, output.output).await
         }
         Command::Get { kind, place, all_namespaces, selector, output, .. } => {
             let namespace = if all_namespaces || !kind.namespaced() { None } else { Some(place.name()) };
-            get_all(&client()?, kind, Selection { namespace, labels: selector }, output.output).await
+            show_all(&client()?, kind, Selection { namespace, labels: selector }, output.output).await
         }
         Command::Describe { target } => describe(&client()?, target).await,
         Command::Delete { kind: Some(kind), name: Some(name), place, .. } => {
@@ -85,7 +85,7 @@ async fn apply(
     }
 }
 
-async fn get_one(
+async fn show_one(
     client: &Client,
     kind: Kind,
     name: Name,
@@ -96,7 +96,7 @@ async fn get_one(
     output::print(format, &object, || columns::rows(kind, std::slice::from_ref(&object), false))
 }
 
-async fn get_all(client: &Client, kind: Kind, selection: Selection, format: Format) -> anyhow::Result<()> {
+async fn show_all(client: &Client, kind: Kind, selection: Selection, format: Format) -> anyhow::Result<()> {
     let list = client.list(kind, &selection).await?;
     if list.items.is_empty() && format == Format::Table {
         let place =
