@@ -157,3 +157,19 @@ fn keep(folder: &Folder, key: &str, answer: &ServerJoinAnswer) -> Result<(), Joi
     let written = folder.write(BUNDLE_FILE, &bundle).and_then(|()| folder.write(INTERMEDIATE_FILE, &text));
     Ok(written.map_err(AuthorityError::from)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_try_goes_on_with_the_same_key() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let folder = Folder::open(place.path()).expect("a folder");
+        let first = draft(&folder).expect("drawn");
+        let second = draft(&folder).expect("read");
+        assert_eq!((first.incarnation, first.csr), (second.incarnation, second.csr));
+        folder.write(DRAFT_FILE, "{").expect("written");
+        assert_ne!(draft(&folder).expect("drawn anew").incarnation, first.incarnation);
+    }
+}

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,9 +30,11 @@ use crate::{authority::Authority, clock};
 
 mod dampened;
 mod guarded;
+mod pending;
 
 use dampened::Dampened;
 use guarded::{Guarded, Hooks};
+use pending::{Handshake, PENDING_PER_ADDRESS_MAX, Pending};
 
 /// The protocol that members speak, as negotiated in the handshake.
 pub const ALPN: &[u8] = b"mesh-raft/1";
@@ -41,8 +43,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dialling a member that is not there must not take longer than an election.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// As many connections as the listener holds: a few for each of at most seven members, and room for strangers that
-/// are about to be refused.
-const CONNECTIONS_MAX: usize = 128;
+/// are about to be refused, from several addresses.
+const CONNECTIONS_MAX: usize = 512;
 /// After an error of `accept` (too many open files) the listener rests, instead of spinning.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often live connections are looked at though trust did not change: a certificate may have ended.
@@ -79,6 +81,8 @@ enum Refused {
     Handshake(io::Error),
     #[error("no handshake within {HANDSHAKE_TIMEOUT:?}")]
     Slow,
+    #[error("{0} has {PENDING_PER_ADDRESS_MAX} handshakes under way")]
+    Pending(IpAddr),
 }
 
 impl Members {
@@ -104,24 +108,37 @@ impl Members {
         let (leaf, trust) = (self.authority.leaf().clone(), self.authority.trust().clone());
         let config = svid::server_config(leaf, trust, Accept::Members, &[ALPN], clock::tls());
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let (room, pending) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Pending::default());
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
                 accepted = accept(&listener, &room) => accepted,
             };
             let Some((stream, from, permit)) = accepted else { continue };
+            let Some(handshake) = pending.begin(from.ip()) else {
+                self.complain_of(from, &Refused::Pending(from.ip()));
+                continue;
+            };
             let (this, acceptor, registry, stop) =
                 (self.clone(), acceptor.clone(), registry.clone(), stop.clone());
             tasks.spawn(async move {
-                stop.run_until_cancelled(this.serve(stream, from, acceptor, registry)).await;
+                stop.run_until_cancelled(this.serve(stream, from, acceptor, registry, handshake)).await;
                 drop(permit);
             });
         }
     }
 
-    async fn serve(&self, stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, registry: Registry) {
-        let (stream, member) = match self.admit(stream, acceptor, &registry).await {
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+        acceptor: TlsAcceptor,
+        registry: Registry,
+        handshake: Handshake,
+    ) {
+        let admitted = self.admit(stream, acceptor, &registry).await;
+        drop(handshake);
+        let (stream, member) = match admitted {
             Ok(admitted) => admitted,
             Err(refused) => return self.complain_of(from, &refused),
         };

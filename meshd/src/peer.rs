@@ -229,3 +229,16 @@ pub fn same_domain(ours: &TrustDomain, theirs: &TrustDomain) -> Result<(), Strin
         "trust_domain is '{ours}' in the configuration, and the cluster's is '{theirs}'; set it to that"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_with_another_trust_domain_is_told_the_right_one() {
+        let (ours, theirs) = ("a.example".parse().expect("a domain"), "b.example".parse().expect("a domain"));
+        assert_eq!(same_domain(&ours, &ours), Ok(()));
+        let told = same_domain(&ours, &theirs).expect_err("they differ");
+        assert!(told.contains("'a.example'") && told.contains("the cluster's is 'b.example'"), "{told}");
+    }
+}
