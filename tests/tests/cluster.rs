@@ -172,7 +172,7 @@ mod heavy {
         stop.store(true, Ordering::Relaxed);
         for writer in writers {
             let (written, longest) = writer.await.expect("no write was refused");
-            println!("{} writes, the longest took {longest:?}", written.len());
+            eprintln!("{} writes, the longest took {longest:?}", written.len());
             assert!(longest < HANDED_OVER_WITHIN, "a write took {longest:?}");
             for name in written {
                 clients[next].get(&key(&name)).await.expect("what was acknowledged is there");

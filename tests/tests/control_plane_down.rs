@@ -204,7 +204,7 @@ spec:
     fn judge(seen: &Seen, kills: &[Instant]) {
         let lost = seen.failures.iter().filter(|failure| !kills.iter().any(|kill| failure.spans(*kill)));
         let lost: Vec<_> = lost.map(|failure| (failure.ended - failure.started, &failure.reason)).collect();
-        println!(
+        eprintln!(
             "{} answered, {} failed, {} of these lost",
             seen.answered(),
             seen.failures.len(),
