@@ -81,6 +81,14 @@ impl Authority {
         slot: &mut Slot<Arc<Drawn>>,
         now: UnixTime,
     ) -> Result<(), AuthorityError> {
+        let fingerprint = self.intermediate.load().fingerprint().to_owned();
+        if self.trust.load().distrusted().intermediate(&fingerprint).is_some() {
+            // Nobody takes what this member says until it signs with another one; the log learns of that after.
+            tracing::warn!(fingerprint, "the own intermediate is distrusted; drawing another one");
+            let next = self.draw_intermediate(registry, now).await?.value;
+            self.adopt(&next, now)?;
+            *slot = self::slot(self);
+        }
         // Chains carry their intermediate, so nobody has to learn of it before it signs: known as soon as recorded.
         match slot.due(now.as_secs(), true) {
             Due::Nothing => self.record_own(registry).await?,
@@ -92,14 +100,20 @@ impl Authority {
             }
             Due::Activate => {
                 let next = slot.next().expect("a slot activates what was published").clone();
-                self.folder.write(INTERMEDIATE_FILE, &next.text)?;
-                self.intermediate.store(next.intermediate.clone());
+                self.adopt(&next, now)?;
                 slot.activate(now.as_secs());
-                self.renew_leaf(now);
-                tracing::info!(fingerprint = next.intermediate.fingerprint(), "intermediate renewed");
             }
             Due::Drop => slot.drop_previous(),
         }
+        Ok(())
+    }
+
+    /// Signs with `next` from now on, also after a restart.
+    fn adopt(&self, next: &Drawn, now: UnixTime) -> Result<(), AuthorityError> {
+        self.folder.write(INTERMEDIATE_FILE, &next.text)?;
+        self.intermediate.store(next.intermediate.clone());
+        self.renew_leaf(now);
+        tracing::info!(fingerprint = next.intermediate.fingerprint(), "intermediate renewed");
         Ok(())
     }
 

@@ -113,6 +113,25 @@ async fn a_server_that_was_away_for_longer_than_its_intermediate_lives_comes_bac
 }
 
 #[tokio::test]
+async fn a_member_whose_intermediate_is_distrusted_draws_another() {
+    let world = World::new(true).await;
+    let before = world.authority.intermediate().fingerprint().to_owned();
+    let refused = registry::Refused::Intermediate(before.clone());
+    let change = registry::Command::Trust(registry::TrustChange::Distrust(refused));
+    world.registry.propose(change).await.expect("done");
+    world.authority.follow(&world.registry.applied());
+    let judged = || {
+        let (leaf, trust) = (world.authority.leaf().load(), world.authority.trust().load());
+        verify(&leaf.chain, &trust, Usage::Server, clock::unix())
+    };
+    assert!(judged().is_err(), "its leaf is refused");
+    let mut slot = renew::slot(&world.authority);
+    world.authority.renew_intermediate(&world.registry, &mut slot, clock::unix()).await.expect("drawn");
+    assert_ne!(world.authority.intermediate().fingerprint(), before);
+    assert!(judged().is_ok(), "it is back");
+}
+
+#[tokio::test]
 async fn trust_follows_the_log_and_outlives_a_restart() {
     let world = World::new(true).await;
     let version = world.authority.trust().version();
