@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use model::resource::Protocol;
 use rustls::ServerConfig;
 use svid::Accept;
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use traffic::{
     headers::Leg,
@@ -33,7 +33,6 @@ use crate::{
     call::Call,
     clock,
     heads::{self, Labels, Seen},
-    limits::HANDSHAKES_MAX,
     refused::Refused,
     server::{self, Ends},
     shared::{Config, Shared},
@@ -47,7 +46,7 @@ use crate::{
     },
 };
 
-/// How long a caller's TLS handshake may take, the wait for its turn included.
+/// How long a caller's TLS handshake may take: meanwhile it takes one of the listener's places.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One thread's listener for other proxies.
@@ -56,7 +55,6 @@ pub struct Inbound {
     transport: Arc<Transport>,
     telemetry: Telemetry,
     tls: TlsAcceptor,
-    handshakes: Semaphore,
     turn: AtomicUsize,
 }
 
@@ -83,8 +81,8 @@ impl Inbound {
         telemetry: Telemetry,
         tls: Arc<ServerConfig>,
     ) -> Arc<Self> {
-        let (tls, handshakes) = (TlsAcceptor::from(tls), Semaphore::new(HANDSHAKES_MAX));
-        Arc::new(Self { shared, transport, telemetry, tls, handshakes, turn: AtomicUsize::new(0) })
+        let tls = TlsAcceptor::from(tls);
+        Arc::new(Self { shared, transport, telemetry, tls, turn: AtomicUsize::new(0) })
     }
 
     /// One request's way to its application.
@@ -131,7 +129,7 @@ impl Inbound {
         if heads::is_upgrade(&head) {
             let request = Request::from_parts(head, body::Request::Empty);
             let answer = self.transport.app_upgrade(permit, target, request).await;
-            return answer.map_err(|error| unanswered(error));
+            return answer.map_err(unanswered);
         }
         let body = match hyper::body::Body::is_end_stream(&body) {
             true => body::Request::Empty,
@@ -191,9 +189,7 @@ impl Inbound {
         stream: TcpStream,
         address: SocketAddr,
     ) -> Result<(TlsStream<TcpStream>, Connection), String> {
-        let turn = self.handshakes.acquire().await;
         let stream = self.tls.accept(stream).await;
-        drop(turn);
         let stream = stream.map_err(|error| match svid::refusal(&error) {
             Some(refused) => refused.to_string(),
             None => error.to_string(),

@@ -1,31 +1,46 @@
 //! One host's share of the mesh: it registers the local services, watches their health, and carries their traffic over
 //! mutual TLS to the other hosts. What is decided about a request is decided in `traffic`; here it is done.
+//!
+//! Read [`outbound`] and [`inbound`] first: they are the story of a call. The modules stand in the order in which a call
+//! meets them; below them, what keeps the process going.
 
+pub mod run;
 pub mod settings;
+
+pub mod worker;
+
+pub mod listener;
+pub mod server;
+
+pub mod outbound;
+
+pub mod inbound;
+
+pub mod call;
+pub mod refused;
+pub mod splice;
+
+pub mod shared;
+
+pub mod experience;
+
+pub mod body;
+pub mod heads;
+
+pub mod transport;
+
+pub mod telemetry;
+
+pub mod control;
+
+pub mod config;
+pub mod identity;
+pub mod join;
+pub mod register;
+pub mod services;
+
+pub mod admin;
 
 pub mod clock;
 pub mod disk;
-
-pub mod admin;
-pub mod body;
-pub mod call;
-pub mod config;
-pub mod control;
-pub mod experience;
-pub mod heads;
-pub mod identity;
-pub mod inbound;
-pub mod join;
 pub mod limits;
-pub mod listener;
-pub mod outbound;
-pub mod refused;
-pub mod register;
-pub mod run;
-pub mod server;
-pub mod services;
-pub mod shared;
-pub mod splice;
-pub mod telemetry;
-pub mod transport;
-pub mod worker;

@@ -9,6 +9,3 @@ pub const HEADER_LIST_BYTES_MAX: u32 = 64 * 1_024;
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1_000;
 /// Connections at once of one listener on one runtime thread, some 10 to 50 KiB each.
 pub const CONNECTIONS_PER_LISTENER_MAX: usize = 16_384;
-/// TLS handshakes at once on one runtime thread: each is a millisecond of computing, and those who wait longer than
-/// the handshake's time are dropped anyway.
-pub const HANDSHAKES_MAX: usize = 512;

@@ -112,7 +112,8 @@ impl AccessLog {
 impl<'a> Line<'a> {
     fn of(outcome: &'a Outcome) -> Self {
         let note = &outcome.note;
-        let end = note.path.floor_char_boundary(PATH_BYTES_MAX);
+        let cut = note.path.char_indices().map(|(at, _)| at).find(|&at| at >= PATH_BYTES_MAX);
+        let end = cut.unwrap_or(note.path.len());
         Self {
             time: clock::wall(),
             direction: outcome.direction.as_str(),
