@@ -5,6 +5,10 @@ mod world;
 use std::{sync::Arc, time::Duration};
 
 use ca::{Csr, Grant, Intermediate, Root, Serial, Ttl};
+use meshd::{
+    authority::{Authority, Opening},
+    peer::{IntermediateAnswer, IntermediateRequest, Peer},
+};
 use model::identity::{SpiffeId, TrustDomain};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -139,6 +143,23 @@ async fn a_server_without_the_seal_joins_and_a_host_s_token_lets_no_server_in() 
     cluster.join("[seal]\nkind = \"keyfile\"\npath = \"/nowhere/seal.key\"\n").await;
     cluster.voters(2).await;
     assert!(cluster.server(2).log().contains("cannot unseal the root"));
+    // It has another member sign its next intermediate; a host's certificate would not do for that.
+    let opening = Opening {
+        member: 2,
+        names: vec!["127.0.0.1".to_owned()],
+        ttl: Ttl::default(),
+        folder: meshd::home::authority_folder(&cluster.places[1].data_dir).expect("its keys"),
+        unlock: None,
+    };
+    let authority = Authority::open(opening, meshd::clock::unix()).expect("its keys");
+    let key = KeyRequest::generate().expect("a key");
+    let request = IntermediateRequest { csr: key.csr_pem.clone() };
+    let peer = Peer::member(&authority, &format!("127.0.0.1:{}", cluster.places[0].api)).expect("a client");
+    let signed: IntermediateAnswer = peer.post("/v1/ca/intermediate", &request).await.expect("signed");
+    assert!(Intermediate::from_pem(authority.domain(), &signed.certificate, &key.key_pem).is_ok());
+    let itself = Peer::member(&authority, &format!("127.0.0.1:{}", cluster.places[1].api)).expect("a client");
+    let refused = itself.post::<IntermediateAnswer>("/v1/ca/intermediate", &request).await.expect_err("no seal");
+    assert!(refused.to_string().contains("cannot open the sealed root"), "{refused}");
     let token = cluster.operator.join_token("host", json!({"role": "host"})).await;
     let place = Place::new(cluster.folder.path(), 3, "");
     let mut command = world::meshd();

@@ -19,6 +19,10 @@ use crate::peer::{Peer, PeerError};
 /// How long a member may take to say that it lives.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long the leader may take to answer for another member: handing leadership over takes up to three seconds. One
+/// that is frozen must not freeze those who ask for it.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The paths of the cluster.
 pub fn routes() -> Router<Api> {
     Router::new()
@@ -139,10 +143,14 @@ where
     let leader = leadership.leader.filter(|_| !leadership.is_me)?;
     let state = api.registry.applied();
     let peer = Peer::member(&api.authority, &state.member(leader)?.addresses.api).ok()?;
-    match ask(peer).await {
-        Ok(answer) => Some(answer),
-        Err(error) => {
+    match tokio::time::timeout(LEADER_TIMEOUT, ask(peer)).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(error)) => {
             tracing::debug!(%error, "the leader did not answer");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("the leader did not answer in time");
             None
         }
     }
