@@ -76,6 +76,23 @@ impl Authority {
         Svid::new(vec![cert], PrivateKeyDer::Pkcs8(key.serialize_der().into())).expect("an SVID")
     }
 
+    /// A chain for a request's key, as PEM.
+    pub fn sign(&self, csr: &str, id: &str) -> String {
+        let request = rcgen::CertificateSigningRequestParams::from_pem(csr).expect("a request");
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(DnType::OrganizationalUnitName, "host-a");
+        params.subject_alt_names = vec![SanType::URI(id.try_into().expect("ASCII"))];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        let cert = params.signed_by(&request.public_key, &issuer).expect("it signs");
+        svid::pem::encode_chain(&[cert.der().clone()])
+    }
+
+    /// The root certificate, as PEM.
+    pub fn root(&self) -> String {
+        svid::pem::encode_chain(std::slice::from_ref(&self.cert))
+    }
+
     pub fn trust(&self, distrusted: Distrusted) -> Trust {
         Trust::new("mesh.internal".parse().expect("a domain"), 1, vec![self.cert.clone()], distrusted)
             .expect("trust")
