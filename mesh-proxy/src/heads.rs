@@ -44,7 +44,22 @@ pub fn target(head: &request::Parts) -> &str {
 pub fn is_upgrade(head: &request::Parts) -> bool {
     let values = head.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
     let asked = headers::named_by_connection(values).any(|name| name.eq_ignore_ascii_case("upgrade"));
-    head.version == Version::HTTP_11 && asked && head.headers.contains_key(header::UPGRADE)
+    head.version == Version::HTTP_11 && asked && leaves_http(&head.headers)
+}
+
+/// Whether what is upgraded to is no HTTP. Requests that an application took off a connection itself would be requests
+/// that we never saw, with whatever headers they please: who offers `h2c` is served in HTTP/1.1 (RFC 9110 §7.8).
+fn leaves_http(headers: &HeaderMap) -> bool {
+    let values = headers
+        .get_all(header::UPGRADE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    let mut names = values
+        .map(|value| value.split(|&byte| byte == b'/').next().unwrap_or_default().trim_ascii())
+        .peekable();
+    let http =
+        |name: &[u8]| [&b"h2c"[..], b"h2", b"http", b"tls"].iter().any(|own| name.eq_ignore_ascii_case(own));
+    names.peek().is_some() && !names.any(http)
 }
 
 /// Why a head cannot be sent on.

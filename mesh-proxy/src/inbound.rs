@@ -111,6 +111,9 @@ impl Inbound {
     async fn reach(&self, connection: &Connection, call: &mut Call, port: u16) -> Result<TcpStream, Refused> {
         let config = self.shared.config();
         let (own, app) = connection.called(&config, port)?;
+        if app.protocol.is_http() {
+            return Err(Refused::NoStream(own.name.to_string(), port));
+        }
         let permit = connection.authorize(own, port, None)?;
         call.between(Some(permit.caller().clone()), Some(own.name.clone()));
         let target = self.target(&config, app, &Labels::default());

@@ -6,6 +6,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode, request};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
@@ -204,6 +205,22 @@ impl Outbound {
             Protocol::Auto => DETECT_TIMEOUT,
         };
         let Ok((detected, stream)) = detect(stream, patience).await else { return };
+        if matches!(detected, Detected::Http1 | Detected::Http2) || protocol.is_http() {
+            return self.requests(entry, stream, address, detected).await;
+        }
+        self.stream(&entry, stream, address).await;
+    }
+
+    /// Serves the requests of one connection.
+    async fn requests<S>(
+        self: Arc<Self>,
+        entry: Arc<Entry>,
+        stream: S,
+        address: SocketAddr,
+        detected: Detected,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let ends = Ends { draining: self.shared.draining.clone(), life: None };
         let serve = {
             let (outbound, entry) = (self.clone(), entry.clone());
@@ -211,10 +228,8 @@ impl Outbound {
         };
         match detected {
             Detected::Http2 => server::http2(stream, ends, serve).await,
-            Detected::Http1 => server::http1(stream, ends, serve).await,
             // Something else on a port for HTTP: hyper says what is wrong with it.
-            _ if protocol.is_http() => server::http1(stream, ends, serve).await,
-            _ => self.stream(&entry, stream, address).await,
+            _ => server::http1(stream, ends, serve).await,
         }
     }
 
@@ -234,7 +249,7 @@ impl Outbound {
         call.outcome.mtls = true;
         call.note(&head, address);
         if heads::is_connect(&head) {
-            return self.connect(&entry, call, &head, caller).await;
+            return self.connect(&entry, call, &head, caller, address).await;
         }
         match self.carry(&entry, &mut call, head, body).await {
             Ok(answered) => pass_on(call, answered, caller),
@@ -242,25 +257,37 @@ impl Outbound {
         }
     }
 
-    /// `CONNECT orders.default.mesh:5432`: a stream by way of HTTP.
+    /// `CONNECT orders.default.mesh:5432`: a stream by way of HTTP; to a port for HTTP, requests by way of HTTP.
     async fn connect(
-        &self,
+        self: &Arc<Self>,
         entry: &Entry,
         call: Call,
         head: &request::Parts,
         caller: OnUpgrade,
+        address: SocketAddr,
     ) -> Response<Answer> {
         let mut call = call;
-        let reached = async {
+        let opened = async {
             let service = entry.called(head)?;
             let config = self.subscribed(entry, &service).await?;
             let source = entry.source(&config)?;
             let port = entry.port(&config, &service, heads::authority(head))?;
-            self.reach(source, port, &mut call).await
+            if port.protocol().is_http() {
+                call.between(Some(source.clone()), Some(service.clone()));
+                let (destination, port) = (service, Some(port.number()));
+                return Ok(Opened::Requests(Entry::Upstream { source, destination, port }));
+            }
+            self.reach(source, port, &mut call)
+                .await
+                .map(|(tunnel, life)| Opened::Stream(Box::new(tunnel), life))
         };
-        match reached.await {
+        match opened.await {
             Err(refused) => refuse(call, &refused),
-            Ok((tunnel, life)) => {
+            Ok(Opened::Requests(entry)) => {
+                tokio::spawn(self.clone().tunnelled(entry, caller, address));
+                call.answered(Response::new(Answer::text("")))
+            }
+            Ok(Opened::Stream(tunnel, life)) => {
                 (call.outcome.code, call.outcome.spoken) = (0, Spoken::Tcp);
                 tokio::spawn(async move {
                     match caller.await {
@@ -271,6 +298,22 @@ impl Outbound {
                 Response::new(Answer::text(""))
             }
         }
+    }
+
+    /// Serves what comes in a tunnel as requests, each carried by itself. Boxed: a request may open a tunnel in turn.
+    fn tunnelled(
+        self: Arc<Self>,
+        entry: Entry,
+        caller: OnUpgrade,
+        address: SocketAddr,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            // A caller that is gone wants nothing any more.
+            let Ok(caller) = caller.await else { return };
+            if let Ok((detected, stream)) = detect(TokioIo::new(caller), FIRST_WORD_TIMEOUT).await {
+                self.requests(Arc::new(entry), stream, address, detected).await;
+            }
+        })
     }
 
     async fn stream<S: AsyncRead + AsyncWrite + Unpin>(&self, entry: &Entry, stream: S, address: SocketAddr) {
@@ -289,6 +332,14 @@ impl Outbound {
             Err(refused) => call.over(Some(refused.to_string())),
         }
     }
+}
+
+/// What a `CONNECT` opens.
+enum Opened {
+    /// A stream to an application.
+    Stream(Box<TlsStream<TcpStream>>, Life),
+    /// A connection like one that came in here.
+    Requests(Entry),
 }
 
 fn refuse(mut call: Call, refused: &Refused) -> Response<Answer> {

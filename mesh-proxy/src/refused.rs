@@ -60,6 +60,9 @@ pub enum Refused {
     /// The other proxy says so: this host runs no such service, or not at this port.
     #[error("{0} does not run here at port {1}")]
     NotHere(String, u16),
+    /// A stream for a port that takes requests: in it nobody would see who says to be whom.
+    #[error("{0} speaks HTTP at port {1}: calls to it are requests, not streams")]
+    NoStream(String, u16),
     /// Policy.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -78,7 +81,9 @@ impl Refused {
     /// What the caller is answered.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Path(_) | Self::Host(_) | Self::NotFromProxy => StatusCode::BAD_REQUEST,
+            Self::Path(_) | Self::Host(_) | Self::NotFromProxy | Self::NoStream(..) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::NoCaller | Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::NoService(_) | Self::UnknownService(_) | Self::NoPort(..) | Self::NoPorts(_) => {
                 StatusCode::NOT_FOUND

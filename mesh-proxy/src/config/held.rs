@@ -58,7 +58,8 @@ pub enum Step {
 }
 
 impl Held {
-    /// How to ask for a stream that goes on from here, with `wanted` subscribed too; and what takes its lines.
+    /// How to ask for a stream that goes on from here, with `wanted` subscribed too; and what takes its lines. What is
+    /// added stands among the subscribed ones, too.
     pub fn ask(&self, wanted: &BTreeSet<ServiceName>, resume: bool) -> (String, Coming) {
         let list = |services: &BTreeSet<ServiceName>| {
             services.iter().take(SUBSCRIPTIONS_MAX).map(ToString::to_string).collect::<Vec<_>>().join(",")
@@ -68,7 +69,7 @@ impl Held {
         let path = if resume {
             let added: BTreeSet<_> = wanted.difference(&self.subscribed).cloned().collect();
             let add = if added.is_empty() { String::new() } else { format!("&add={}", list(&added)) };
-            format!("/v1/proxy/watch?subscribe={}{add}&from={}", list(&self.subscribed), self.revision)
+            format!("/v1/proxy/watch?subscribe={}{add}&from={}", list(&all), self.revision)
         } else {
             format!("/v1/proxy/watch?subscribe={}", list(&all))
         };
@@ -191,7 +192,7 @@ mod tests {
         // Broken off before its sync: nothing of it counts.
         held.step(&mut coming, put("x", 1));
         let (path, mut coming) = held.ask(&services("b"), true);
-        assert_eq!(path, "/v1/proxy/watch?subscribe=default/a&add=default/b&from=7");
+        assert_eq!(path, "/v1/proxy/watch?subscribe=default/a,default/b&add=default/b&from=7");
         assert_eq!(held.step(&mut coming, Line::Sync { revision: 8 }), Step::Complete { changed: true });
         assert_eq!((names(&held).as_str(), &held.subscribed), ("a:1", &services("a b")));
         assert_eq!(held.ask(&services("a"), true).0, "/v1/proxy/watch?subscribe=default/a,default/b&from=8");

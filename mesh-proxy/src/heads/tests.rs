@@ -85,6 +85,21 @@ fn an_upgrade_stays_one_in_http_1() {
 }
 
 #[test]
+fn an_upgrade_to_http_is_none() {
+    for to in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.3", "websocket,tls/1.0"] {
+        let asked = head(&format!(
+            "GET /\nhost: a\nconnection: upgrade, http2-settings\nupgrade: {to}\nhttp2-settings: x"
+        ));
+        assert!(!is_upgrade(&asked), "{to}");
+        let next = to_app(asked, "/", &permit(), false).expect("sent on");
+        for gone in ["upgrade", "http2-settings", "connection"] {
+            assert!(!next.headers.contains_key(gone), "{to}: {gone}");
+        }
+    }
+    assert!(is_upgrade(&head("GET /\nhost: a\nconnection: upgrade\nupgrade: SPDY/3.1")));
+}
+
+#[test]
 fn the_application_hears_who_called_from_us_alone() {
     let text = "GET http://shop/x h2
         x-forwarded-client-cert: URI=spiffe://forged
