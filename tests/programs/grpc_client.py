@@ -1,4 +1,5 @@
-"""Calls the application of grpc_server.py at the address given; prints what it saw as one JSON object."""
+"""Calls the application of grpc_server.py at the address given, and says how many callers gave up by then; prints what
+it saw as one JSON object."""
 
 import json
 import sys
@@ -60,7 +61,7 @@ def failures():
         method("unary_unary", "Late")(b"", timeout=0.5)
     except grpc.RpcError as error:
         seen["late"] = [error.code().name, time.monotonic() - started < 5]
-    seen["givenUp"] = int(method("unary_unary", "GivenUp")(b"1", timeout=20))
+    seen["givenUp"] = int(method("unary_unary", "GivenUp")(sys.argv[2].encode(), timeout=20))
     pending = method("unary_stream", "Down").__call__(b"1000000", timeout=20)
     next(pending)
     pending.cancel()

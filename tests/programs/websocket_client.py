@@ -1,4 +1,5 @@
-"""Talks to the application of websocket_server.py at the address given; prints what it saw as one JSON object."""
+"""Talks to the application of websocket_server.py at the address given, by the proxy given, if any; prints what it saw
+as one JSON object."""
 
 import asyncio
 import json
@@ -9,8 +10,11 @@ import websockets
 seen = {}
 
 
+proxy = sys.argv[2] if len(sys.argv) > 2 else None
+
+
 def connect(path):
-    return websockets.connect("ws://" + sys.argv[1] + path, subprotocols=["chat.v1"], max_size=4 << 20, proxy=None)
+    return websockets.connect("ws://" + sys.argv[1] + path, subprotocols=["chat.v1"], max_size=4 << 20, proxy=proxy)
 
 
 async def echoes():

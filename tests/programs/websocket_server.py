@@ -22,7 +22,8 @@ async def serve(socket):
     except websockets.ConnectionClosed:
         pass
     finally:
-        await left.put(f"{socket.close_code} {socket.close_reason}")
+        if path == "/":
+            await left.put(f"{socket.close_code} {socket.close_reason}")
 
 
 async def main():

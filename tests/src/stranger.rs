@@ -112,15 +112,19 @@ pub async fn knock(
     alpn: &[u8],
     papers: Option<&Papers>,
 ) -> Answer {
-    let shaken = tokio::time::timeout(PATIENCE, shake(door, trust, expect, alpn, papers)).await;
-    match shaken {
+    let knocked = async { opened(shake(door, trust, expect, alpn, papers).await?, alpn).await };
+    match tokio::time::timeout(PATIENCE, knocked).await {
         Ok(Ok(stream)) => Answer::Opened(Box::new(stream)),
         Ok(Err(error)) => Answer::Refused(format!("{error:#}")),
         Err(_) => Answer::Refused("silence".to_owned()),
     }
 }
 
-async fn shake(
+/// Shakes hands with a listener that should be `expect`, presenting `papers`, and says nothing yet.
+///
+/// # Errors
+/// If it is refused, or is somebody else.
+pub async fn shake(
     door: SocketAddr,
     trust: &TrustBundle,
     expect: Expect,
@@ -138,8 +142,11 @@ async fn shake(
         config.client_auth_cert_resolver = papers.certified();
     }
     let tcp = TcpStream::connect(door).await?;
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
-    // In TLS 1.3 a client is done before the server has judged it: only an answer says that the door is open.
+    Ok(TlsConnector::from(Arc::new(config)).connect(name, tcp).await?)
+}
+
+/// In TLS 1.3 a client is done before the server has judged it: only an answer says that the door is open.
+async fn opened(mut stream: TlsStream<TcpStream>, alpn: &[u8]) -> anyhow::Result<TlsStream<TcpStream>> {
     stream.write_all(if alpn == b"h2" { H2_PREFACE } else { H1_PREFACE }).await?;
     let mut first = [0; 1];
     stream.read_exact(&mut first).await?;

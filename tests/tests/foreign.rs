@@ -245,6 +245,7 @@ mod heavy {
             let answer = mesh.curl(&["-H", &format!("Host: {host}"), "-w", "%{http_code}", &router]).await;
             assert!(answer.starts_with("hello") && answer.ends_with("200"), "{host}: {answer}");
         }
+        // As http_proxy, in both of its forms: the whole URL, and a tunnel.
         let as_proxy = [
             "-x",
             &format!("http://{}:15080", mesh.front.address),
@@ -252,7 +253,8 @@ mod heavy {
             "none",
             "http://files.default.mesh/hello.txt",
         ];
-        assert!(mesh.curl(&as_proxy).await.starts_with("hello"), "as http_proxy");
+        assert!(mesh.curl(&as_proxy).await.starts_with("hello"));
+        assert!(mesh.curl(&[&["-p"][..], &as_proxy].concat()).await.starts_with("hello"));
         for (host, status) in
             [("absent.default.mesh", "404"), ("example.org", "404"), ("files.default.mesh:81", "404")]
         {
@@ -309,12 +311,25 @@ mod heavy {
         for gone in ["x-mesh-source", "x-hop"] {
             assert_eq!(header(gone), None, "{seen}");
         }
+        identity_cannot_be_tunnelled(mesh, lies[0]).await;
         let parent = header("traceparent").expect("a trace begins here");
         assert_eq!((parent.len(), &parent[..3]), (55, "00-"), "{parent}");
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let seen = json(&mesh.curl(&["-H", &format!("traceparent: {trace}"), &url]).await);
         let kept = seen["headers"]["traceparent"].as_str().expect("it goes on").to_owned();
         assert_eq!(kept[..36], trace[..36], "the caller's trace goes on");
+    }
+
+    /// What comes in a tunnel, or after an offer to go on in HTTP/2, are requests like all others.
+    async fn identity_cannot_be_tunnelled(mesh: &Mesh, lie: &str) {
+        let proxy = format!("http://{}:15080", mesh.front.address);
+        let tunnel = ["-p", "-x", &proxy, "--noproxy", "none", "-H", lie, "http://echo.default.mesh/"];
+        let upstream = format!("http://{}/", mesh.upstream(9_003));
+        for arguments in [&tunnel[..], &["--http2", "-H", lie, &upstream]] {
+            let seen = json(&mesh.curl(arguments).await);
+            assert_eq!(seen["headers"]["x-forwarded-client-cert"], CALLER, "{arguments:?}: {seen}");
+            assert!(seen["headers"]["upgrade"].is_null(), "{seen}");
+        }
     }
 
     /// Both proxies count and log every call.
@@ -374,13 +389,20 @@ mod heavy {
         // HTTP/1.1 and HTTP/2 meet: either side speaks what it speaks.
         mesh.answers(&format!("{fast}/10"), &["--http1.1"]).await;
         mesh.answers(&format!("http://{}/", mesh.upstream(9_003)), &["--http2-prior-knowledge"]).await;
-        grpc(&mesh).await;
+        let mut direct = python("grpc_client.py");
+        direct.arg(mesh.upstream(9_002));
+        grpc(&mesh, direct, 1).await;
+        // By its name, through the proxy that every program's environment can name.
+        let mut by_name = python("grpc_client.py");
+        by_name
+            .arg("orders.default.mesh:80")
+            .env("http_proxy", format!("http://{}:15080", mesh.front.address));
+        grpc(&mesh, by_name, 2).await;
     }
 
-    async fn grpc(mesh: &Mesh) {
-        let mut client = python("grpc_client.py");
-        client.arg(mesh.upstream(9_002));
-        // Its service is as new as the others: they answer by now.
+    /// `given_up`: so many callers of all clients gave up.
+    async fn grpc(mesh: &Mesh, mut client: Command, given_up: u64) {
+        client.arg(given_up.to_string());
         let seen = json(&said(client).await.fine());
         assert_eq!(seen["unary"], serde_json::json!(["hello", "one", "two", "OK"]), "{seen}");
         assert_eq!(seen["caller"], CALLER, "metadata cannot lie: {seen}");
@@ -397,7 +419,7 @@ mod heavy {
         assert_eq!(seen["absent"], "UNIMPLEMENTED", "{seen}");
         assert_eq!(
             (&seen["late"], &seen["givenUp"]),
-            (&serde_json::json!(["DEADLINE_EXCEEDED", true]), &1.into()),
+            (&serde_json::json!(["DEADLINE_EXCEEDED", true]), &given_up.into()),
             "{seen}"
         );
         assert_eq!(seen["cancelled"], "still here", "{seen}");
@@ -423,6 +445,9 @@ mod heavy {
         let want = serde_json::json!({"subprotocol": "chat.v1", "echoed": 200, "large": true, "pong": true, "left": "4001 enough",
             "first": format!("welcome {CALLER}"), "leave": [4002, "closing time"]});
         assert_eq!(seen, want);
+        let mut by_name = python("websocket_client.py");
+        by_name.args(["chat.default.mesh", &format!("http://{}:15080", mesh.front.address)]);
+        assert_eq!(json(&said(by_name).await.fine()), want);
         half_closed(&mesh).await;
         // An application that is gone: the caller's connection ends, it does not hang.
         let mut mesh = mesh;

@@ -11,7 +11,7 @@ mod heavy {
         host::{Host, LocalService},
         plain::Plain,
         scratch::Scratch,
-        stranger::{Answer, Forger, Papers, Stranger, bundle, from_now, knock, mesh_id, uri},
+        stranger::{Answer, Forger, Papers, Stranger, bundle, from_now, knock, mesh_id, shake, uri},
         wait::until,
     };
     use model::trust::TrustBundle;
@@ -19,7 +19,11 @@ mod heavy {
     use reqwest::Method;
     use serde_json::{Value, json};
     use svid::{Accept, Expect, Trust, TrustStore};
-    use tokio::{io::AsyncReadExt, net::TcpListener};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use traffic::preamble::Preamble;
 
     /// How long the mesh may take to do what it does by itself.
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -111,6 +115,7 @@ mod heavy {
         drop(door.knock(&trust, Some(&intruder)).await.opened());
         a_proxy_takes_services_only(&door, &trust, &stranger, &thief).await;
         flawed_leaves(&door, &trust, &thief).await;
+        no_raw_streams(&shop, &trust, &intruder).await;
         servers_take_no_services(&shop.cluster, &trust, &stranger, &intruder, &thief).await;
         another_service_answers(&shop, &trust, &stranger, &intruder).await;
         distrusted(&shop, &door, &trust, &intruder).await;
@@ -177,6 +182,30 @@ mod heavy {
             &format!("{web}: the certificate is not valid before 2"),
         )
         .await;
+    }
+
+    /// A caller that is who it says, and wants to write to the application what no proxy has read: it would be whom it
+    /// likes there.
+    async fn no_raw_streams(shop: &Shop, trust: &TrustBundle, intruder: &Papers) {
+        let address = (shop.back.address, 15_008).into();
+        let mut raw = shake(
+            address,
+            trust,
+            Expect::Id(mesh_id("/ns/default/svc/orders")),
+            b"mesh-tcp/1",
+            Some(intruder),
+        )
+        .await
+        .expect("its papers are good");
+        raw.write_all(&Preamble { port: 80 }.encode()).await.expect("it is taken");
+        let mut answer = Vec::new();
+        raw.read_to_end(&mut answer).await.expect("it is refused, not cut off");
+        assert_eq!(answer.first(), Some(&1), "{}", String::from_utf8_lossy(&answer));
+        assert!(
+            answer[1..].starts_with(b"default/orders speaks HTTP at port 80"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
     }
 
     async fn servers_take_no_services(

@@ -70,7 +70,7 @@ pub(crate) fn nginx(side: Side, ports: Ports, certificates: &Certificates, folde
          events {{ worker_connections 10000; }}\n"
     );
     let base = format!(
-        "access_log {folder}/{name}.access buffer=64k flush=1s; keepalive_requests 1000000000; keepalive_timeout 3600s; proxy_http_version 1.1; proxy_max_temp_file_size 0;"
+        "access_log {folder}/{name}.access combined buffer=64k flush=1s; keepalive_requests 1000000000; keepalive_timeout 3600s; proxy_http_version 1.1; proxy_max_temp_file_size 0;"
     );
     let Ports { a, b, a_tcp, b_tcp, app } = ports;
     let keep = "keepalive 512; keepalive_requests 1000000000; keepalive_timeout 3600s;";
