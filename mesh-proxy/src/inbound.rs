@@ -16,6 +16,7 @@ use std::{
 use http::{Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use model::resource::Protocol;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use svid::Accept;
 use tokio::{net::TcpStream, time::timeout};
@@ -49,6 +50,9 @@ use crate::{
 /// How long a caller's TLS handshake may take: meanwhile it takes one of the listener's places.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Refused callers that are named in the log each second; the others are counted.
+const REFUSALS_TOLD_MAX: u32 = 100;
+
 /// One thread's listener for other proxies.
 pub struct Inbound {
     shared: Arc<Shared>,
@@ -56,6 +60,7 @@ pub struct Inbound {
     telemetry: Telemetry,
     tls: TlsAcceptor,
     turn: AtomicUsize,
+    refusals: Refusals,
 }
 
 /// A connection of another proxy.
@@ -82,7 +87,14 @@ impl Inbound {
         tls: Arc<ServerConfig>,
     ) -> Arc<Self> {
         let tls = TlsAcceptor::from(tls);
-        Arc::new(Self { shared, transport, telemetry, tls, turn: AtomicUsize::new(0) })
+        Arc::new(Self {
+            shared,
+            transport,
+            telemetry,
+            tls,
+            turn: AtomicUsize::new(0),
+            refusals: Refusals::default(),
+        })
     }
 
     /// One request's way to its application.
@@ -167,7 +179,7 @@ impl Inbound {
     pub async fn take(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
         let (stream, connection) = match timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, address)).await {
             Ok(Ok(taken)) => taken,
-            Ok(Err(reason)) => return tracing::warn!(peer = %address, "a caller is refused: {reason}"),
+            Ok(Err(reason)) => return self.refusals.tell(address, &reason),
             Err(_) => return tracing::debug!(peer = %address, "a caller's handshake took too long"),
         };
         let alpn = stream.get_ref().1.alpn_protocol().and_then(Alpn::named);
@@ -284,6 +296,28 @@ impl Connection {
         });
         let call = policy::Call { service: &own.name, port, request: head.as_ref() };
         Ok(authorize(&own.policies, Peer::Verified(&self.peer.id), call)?)
+    }
+}
+
+/// Tells of refused callers, so many each second: a stranger must not fill the log.
+#[derive(Default)]
+struct Refusals(Mutex<(u64, u32)>);
+
+impl Refusals {
+    fn tell(&self, peer: SocketAddr, reason: &str) {
+        let second = clock::unix().as_secs();
+        let mut told = self.0.lock();
+        if told.0 != second {
+            let lost = told.1.saturating_sub(REFUSALS_TOLD_MAX);
+            if lost > 0 {
+                tracing::warn!(callers = lost, "more callers were refused");
+            }
+            *told = (second, 0);
+        }
+        told.1 = told.1.saturating_add(1);
+        if told.1 <= REFUSALS_TOLD_MAX {
+            tracing::warn!(%peer, "a caller is refused: {reason}");
+        }
     }
 }
 

@@ -327,3 +327,48 @@ async fn distrust_cuts_live_connections_and_new_ones() {
     assert_eq!(answer.status, 503, "{}", answer.body);
     assert_eq!(app.seen(), 1);
 }
+
+#[tokio::test]
+async fn a_renewed_identity_takes_over_before_the_old_one_ends() {
+    let app = app::http("orders").await;
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let callee = world.proxy("host-b", &[], vec![local("orders", 80, "http", app.address)]);
+    let short = world.authority.svid(&id("web").to_string(), "host-a", Duration::from_secs(2));
+    let end = short.not_after.as_secs();
+    caller.shared.identities.put(&service("web"), short);
+    world.publish(&[&caller, &callee]);
+    let mut connection = Http1::connect(caller.upstream("web", "orders", None)).await;
+    let mut calls = 0;
+    while mesh_proxy::clock::unix().as_secs() <= end + 1 {
+        connection.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
+        let answer = connection.answer().await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "hi"), "call {calls}");
+        if calls == 0 {
+            let fresh = world.authority.svid(&id("web").to_string(), "host-a", Duration::from_secs(3_600));
+            caller.shared.identities.put(&service("web"), fresh);
+        }
+        calls += 1;
+        // Pace: calls go on over the old identity's end.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(calls > 50, "{calls}");
+}
+
+#[tokio::test]
+async fn an_identity_that_has_ended_calls_nobody() {
+    let app = app::http("orders").await;
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let callee = world.proxy("host-b", &[], vec![local("orders", 80, "http", app.address)]);
+    let ended = world.authority.svid(&id("web").to_string(), "host-a", Duration::ZERO);
+    caller.shared.identities.put(&service("web"), ended);
+    world.publish(&[&caller, &callee]);
+    until("a second has passed", || {
+        let last = caller.shared.identities.slot(&service("web"))?.load().not_after.as_secs();
+        (mesh_proxy::clock::unix().as_secs() > last).then_some(())
+    })
+    .await;
+    let answer = get(caller.upstream("web", "orders", None), "/").await;
+    assert_eq!((answer.status, app.seen()), (503, 0), "{}", answer.body);
+}
