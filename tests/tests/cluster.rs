@@ -17,12 +17,16 @@ mod heavy {
         object::{Key, Object},
         watch::Event,
     };
+    use rustix::process::Signal;
     use serde_json::{Value, json};
 
     /// How long the cluster may take to do what it does by itself.
     const PATIENCE: Duration = Duration::from_secs(20);
     /// How long leadership handed over may keep writers waiting: about one second, twice that on a busy machine.
     const HANDED_OVER_WITHIN: Duration = Duration::from_secs(2);
+
+    /// How long writes may wait when the leader is lost, on a busy machine.
+    const RESUMED_WITHIN: Duration = Duration::from_secs(3);
 
     fn service(name: &str) -> Object {
         serde_json::from_value(json!({"kind": "Service", "metadata": {"namespace": "default", "name": name},
@@ -90,6 +94,22 @@ mod heavy {
         }
         assert!(cluster.members[leader].log().contains("source=Index"), "{}", cluster.members[leader].log());
         without_its_index(&mut cluster, &clients).await;
+        paused(&cluster, &clients).await;
+    }
+
+    /// A leader that stands still and does not know it: the others go on, and it believes nothing of its own after.
+    async fn paused(cluster: &Cluster, clients: &[Client]) {
+        let leader = cluster.leader().await.expect("a leader");
+        let [one, other] = others(leader);
+        let process = cluster.members[leader].process.as_ref().expect("it runs");
+        process.signal(Signal::STOP);
+        let started = now();
+        put(&clients[one], "while-it-stood").await;
+        let took = now().duration_since(started);
+        assert!(took < RESUMED_WITHIN, "writes resumed after {took:?}");
+        clients[other].get(&key("while-it-stood")).await.expect("everywhere");
+        process.signal(Signal::CONT);
+        clients[leader].get(&key("while-it-stood")).await.expect("its first answer is no old one");
     }
 
     async fn seen_everywhere(clients: &[Client]) {

@@ -29,6 +29,8 @@ const BIG_BYTES: usize = 10 << 20;
 /// The core of the proxies, and that of load and application.
 const CORES: (&str, &str) = ("0", "1");
 
+mod steady;
+
 /// A pair of proxies that carries traffic.
 struct Pair {
     name: &'static str,
@@ -149,22 +151,15 @@ async fn measure(pair: &Pair, scenario: Scenario, seconds: u64) -> anyhow::Resul
 
 /// Requests that went through.
 async fn load(load: Load, address: &str, seconds: u64) -> anyhow::Result<f64> {
-    let mut command = tokio::process::Command::new("taskset");
-    command.args(["-c", CORES.1]);
-    match load {
-        Load::Closed => {
-            command.args(["wrk", "-t1", "-c64", &format!("-d{seconds}s"), &format!("http://{address}/")])
-        }
-        Load::Big => {
-            command.args(["wrk", "-t1", "-c4", &format!("-d{seconds}s"), &format!("http://{address}/big")])
-        }
-        Load::Steady => {
-            let url = format!("http://{address}/");
-            command.args(["h2load", "--h1", "-c16", "--rps=62.5", &format!("-D{seconds}"), &url])
-        }
+    let (connections, path) = match load {
+        Load::Steady => return steady::run(address, Duration::from_secs(seconds)).await,
+        Load::Closed => ("-c64", ""),
+        Load::Big => ("-c4", "big"),
     };
-    let printed = run_command(&mut command).await?;
-    if matches!(load, Load::Steady) { h2load_requests(&printed) } else { wrk_requests(&printed) }
+    let mut command = tokio::process::Command::new("taskset");
+    let (length, url) = (format!("-d{seconds}s"), format!("http://{address}/{path}"));
+    command.args(["-c", CORES.1, "wrk", "-t1", connections, &length, &url]);
+    wrk_requests(&run_command(&mut command).await?)
 }
 
 fn wrk_requests(printed: &str) -> anyhow::Result<f64> {
@@ -174,18 +169,6 @@ fn wrk_requests(printed: &str) -> anyhow::Result<f64> {
     }
     let line = printed.lines().find(|line| line.contains(" requests in ")).context("wrk printed no count")?;
     Ok(line.split_whitespace().next().context("an empty line")?.parse()?)
-}
-
-fn h2load_requests(printed: &str) -> anyhow::Result<f64> {
-    let line =
-        printed.lines().find(|line| line.starts_with("requests: ")).context("h2load printed no count")?;
-    let count = |what: &str| {
-        let field = line.split(", ").find(|field| field.ends_with(what))?;
-        field.split_whitespace().find_map(|word| word.parse::<f64>().ok())
-    };
-    let (good, failed) =
-        (count("succeeded").context("h2load printed no success")?, count("failed").unwrap_or_default());
-    if failed > 0.0 { bail!("h2load saw failures: {line}") } else { Ok(good) }
 }
 
 /// What all pairs share.
@@ -356,9 +339,5 @@ mod tests {
         let wrk = "Running 4s test\n  40 requests in 4.00s, 1MB read\n";
         assert_eq!(wrk_requests(wrk).expect("good"), 40.0);
         assert!(wrk_requests(&format!("{wrk}  Non-2xx or 3xx responses: 3\n")).is_err());
-        let h2load =
-            "requests: 4000 total, 4000 started, 4000 done, 4000 succeeded, 0 failed, 0 errored, 0 timeout\n";
-        assert_eq!(h2load_requests(h2load).expect("good"), 4_000.0);
-        assert!(h2load_requests(&h2load.replace("0 failed", "2 failed")).is_err());
     }
 }
