@@ -12,6 +12,7 @@ use model::{
 };
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::{interval, sleep},
 };
 use traffic::compile::{Inputs, LocalApp, compile};
@@ -75,6 +76,7 @@ struct Position {
     asked: BTreeSet<ServiceName>,
     resume: bool,
     unwritten: bool,
+    writing: Option<JoinHandle<()>>,
 }
 
 impl Follower {
@@ -86,7 +88,7 @@ impl Follower {
         });
         let held = held.unwrap_or_default();
         let resume = held.epoch == *self.control.epoch();
-        let mut position = Position { held, asked: BTreeSet::new(), resume, unwritten: false };
+        let mut position = Position { held, asked: BTreeSet::new(), resume, unwritten: false, writing: None };
         self.put_in_force(&mut position);
         let mut pause = PAUSE;
         loop {
@@ -108,10 +110,11 @@ impl Follower {
 
     /// While no stream comes, what the host itself says is still taken up.
     async fn wait(&mut self, position: &mut Position, pause: Duration) {
-        let mut waited = std::pin::pin!(sleep(pause));
+        let (mut waited, mut write) = (std::pin::pin!(sleep(pause)), interval(WRITE_INTERVAL));
         loop {
             tokio::select! {
                 () = &mut waited => return,
+                _ = write.tick() => self.write(position),
                 changed = self.services.changed() => match changed {
                     Ok(()) => self.put_in_force(position),
                     Err(_) => return waited.await,
@@ -145,7 +148,7 @@ impl Follower {
                         return Ok(());
                     }
                 }
-                _ = write.tick() => self.write(position).await,
+                _ = write.tick() => self.write(position),
             }
         }
     }
@@ -245,16 +248,20 @@ impl Follower {
         });
     }
 
-    async fn write(&self, position: &mut Position) {
+    /// Writes what changed, beside everything else: a slow disk holds up no configuration.
+    fn write(&self, position: &mut Position) {
+        let writing = position.writing.as_ref().is_some_and(|writing| !writing.is_finished());
         // What could not be compiled is not what a restart should find.
-        if !std::mem::take(&mut position.unwritten) || self.acks.borrow().nack.is_some() {
+        if writing || !position.unwritten || self.acks.borrow().nack.is_some() {
             return;
         }
+        position.unwritten = false;
         let (cache, held) = (self.cache.clone(), position.held.clone());
-        let written = tokio::task::spawn_blocking(move || cache.store(&held)).await;
-        if let Ok(Err(error)) = written {
-            tracing::error!(%error, "the configuration could not be written down: a restart needs the control plane");
-        }
+        position.writing = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = cache.store(&held) {
+                tracing::error!(%error, "the configuration could not be written down: a restart needs the control plane");
+            }
+        }));
     }
 }
 
