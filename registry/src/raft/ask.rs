@@ -28,6 +28,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 /// One exchange with the leader is given up after this, so that a leader that was cut off does not use up the whole time.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// So long the member that was asked may still answer after another one leads: it may have handed over only now. One
+/// that stands still or was cut off never will, and its callers need not wait for that.
+const OVERTAKEN_PATIENCE: Duration = Duration::from_millis(250);
 /// Readers that may wait for one round.
 pub(super) const READERS_MAX: usize = 4_096;
 
@@ -75,7 +78,13 @@ impl Core {
             Leadership { is_me: true, .. } => self.lead(command).await,
             Leadership { leader: Some(leader), .. } if leader != self.id() => {
                 let Some(address) = self.address_of(leader) else { return Proposed::NotLeader };
-                match self.peers.call(leader, &address, Request::Propose(command), ASK_TIMEOUT).await {
+                let asked = self.peers.call(leader, &address, Request::Propose(command), ASK_TIMEOUT);
+                let answer = tokio::select! {
+                    biased;
+                    answer = asked => answer,
+                    () = self.overtaken(leading, OVERTAKEN_PATIENCE) => Err(CallError::Lost),
+                };
+                match answer {
                     Ok(Response::Proposed(proposed)) => proposed,
                     Ok(_) | Err(CallError::Lost) => Proposed::Unknown,
                     Err(CallError::NotSent(_)) => Proposed::NotLeader,
@@ -173,7 +182,24 @@ impl Core {
     pub(super) async fn ask(&self, leading: Leadership, request: Request) -> Option<Response> {
         let leader = leading.leader.filter(|leader| *leader != self.id())?;
         let address = self.address_of(leader)?;
-        self.peers.call(leader, &address, request, EXCHANGE_TIMEOUT).await.ok()
+        tokio::select! {
+            biased;
+            answer = self.peers.call(leader, &address, request, EXCHANGE_TIMEOUT) => answer.ok(),
+            () = self.overtaken(leading, Duration::ZERO) => None,
+        }
+    }
+
+    /// Waits until another member leads than the one that is being asked, and `patience` longer.
+    async fn overtaken(&self, leading: Leadership, patience: Duration) {
+        let mut leadership = self.leadership.subscribe();
+        let another = |now: &Leadership| {
+            now.leader.is_some() && now.leader != leading.leader && now.term > leading.term
+        };
+        if leadership.wait_for(another).await.is_err() {
+            // Nobody will tell any more: what is asked ends by itself.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(patience).await;
     }
 }
 
