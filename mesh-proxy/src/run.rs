@@ -95,6 +95,7 @@ pub async fn run(settings: Settings, mut signals: Signals) -> Result<(), RunErro
     let identity = Arc::new(Identity::load(keep)?);
     check_name(&settings, &identity)?;
     let services = read_services(&settings.services_dir, &Services::default())?;
+    warn_about_capture(&settings);
     warn_about(&services);
     identity.adopt(&services.names());
     let (shared, wanted) = Shared::new(
@@ -154,6 +155,14 @@ fn read_services(folder: &Path, before: &Services) -> Result<Services, RunError>
         tracing::error!("{problem}");
     }
     Ok(services)
+}
+
+fn warn_about_capture(settings: &Settings) {
+    for key in settings.listen.captured() {
+        tracing::warn!(
+            "listen.{key} is set, but this version captures no traffic: nothing listens there. Use [[upstream]] listeners or listen.host_router"
+        );
+    }
 }
 
 fn warn_about(services: &Services) {

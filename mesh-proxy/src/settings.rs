@@ -61,14 +61,14 @@ pub struct Settings {
 pub struct Listen {
     /// mTLS from other proxies.
     pub inbound: Addresses,
-    /// Captured plaintext from outside the mesh: needs capture.
-    pub inbound_plain: NoCapture,
-    /// Captured calls of local applications: needs capture.
-    pub outbound: NoCapture,
+    /// Captured plaintext from outside the mesh.
+    pub inbound_plain: Captured,
+    /// Captured calls of local applications.
+    pub outbound: Captured,
     /// Calls of local applications, told apart by their Host.
     pub host_router: Addresses,
-    /// Names of the mesh: needs capture.
-    pub dns: NoCapture,
+    /// Names of the mesh, for captured look-ups.
+    pub dns: Captured,
     /// Health, metrics, configuration; read-only.
     pub admin: Addresses,
 }
@@ -106,9 +106,11 @@ pub struct Server {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses(pub Vec<SocketAddr>);
 
-/// A listener that this version does not have; only being off can be said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NoCapture;
+/// A listener for captured traffic. This version captures none: it is read, so that a file for a later version serves
+/// this one too, and that nothing listens there is said at the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Captured(pub Addresses);
 
 /// Parses `proxy.toml`; `file` is how errors call it.
 ///
@@ -141,10 +143,10 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             inbound: Addresses(vec![SocketAddr::from(([0, 0, 0, 0], 15_008))]),
-            inbound_plain: NoCapture,
-            outbound: NoCapture,
+            inbound_plain: Captured::default(),
+            outbound: Captured::default(),
             host_router: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 15_080))]),
-            dns: NoCapture,
+            dns: Captured::default(),
             admin: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 15_000))]),
         }
     }
@@ -212,7 +214,16 @@ impl<'de> Deserialize<'de> for Server {
     }
 }
 
-// === impl Addresses, NoCapture, Output ===
+// === impl Listen, Addresses, Output ===
+
+impl Listen {
+    /// The listeners that are set although this version captures no traffic, by their keys.
+    pub fn captured(&self) -> impl Iterator<Item = &'static str> {
+        let Self { inbound_plain, outbound, dns, .. } = self;
+        let all = [("inbound_plain", inbound_plain), ("outbound", outbound), ("dns", dns)];
+        all.into_iter().filter(|(_, addresses)| !addresses.0.0.is_empty()).map(|(key, _)| key)
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(
@@ -244,17 +255,6 @@ impl<'de> Deserialize<'de> for Addresses {
             .map(parse)
             .collect::<Result<_, _>>()
             .map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for NoCapture {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if OneOrMany::deserialize(deserializer)?.texts().is_empty() {
-            return Ok(Self);
-        }
-        Err(D::Error::custom(
-            "this version captures no traffic: leave it out, or \"\"; use [[upstream]] listeners or listen.host_router",
-        ))
     }
 }
 

@@ -76,11 +76,15 @@ fn errors_name_file_line_and_key() {
 }
 
 #[test]
-fn what_needs_capture_is_refused_by_name() {
-    for key in ["outbound", "dns", "inbound_plain"] {
-        let text = format!("[listen]\n{key} = \"127.0.0.1:15001\"\n");
-        wrong(&text, &format!("proxy.toml:2: listen.{key}: this version captures no traffic"));
-    }
+fn what_needs_capture_is_read_and_named() {
+    let text = "[listen]\noutbound = [\"127.0.0.1:15001\", \"[::1]:15001\"]\ndns = \"127.0.0.1:15053\"\ninbound_plain = \"\"\n";
+    let settings = parse_proxy(text, "proxy.toml").expect("valid");
+    assert_eq!(settings.listen.captured().collect::<Vec<_>>(), ["outbound", "dns"]);
+    assert_eq!(Settings::default().listen.captured().next(), None);
+    wrong(
+        "[listen]\ndns = \"15053\"\n",
+        "proxy.toml:2: listen.dns: must be an address such as 127.0.0.1:15000",
+    );
 }
 
 const ORDERS: &str = r#"
