@@ -159,9 +159,7 @@ fn read_services(folder: &Path, before: &Services) -> Result<Services, RunError>
 
 fn warn_about_capture(settings: &Settings) {
     for key in settings.listen.captured() {
-        tracing::warn!(
-            "listen.{key} is set, but this version captures no traffic: nothing listens there. Use [[upstream]] listeners or listen.host_router"
-        );
+        tracing::warn!("listen.{key} is set, but this version captures no traffic: nothing listens there");
     }
 }
 
