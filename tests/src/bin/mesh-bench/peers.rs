@@ -43,7 +43,7 @@ const CIPHER: &str = "TLS_AES_128_GCM_SHA256";
 /// The application: nginx, 1 KB at `/`, 10 MB at `/big`.
 pub(crate) fn application(ports: Ports, folder: &str) -> String {
     format!(
-        "daemon off; worker_processes 1; pid {folder}/app.pid; error_log {folder}/app.err; worker_rlimit_nofile 20000;\n\
+        "daemon off; master_process off; pid {folder}/app.pid; error_log {folder}/app.err; worker_rlimit_nofile 20000;\n\
          events {{ worker_connections 10000; }}\n\
          http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600s; sendfile on; tcp_nopush on;\n\
          server {{ listen 127.0.0.1:{} backlog=4096;\n\
@@ -66,7 +66,7 @@ pub(crate) fn nginx(side: Side, ports: Ports, certificates: &Certificates, folde
         )
     };
     let head = format!(
-        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off; worker_processes 1; pid {folder}/{name}.pid; error_log {folder}/{name}.err; worker_rlimit_nofile 20000;\n\
+        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off; master_process off; pid {folder}/{name}.pid; error_log {folder}/{name}.err; worker_rlimit_nofile 20000;\n\
          events {{ worker_connections 10000; }}\n"
     );
     let base = format!(
