@@ -136,7 +136,7 @@ mod heavy {
         std::fs::write(root.join("hello.txt"), "hello from nginx\n".repeat(40)).expect("a file");
         let folder = scratch.path().display();
         let text = format!(
-            "daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;\n\
+            "daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;\n\
              events {{ worker_connections 256; }}\n\
              http {{\n  access_log off; client_max_body_size 64m; gzip on; gzip_types text/plain; gzip_min_length 1;\n\
              client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;\n\
