@@ -138,6 +138,7 @@ mod tests {
             last_log_index: Some(1_000),
             applied_index: Some(1_000),
             snapshot_index: None,
+            purged_index: None,
             revision: 0,
             matched: learners.to_vec(),
             applied_entries: 1_000,

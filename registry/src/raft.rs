@@ -107,6 +107,8 @@ pub struct ClusterStatus {
     pub applied_index: Option<u64>,
     /// The last entry in its snapshot.
     pub snapshot_index: Option<u64>,
+    /// The last entry that is gone from its log, because a snapshot holds it.
+    pub purged_index: Option<u64>,
     /// The state's revision at this member.
     pub revision: u64,
     /// On the leader: how far each member's log is.

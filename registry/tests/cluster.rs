@@ -162,7 +162,7 @@ async fn a_member_that_was_away_for_long_gets_a_snapshot() {
     for n in 0..300 {
         leader.propose(put(&format!("n{}", n % 11), &n.to_string())).await.expect("a majority");
     }
-    until("a purged log", || leader.status().snapshot_index.filter(|index| *index >= 200)).await;
+    until("a purged log", || leader.status().purged_index.filter(|index| *index >= 200)).await;
     let applied = away.status().applied_entries;
     world.net.heal(id);
     let read = away.read().await.expect("it follows");

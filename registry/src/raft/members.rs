@@ -83,6 +83,7 @@ impl Core {
             last_log_index: metrics.last_log_index,
             applied_index: metrics.last_applied.map(|id| id.index),
             snapshot_index: metrics.snapshot.map(|id| id.index),
+            purged_index: metrics.purged.map(|id| id.index),
             revision: self.view.state().revision(),
             matched: matched.unwrap_or_default(),
             applied_entries: self.view.applied_count(),
