@@ -1,4 +1,4 @@
-//! A rebuildable ordered index, never the truth. Two of them stand: in memory and in sled; both pass [`conformance`].
+//! A rebuildable ordered index, never the truth. Two of them stand: in memory and in sled; both pass `conformance`.
 
 use std::fmt;
 
