@@ -1,8 +1,5 @@
-//! THE STORY, second half: a call of another proxy comes in and goes to the application that it is for. Read [`carry`]
-//! first, which is one request's way, and [`reach`], which is one stream's.
-//!
-//! [`carry`]: Inbound::carry
-//! [`reach`]: Inbound::reach
+//! THE STORY, second half: a call of another proxy comes in and goes to the application that it is for. Read `carry`
+//! first, which is one request's way, and `reach`, which is one stream's.
 
 use std::{
     net::SocketAddr,

@@ -1,8 +1,5 @@
-//! THE STORY, first half: a call of a local application comes in and goes to another proxy. Read [`carry`] first, which
-//! is one request's way, and [`reach`], which is one stream's. How a request is tried, and tried again: [`tries`].
-//!
-//! [`carry`]: Outbound::carry
-//! [`reach`]: Outbound::reach
+//! THE STORY, first half: a call of a local application comes in and goes to another proxy. Read `carry` first, which
+//! is one request's way, and `reach`, which is one stream's. How a request is tried, and tried again: `tries`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -158,7 +158,8 @@ async fn a_server_without_the_seal_joins_and_a_host_s_token_lets_no_server_in() 
     let signed: IntermediateAnswer = peer.post("/v1/ca/intermediate", &request).await.expect("signed");
     assert!(Intermediate::from_pem(authority.domain(), &signed.certificate, &key.key_pem).is_ok());
     let itself = Peer::member(&authority, &format!("127.0.0.1:{}", cluster.places[1].api)).expect("a client");
-    let refused = itself.post::<IntermediateAnswer>("/v1/ca/intermediate", &request).await.expect_err("no seal");
+    let refused =
+        itself.post::<IntermediateAnswer>("/v1/ca/intermediate", &request).await.expect_err("no seal");
     assert!(refused.to_string().contains("cannot open the sealed root"), "{refused}");
     let token = cluster.operator.join_token("host", json!({"role": "host"})).await;
     let place = Place::new(cluster.folder.path(), 3, "");
