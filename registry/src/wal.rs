@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
@@ -126,6 +126,8 @@ pub struct Wal {
     queue: Option<mpsc::Sender<Request>>,
     room: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
+    /// Goes last, after `drop` has joined the writer and with it let go of the folder.
+    held: Arc<()>,
 }
 
 /// What the submitters, the readers and the writer share.
@@ -144,6 +146,12 @@ struct State {
 }
 
 impl Wal {
+    /// Can be upgraded for as long as the folder is locked: longer than the last handle lives, because what is queued
+    /// is still written.
+    pub fn held(&self) -> Weak<()> {
+        Arc::downgrade(&self.held)
+    }
+
     /// Opens the log in `dir`, which is made if it is missing, and gives what it holds. When this returns,
     /// all of that is on disk. Blocks on the disk: not for an async worker.
     ///
@@ -158,7 +166,7 @@ impl Wal {
             .spawn(move || writer.run(requests))
             .map_err(Error::io(error::Doing::Spawn, dir))?;
         let room = Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize));
-        Ok((Self { shared, queue: Some(queue), room, writer: Some(thread) }, recovered))
+        Ok((Self { shared, queue: Some(queue), room, writer: Some(thread), held: Arc::default() }, recovered))
     }
 
     /// Queues entries; they are readable when this returns. `done` runs on the writer's thread once they

@@ -17,7 +17,7 @@ use super::{
     link::Peers,
     machine::{Machine, View},
 };
-use crate::{audit, command::MemberId, folder::Folder, wal::Wal};
+use crate::{audit, command::MemberId, folder::Folder};
 
 /// A running member.
 pub(super) struct Core {
@@ -35,8 +35,8 @@ pub(super) struct Core {
     /// Threads that end with the member: they are waited for at its end.
     pub(super) threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     pub(super) audit: audit::Sink,
-    /// Tells when the engine has let go of the log.
-    pub(super) wal: Weak<Wal>,
+    /// Tells when the log has let go of its folder.
+    pub(super) wal: Weak<()>,
 }
 
 impl Core {

@@ -54,8 +54,8 @@ pub(super) async fn open(
     let found = tokio::task::spawn_blocking(move || read_folder(&asked)).await;
     let found = found.map_err(|error| OpenError::Engine(error.to_string()))??;
     let engine = |error: &dyn std::fmt::Display| OpenError::Engine(error.to_string());
+    let held = found.wal.held();
     let wal = Arc::new(found.wal);
-    let held = Arc::downgrade(&wal);
     let mut log = Log::<Types>::new(wal).await.map_err(|error| engine(&error))?;
     let (applied, source) = choose(&settings, found.indexed, &found.snapshots, &mut log).await?;
     let last = log.get_log_state().await.map_err(|error| engine(&error))?.last_log_id;

@@ -379,3 +379,19 @@ async fn a_failed_write_is_fatal_and_nothing_is_acknowledged_after_it() {
     assert!(wait.await.is_err(), "the callback is dropped, not called");
     assert!(matches!(wal.vote(Bytes::new()).await, Err(Error::Stopped)));
 }
+
+#[tokio::test]
+async fn the_folder_is_free_as_soon_as_it_is_not_held() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..50 {
+        let (wal, _) = reopen(&dir);
+        let held = wal.held();
+        let ends = std::thread::spawn(move || drop(wal));
+        while held.strong_count() > 0 {
+            std::thread::yield_now();
+        }
+        // Whoever sees this may open it at once, also while the other thread is still on its way out.
+        reopen(&dir);
+        ends.join().unwrap();
+    }
+}
