@@ -18,6 +18,10 @@ pub const SECONDS_MIN: u64 = 11;
 const EXECUTIONS_MIN: u64 = 10_000;
 /// Seconds within which a slow target must have reached them, and the planted bug must be found.
 const PATIENCE_SECONDS: u64 = 120;
+/// The seed of runs that are repeated; 0 would draw one.
+const SEED: u32 = 1;
+/// Where inputs that reached new code are kept between runs.
+const FOUND: &str = "target/fuzz";
 /// One for each core of the smallest machine that we test on.
 const AT_ONCE: usize = 2;
 
@@ -42,9 +46,21 @@ struct Outcome {
     crash: Option<String>,
 }
 
+/// Where the fuzzer's inputs come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Search {
+    /// One seed and only the committed corpus: two runs of one commit go the same way.
+    Repeated,
+    /// A seed of its own, and what earlier runs found: goes where none has been.
+    Onward,
+}
+
 /// Runs `target`, or all of them and the control.
-pub fn run(target: Option<&str>, seconds: u64) -> Result<()> {
+pub fn run(target: Option<&str>, seconds: u64, search: Search) -> Result<()> {
     let folder = build()?;
+    if search == Search::Repeated && tree::root().join(FOUND).exists() {
+        fs::remove_dir_all(tree::root().join(FOUND)).context(FOUND)?;
+    }
     let targets: Vec<&str> = target.map_or(TARGETS.to_vec(), |target| vec![target]);
     let queue = Mutex::new(VecDeque::from(targets));
     let failures = Mutex::new(Vec::new());
@@ -52,7 +68,7 @@ pub fn run(target: Option<&str>, seconds: u64) -> Result<()> {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(target) = lock(&queue).pop_front() {
-                    match whole(&folder, target, seconds)
+                    match whole(&folder, target, seconds, search)
                         .and_then(|outcome| verdict(target, &outcome, seconds))
                     {
                         Ok(line) => println!("{line}"),
@@ -64,7 +80,7 @@ pub fn run(target: Option<&str>, seconds: u64) -> Result<()> {
     });
     let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
     if target.is_none() {
-        failures.extend(control(&folder).err().map(|error| format!("{error:#}")));
+        failures.extend(control(&folder, search).err().map(|error| format!("{error:#}")));
     }
     if !failures.is_empty() {
         bail!("{}", failures.join("\n"));
@@ -77,8 +93,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// The planted bug must be found: coverage guides the fuzzer, and a crash is seen.
-fn control(folder: &str) -> Result<()> {
-    let outcome = fuzz(folder, PLANTED, &[format!("-max_total_time={PATIENCE_SECONDS}")])?;
+fn control(folder: &str, search: Search) -> Result<()> {
+    let outcome = fuzz(folder, PLANTED, search, &[format!("-max_total_time={PATIENCE_SECONDS}")])?;
     let error =
         verdict(PLANTED, &outcome, 0).err().context("the planted bug was not found: the fuzzer is blind")?;
     if !format!("{error:#}").contains("the planted bug") {
@@ -115,24 +131,21 @@ fn build() -> Result<String> {
 }
 
 /// Long enough and, where the target is slow, on until it was run often enough.
-fn whole(folder: &str, target: &str, seconds: u64) -> Result<Outcome> {
-    let first = fuzz(folder, target, &[format!("-max_total_time={seconds}")])?;
+fn whole(folder: &str, target: &str, seconds: u64, search: Search) -> Result<Outcome> {
+    let first = fuzz(folder, target, search, &[format!("-max_total_time={seconds}")])?;
     if first.crash.is_some() || first.executed >= EXECUTIONS_MIN {
         return Ok(first);
     }
     let missing = EXECUTIONS_MIN - first.executed;
-    let more =
-        fuzz(folder, target, &[format!("-runs={missing}"), format!("-max_total_time={PATIENCE_SECONDS}")])?;
+    let limits = [format!("-runs={missing}"), format!("-max_total_time={PATIENCE_SECONDS}")];
+    let more = fuzz(folder, target, search, &limits)?;
     Ok(Outcome { executed: first.executed + more.executed, took: first.took + more.took, crash: more.crash })
 }
 
 /// One run of libFuzzer over the committed corpus; what it finds new goes to target, not into the tree.
-fn fuzz(folder: &str, target: &str, limits: &[String]) -> Result<Outcome> {
-    let (found, seeds, artifacts) = (
-        format!("target/fuzz/{target}"),
-        format!("fuzz/corpus/{target}"),
-        format!("fuzz/artifacts/{target}/"),
-    );
+fn fuzz(folder: &str, target: &str, search: Search, limits: &[String]) -> Result<Outcome> {
+    let (found, seeds, artifacts) =
+        (format!("{FOUND}/{target}"), format!("fuzz/corpus/{target}"), format!("fuzz/artifacts/{target}/"));
     let root = tree::root();
     for made in [&found, &artifacts] {
         fs::create_dir_all(root.join(made)).with_context(|| made.clone())?;
@@ -150,6 +163,9 @@ fn fuzz(folder: &str, target: &str, limits: &[String]) -> Result<Outcome> {
     let mut process = command(&format!("./{folder}/{target}"), &corpora);
     process.args(["-print_final_stats=1", "-timeout=10", "-rss_limit_mb=2048"]);
     process.arg(format!("-artifact_prefix={artifacts}")).args(limits);
+    if search == Search::Repeated {
+        process.arg(format!("-seed={SEED}"));
+    }
     measure(&mut process)
 }
 

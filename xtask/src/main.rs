@@ -88,7 +88,9 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Verify => verify::verify(),
         Verb::Fix => verify::fix(),
         Verb::Tidy { fix } => verify::tidy(fix),
-        Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds).map(|()| ExitCode::SUCCESS),
+        Verb::Fuzz { target, seconds } => {
+            fuzz::run(target.as_deref(), seconds, fuzz::Search::Onward).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Bench { what, arguments } => release::bench(what, &arguments),
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::command::{cargo, run as run_command};
+use crate::fuzz::{self, Search};
 use crate::group::Groups;
-use crate::{fuzz, install, nextest, verify};
+use crate::{install, nextest, verify};
 
 // Budgets for two cores from a clean clone. Their sum stays under the 35 minutes that a run may take.
 const INSTALL: Duration = minutes(3);
@@ -29,7 +30,9 @@ pub fn run(full: bool) -> Result<ExitCode> {
     groups.run("install", INSTALL, install::for_tests);
     groups.run("tidy", TIDY, verify::check_tidy);
     groups.run("graph", GRAPH, no_banned_crate);
-    groups.run("fuzz", FUZZ, || fuzz::run(None, fuzz::SECONDS_MIN));
+    groups.run("fuzz", FUZZ, || {
+        fuzz::run(None, fuzz::SECONDS_MIN, if full { Search::Onward } else { Search::Repeated })
+    });
     groups.run("build", BUILD, build);
     groups.run("doc tests", DOC_TESTS, || {
         run_command(&mut cargo(&["test", "--workspace", "--locked", "--quiet", "--doc"]))
