@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     authority::Authority,
     proxies::{Heard, Proxies},
+    wake::Wake,
 };
 
 mod apply;
@@ -34,6 +35,7 @@ pub mod conditions;
 pub mod error;
 pub mod feed;
 mod health;
+mod long_poll;
 pub mod merge;
 pub mod openapi;
 pub mod page;
@@ -51,13 +53,15 @@ mod write;
 
 pub use auth::Caller;
 pub use error::ApiError;
+use feed::encoded::Encoded;
 
 /// The state's revision when the answer was made.
 pub const MESH_REVISION: &str = "mesh-revision";
 /// The cluster's history: a client that comes with another one's must start anew.
 pub const MESH_EPOCH: &str = "mesh-epoch";
-/// As many watches of `/v1/watch` at one server: each costs a stream, and a look at every revision.
-pub const WATCHES_MAX: usize = 4_096;
+/// As many watches of objects at one server, long polls among them. Each costs a stream: some 50 KiB with its own
+/// connection, so that all of them hold 400 MiB.
+pub const WATCHES_MAX: usize = 8_192;
 /// As many unknown tokens are looked up with the leader at once; further ones are refused unasked.
 const LOOKUPS_MAX: usize = 16;
 /// How long an answer waits for this member to have applied what it is about.
@@ -74,6 +78,10 @@ pub struct Api {
     pub proxies: Arc<Proxies>,
     /// Where this member keeps its audit.
     pub audit: Arc<Path>,
+    /// Wakes watches.
+    pub wake: Arc<Wake>,
+    /// What they send.
+    pub encoded: Arc<Encoded>,
     /// Cancelled when this server stops: streams end.
     pub closing: CancellationToken,
     watches: Arc<Semaphore>,
@@ -131,6 +139,7 @@ impl Api {
         registry: Registry,
         authority: Arc<Authority>,
         proxies: Arc<Proxies>,
+        wake: Arc<Wake>,
         data_dir: &Path,
         closing: CancellationToken,
     ) -> Self {
@@ -138,6 +147,8 @@ impl Api {
             registry,
             authority,
             proxies,
+            wake,
+            encoded: Arc::default(),
             audit: registry::audit::folder(data_dir).into(),
             closing,
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),

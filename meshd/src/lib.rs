@@ -22,3 +22,4 @@ pub mod rights;
 pub mod run;
 pub mod settings;
 pub mod telemetry;
+pub mod wake;

@@ -154,7 +154,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         metrics: run::bind(settings.listen.metrics, "listen.metrics").await?,
     };
     let addresses = Addresses { api: api.to_string(), raft: raft.to_string() };
-    let registry = registry::Settings::new(settings.data_dir, member.id, member.cluster, addresses);
+    let mut registry = registry::Settings::new(settings.data_dir, member.id, member.cluster, addresses);
+    registry.history_revisions_max = settings.history_revisions;
     let server = Server::start(Plan { registry, opening, sockets }).await?;
     if stop.run_until_cancelled(server.ready()).await.is_some() {
         tracing::info!(member = member.id, api = %api, "ready");

@@ -16,6 +16,8 @@ use model::{
 use registry::{Compacted, State};
 use serde_json::Value;
 
+use crate::wake::Topic;
+
 /// The most endpoints of a mesh in which one proxy may subscribe to all of them: about 3 MiB to send and to hold.
 pub const WILDCARD_ENDPOINTS_MAX: usize = 5_000;
 /// The most destinations that one proxy subscribes to by name: more is `*`.
@@ -116,6 +118,19 @@ impl Scope {
         }
         let reached = reach(&subscription, |service| state.routes_of(service).cloned().collect());
         Ok(Self { node, subscription, reached })
+    }
+
+    /// What a change must be about to concern it.
+    pub fn topics(&self) -> BTreeSet<Topic> {
+        let own = Topic::Object(Key::mesh_wide(Kind::Node, self.node.clone()));
+        let mut topics = BTreeSet::from([Topic::Everywhere(Kind::Service), own, Topic::Trust]);
+        match self.subscription {
+            Subscription::All => {
+                topics.extend([Topic::Everywhere(Kind::HTTPRoute), Topic::Everywhere(Kind::Endpoint)]);
+            }
+            Subscription::Services(_) => topics.extend(self.reached.iter().cloned().map(Topic::Details)),
+        }
+        topics
     }
 
     /// Everything that it holds, for a proxy that knows nothing.
@@ -254,6 +269,15 @@ fn routes_before(service: &ServiceName, changed: &Changes, state: &State) -> Vec
 fn details<'a>(services: &BTreeSet<ServiceName>, state: &'a State) -> BTreeMap<Key, &'a Arc<Object>> {
     let of = |service| state.routes_of(service).chain(state.endpoints_of(service));
     services.iter().flat_map(of).map(|object| (object.key(), object)).collect()
+}
+
+/// The services that an endpoint or a route is a detail of.
+pub(crate) fn services_of(object: &Object) -> Vec<ServiceName> {
+    match object.kind {
+        Kind::Endpoint => service_of(object).into_iter().collect(),
+        Kind::HTTPRoute => parents_of(object),
+        _ => Vec::new(),
+    }
 }
 
 /// An endpoint's service. Read without decoding the whole: it is asked for each change and each watcher.

@@ -19,6 +19,7 @@ use crate::{
     members::{Dialling, Members},
     proxies::{Batches, Proxies},
     telemetry::{self, Metrics, Sources},
+    wake::Wake,
 };
 
 /// How long a server waits at its start for a leader before it says that there is none. It goes on waiting.
@@ -148,8 +149,10 @@ impl Server {
             self.tasks.spawn(daemon.members.clone().listen(raft, registry.clone(), tasks, stop));
         }
         let (proxies, metrics) = (daemon.proxies.clone(), daemon.metrics.clone());
-        let api =
-            Api::new(registry.clone(), authority.clone(), proxies.clone(), data_dir, self.closing.clone());
+        let wake = Wake::new(registry.applied(), metrics.watches());
+        self.tasks.spawn(wake.clone().follow(registry.clone(), self.stop.clone()));
+        let closing = self.closing.clone();
+        let api = Api::new(registry.clone(), authority.clone(), proxies.clone(), wake, data_dir, closing);
         let router = api::router(api)
             .layer(Extension(daemon.clone()))
             .layer(from_fn_with_state(metrics.clone(), telemetry::count));

@@ -16,6 +16,9 @@ mod table;
 
 /// The shortest and the longest life of a certificate for a host or service.
 pub const CERTIFICATE_TTL: (Timespan, Timespan) = (Timespan::from_secs(3_600), Timespan::from_secs(604_800));
+/// The fewest and the most revisions that a server can be told to keep for watchers: fewer than a busy second's would cut
+/// off whoever blinks; the bytes of what is kept are bounded apart from this.
+pub const HISTORY_REVISIONS: (i64, i64) = (100, 1_000_000);
 /// The port of the API where none is named.
 pub const API_PORT: u16 = 8_443;
 /// The port of the registry where none is named.
@@ -38,6 +41,8 @@ pub struct Settings {
     pub seal: SealSource,
     /// How long certificates for hosts and services live.
     pub certificate_ttl: Timespan,
+    /// Revisions kept for watchers that come back.
+    pub history_revisions: usize,
 }
 
 /// Where a server listens.
@@ -132,6 +137,8 @@ fn read<'t>(mut whole: Table<'_, 't>, faults: &mut Faults<'t>) -> Settings {
         seal: seal(whole.table("seal", faults), faults).unwrap_or(default.seal),
         certificate_ttl: certificate_ttl(whole.table("certificates", faults), faults)
             .unwrap_or(default.certificate_ttl),
+        history_revisions: history_revisions(whole.table("registry", faults), faults)
+            .unwrap_or(default.history_revisions),
     };
     whole.finish(faults);
     settings
@@ -181,6 +188,12 @@ fn certificate_ttl<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Opt
     ttl
 }
 
+fn history_revisions<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Option<usize> {
+    let revisions = table.number("history_revisions", HISTORY_REVISIONS, faults);
+    table.finish(faults);
+    revisions.and_then(|revisions| usize::try_from(revisions).ok())
+}
+
 impl Settings {
     /// Where others dial this server, which is called `node`: API, then registry.
     pub fn advertised(&self, node: &str) -> (HostPort, HostPort) {
@@ -207,6 +220,7 @@ impl Default for Settings {
             advertise: Advertise::default(),
             seal: SealSource::Credential,
             certificate_ttl: Timespan::from_secs(72 * 3_600),
+            history_revisions: registry::state::HISTORY_REVISIONS_MAX,
         }
     }
 }

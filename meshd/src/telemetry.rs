@@ -27,7 +27,7 @@ use prometheus_client::{
 };
 use registry::Registry;
 
-use crate::{clock, members::Members, proxies::Proxies};
+use crate::{clock, members::Members, proxies::Proxies, wake};
 
 /// What Prometheus text calls itself.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,6 +40,7 @@ pub struct Metrics {
     certificates: Family<OutcomeLabels, Counter>,
     joins: Family<OutcomeLabels, Counter>,
     streams: Gauge<i64, AtomicI64>,
+    watches: wake::Counts,
     gauges: Gauges,
 }
 
@@ -93,6 +94,7 @@ impl Metrics {
             certificates: Family::default(),
             joins: Family::default(),
             streams: Gauge::default(),
+            watches: wake::Counts::default(),
             gauges,
             exposition: parking_lot::Mutex::new(Exposition::default()),
         };
@@ -109,6 +111,12 @@ impl Metrics {
         exposition.register("certificates", "Certificates issued and refused", metrics.certificates.clone());
         exposition.register("joins", "Joins granted and refused", metrics.joins.clone());
         exposition.register("proxy_streams", "Open streams of proxies", metrics.streams.clone());
+        exposition.register("watches", "Open watches, of all forms", metrics.watches.watches.clone());
+        exposition.register(
+            "watch_wakeups",
+            "Watches woken by a change of what they watch",
+            metrics.watches.wakeups.clone(),
+        );
         *metrics.exposition.lock() = exposition;
         Arc::new(metrics)
     }
@@ -127,6 +135,11 @@ impl Metrics {
     pub fn proxy_stream(&self) -> Counted {
         self.streams.inc();
         Counted(self.streams.clone())
+    }
+
+    /// What is counted of watches, where they are woken.
+    pub fn watches(&self) -> wake::Counts {
+        self.watches.clone()
     }
 
     fn finished(&self, route: String, response: &Response, took: Duration) {

@@ -185,6 +185,8 @@ pub(super) fn written(created: bool) -> StatusCode {
     if created { StatusCode::CREATED } else { StatusCode::OK }
 }
 
+/// What a long poll is answered where nothing changed.
+pub(super) const UNCHANGED: StatusCode = StatusCode::NOT_MODIFIED;
 /// The status of an `error` line that ends a watch whose place in history is gone.
 pub(super) const WATCH_GONE: u16 = 410;
 /// The status of an `error` line that ends a watch whose caller may no longer watch.

@@ -203,7 +203,7 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
     };
     let list = json!({"$ref": format!("#/components/schemas/{kind}List")});
     for path in &lists {
-        let mut query = vec!["labelSelector", "limit", "continue", "consistency"];
+        let mut query = vec!["labelSelector", "limit", "continue", "consistency", "from", "wait"];
         if kind.namespaced() && !path.contains("{namespace}") {
             query.push("namespace");
         }
@@ -211,7 +211,14 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
             paths,
             path,
             "get",
-            named("list", path, format!("Lists objects of kind {kind}."), &query, &["200"], &list),
+            named(
+                "list",
+                path,
+                format!("Lists objects of kind {kind}; with `from`, once one of them changed after it."),
+                &query,
+                &["200", "304"],
+                &list,
+            ),
         );
     }
     add(paths, &one, "get", named("get", &one, kind.about().to_owned(), &["consistency"], &["200"], &object));

@@ -20,7 +20,7 @@ use super::{
     body::{Json, Text},
     conditions::Precondition,
     error::{self, ApiError},
-    merge,
+    long_poll, merge,
     page::{self, Continue, PAGE_OBJECTS_MAX, Scope},
     parameters::Parameters,
     write::{self, ATTEMPTS_MAX, Draft},
@@ -59,9 +59,12 @@ pub(super) async fn list(
     target: Target,
     caller: Caller,
     parameters: Parameters,
-) -> Result<axum::Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let scope = scope(kind, target.namespace, &parameters)?;
     caller.require(Verb::List, kind, scope.namespace.as_ref())?;
+    if long_poll::is_asked(&parameters) {
+        return long_poll::list(api, caller, scope, parameters).await;
+    }
     let parameters = parameters.only(&["namespace", "labelSelector", "limit", "continue", "consistency"])?;
     parameters.linearizable()?;
     let limit = parameters.number("limit", 1, PAGE_OBJECTS_MAX as u64)?;
@@ -76,7 +79,8 @@ pub(super) async fn list(
     let page = page::page(&state, &scope, revision, after.as_ref(), limit)?;
     let items = api.show_all(&state, &page.items);
     let next = page.next.map(|next| next.to_string()).unwrap_or_default();
-    Ok(axum::Json(json!({"items": items, "metadata": {"revision": revision, "continue": next}})))
+    Ok(axum::Json(json!({"items": items, "metadata": {"revision": revision, "continue": next}}))
+        .into_response())
 }
 
 /// `PUT /v1/{kinds}/{name}`.

@@ -119,7 +119,8 @@ pub fn current(state: &State, id: &str, now: Millis) -> Result<Bearer, TokenFaul
     Ok(Bearer { name: held.key.name.clone(), id: id.to_owned(), rights })
 }
 
-fn roles(state: &State, token: &Key) -> Option<Vec<Name>> {
+/// The roles of an access token, if it is one.
+pub(super) fn roles(state: &State, token: &Key) -> Option<Vec<Name>> {
     match state.get(token)?.resource() {
         Ok(Resource::AccessToken(spec)) => Some(spec.roles),
         _ => None,

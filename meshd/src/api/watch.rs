@@ -1,62 +1,109 @@
-//! `GET /v1/watch`: the lines of a [`Feed`], sent as the state goes on. Local to this member: it needs no leader, but
-//! for a place in history that this member has not reached yet.
+//! `GET /v1/watch`: the lines of a [`Feed`], sent as the state goes on, as NDJSON or as server-sent events. Local to this
+//! member: it needs no leader, but for a place in history that this member has not reached yet.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
-    body::Body,
-    extract::State,
+    body::{Body, Bytes},
+    extract::State as Shared,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, header};
-use model::{kind::Kind, name::Name, resource::Verb, watch::Event};
+use model::{kind::Kind, name::Name, object::Key, resource::Verb};
+use registry::State;
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch::Receiver},
+    sync::OwnedSemaphorePermit,
     time::{Instant, sleep_until},
 };
+use uuid::Uuid;
 
 use super::{
     Api,
     auth::{self, Caller},
     error::{ApiError, WATCH_DENIED, WATCH_GONE},
-    feed::{self, Feed, Filter, Stepped},
+    feed::{
+        Feed, Filter, Lines, Stepped,
+        encoded::{self, Form},
+    },
     parameters::Parameters,
+    tokens,
 };
-use crate::clock;
+use crate::{
+    clock,
+    wake::{Interest, Topic, Watch},
+};
 
-/// A stream has a line at least this often, so that a client can tell a quiet one from a dead one.
+/// A stream has a line at least this often, so that a client can tell a quiet one from a dead one. So often it is asked,
+/// too, whether the caller may still watch: a token may end without any change.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a watch waits for this member to reach the revision that it starts from.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The place of a client of server-sent events that comes back (WHATWG HTML §9.2.4).
+const LAST_EVENT_ID: &str = "last-event-id";
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// Follows the changes of some kinds.
 pub(super) async fn watch(
-    State(api): State<Api>,
+    Shared(api): Shared<Api>,
     caller: Caller,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, ApiError> {
-    if headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream") {
-        let detail = "server-sent events are not supported by this version; ask for application/x-ndjson";
-        return Err(ApiError::NotAcceptable(detail.to_owned()));
-    }
     let parameters = parameters.only(&["kinds", "namespace", "labelSelector", "from"])?;
     let filter = filter(&parameters)?;
     may_watch(&caller, &filter)?;
-    let permit = api.watches.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::TooMany("too many watches at this server".to_owned()))?;
-    let revisions = api.registry.revisions();
-    let feed = match parameters.number("from", 0, u64::MAX)? {
-        Some(from) => resume(&api, filter, from).await?,
-        None => Feed::from_now(filter, &api.registry.applied()),
+    let permit = permit(&api)?;
+    let form = form(&headers);
+    let (feed, state) = match place(&parameters, &headers)? {
+        Some(from) => {
+            let state = resume(&api, from).await?;
+            (Feed::from_revision(filter, form, from), state)
+        }
+        None => {
+            let state = here(&api).await;
+            (Feed::from_now(filter, form, &state), state)
+        }
     };
-    let watcher =
-        Watcher { api, caller, feed, revisions, spoke: clock::now(), ended: false, _permit: permit };
+    let watcher = Watcher::new(api, caller, feed, &state, permit);
     let lines = futures_util::stream::unfold(watcher, |mut watcher| async {
         let lines = watcher.next().await?;
         Some((Ok::<_, std::convert::Infallible>(lines), watcher))
     });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+    let media = match form {
+        Form::Ndjson => "application/x-ndjson",
+        Form::Sse => EVENT_STREAM,
+    };
+    let headers = [(header::CONTENT_TYPE, media), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// Room for one more watch, of any form.
+pub(super) fn permit(api: &Api) -> Result<OwnedSemaphorePermit, ApiError> {
+    let permit = api.watches.clone().try_acquire_owned();
+    permit.map_err(|_| ApiError::TooMany("too many watches at this server".to_owned()))
+}
+
+fn form(headers: &HeaderMap) -> Form {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.split(',').any(|media| media.trim().starts_with(EVENT_STREAM)) {
+        Form::Sse
+    } else {
+        Form::Ndjson
+    }
+}
+
+/// Where to go on. A client that comes back says it in a header, as its URL is the old one.
+fn place(parameters: &Parameters, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let from = parameters.number("from", 0, u64::MAX)?;
+    let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(from) };
+    let id = id.to_str().ok().and_then(|id| id.parse().ok());
+    id.map(Some).ok_or_else(|| {
+        ApiError::Malformed("Last-Event-ID must be the id of an event of this stream".to_owned())
+    })
 }
 
 fn filter(parameters: &Parameters) -> Result<Filter, ApiError> {
@@ -79,14 +126,20 @@ fn may_watch(caller: &Caller, filter: &Filter) -> Result<(), ApiError> {
     filter.kinds.iter().try_for_each(|kind| caller.require(Verb::Watch, *kind, filter.namespace.as_ref()))
 }
 
-/// A place in history. One that this member has not reached yet it may reach soon: another one has shown it already.
-async fn resume(api: &Api, filter: Filter, from: u64) -> Result<Feed, ApiError> {
-    let mut state = api.registry.applied();
-    if from > state.revision() {
+/// This member's state as its watches see it, with all that it showed to anybody before.
+pub(super) async fn here(api: &Api) -> Arc<State> {
+    api.wake.at_least(api.registry.applied().revision()).await
+}
+
+/// The state for a place in history. One that this member has not reached yet it may reach soon: another one has shown
+/// it already.
+pub(super) async fn resume(api: &Api, from: u64) -> Result<Arc<State>, ApiError> {
+    if from > api.registry.applied().revision() {
         let read = tokio::time::timeout(CATCH_UP_TIMEOUT, api.registry.read()).await;
         let slow = || ApiError::Unavailable("this server did not catch up in time".to_owned());
-        state = read.map_err(|_| slow())??;
+        drop(read.map_err(|_| slow())??);
     }
+    let state = here(api).await;
     if from > state.revision() {
         return Err(ApiError::Gone(format!(
             "the present revision is {}, so that {from} is of another history; start again without `from`",
@@ -95,69 +148,122 @@ async fn resume(api: &Api, filter: Filter, from: u64) -> Result<Feed, ApiError> 
     }
     // Said at once, while the status can still say so.
     drop(state.history_since(from)?);
-    Ok(Feed::from_revision(filter, from))
+    Ok(state)
 }
 
 struct Watcher {
     api: Api,
     caller: Caller,
     feed: Feed,
-    revisions: Receiver<u64>,
+    watch: Watch,
+    /// The history that it is about.
+    epoch: Option<Uuid>,
+    /// Lines that wait for the reader: what begins a stream, and what ends it.
+    held: VecDeque<Bytes>,
     /// When the last line was sent.
     spoke: Instant,
+    /// When it was last asked whether the caller may watch.
+    asked: Instant,
     ended: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Watcher {
-    /// The next lines; `None` ends the stream. Called when the connection has taken those before.
-    async fn next(&mut self) -> Option<Vec<u8>> {
-        let mut lines = Vec::new();
-        while !self.ended {
-            self.revisions.borrow_and_update();
-            let stepped = self.step(&mut lines);
-            if !lines.is_empty() {
-                self.spoke = clock::now();
-                return Some(lines);
-            }
-            if stepped == Stepped::UpToDate {
-                self.wait(&mut lines).await?;
-            }
-        }
-        None
+    fn new(api: Api, caller: Caller, feed: Feed, state: &State, permit: OwnedSemaphorePermit) -> Self {
+        let watch = api.wake.watch(interest(&feed, &caller, state));
+        let held = VecDeque::from([encoded::opening(feed.form())]);
+        let (epoch, now) = (state.epoch(), clock::now());
+        Self { api, caller, feed, watch, epoch, held, spoke: now, asked: now, ended: false, _permit: permit }
     }
 
-    fn step(&mut self, lines: &mut Vec<u8>) -> Stepped {
-        let Ok(caller) = auth::again(&self.api, &self.caller) else {
-            return self.end(WATCH_DENIED, 0, lines);
-        };
-        if may_watch(&caller, self.feed.filter()).is_err() {
+    /// The next lines; `None` ends the stream. Called when the connection has taken those before.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let mut lines = Lines::default();
+            self.held.drain(..).for_each(|line| lines.push(line));
+            let stepped = if self.ended { Stepped::UpToDate } else { self.step(&mut lines) };
+            if !lines.is_empty() {
+                self.spoke = clock::now();
+                return Some(lines.bytes());
+            }
+            if self.ended {
+                return None;
+            }
+            if stepped == Stepped::UpToDate {
+                self.wait().await?;
+            }
+        }
+    }
+
+    fn step(&mut self, lines: &mut Lines) -> Stepped {
+        let look = self.watch.look(self.feed.revision().unwrap_or(0));
+        if look.state.epoch() != self.epoch {
+            return self.end(WATCH_GONE, look.state.history().oldest(), lines);
+        }
+        if (look.access || self.asked + BOOKMARK_INTERVAL <= clock::now()) && !self.may_go_on(&look.state) {
             return self.end(WATCH_DENIED, 0, lines);
         }
-        match self.feed.step(&self.api.registry.applied(), lines) {
-            Ok(stepped) => stepped,
+        self.feed.pass(look.place);
+        match self.feed.step(&look.state, &self.api.encoded, lines) {
+            Ok(stepped) => {
+                self.watch.told(self.feed.revision().unwrap_or(0));
+                stepped
+            }
             Err(compacted) => self.end(WATCH_GONE, compacted.oldest, lines),
         }
     }
 
-    fn end(&mut self, status: u16, oldest: u64, lines: &mut Vec<u8>) -> Stepped {
+    /// Asks again what was asked at the start; its rights may rest on other objects now.
+    fn may_go_on(&mut self, state: &State) -> bool {
+        self.asked = clock::now();
+        let Ok(caller) = auth::again(&self.api, &self.caller) else { return false };
+        self.caller = caller;
+        let topics = interest(&self.feed, &self.caller, state).topics;
+        self.watch.turn_to(topics, self.feed.revision().unwrap_or(0));
+        may_watch(&self.caller, self.feed.filter()).is_ok()
+    }
+
+    fn end(&mut self, status: u16, oldest: u64, lines: &mut Lines) -> Stepped {
         self.ended = true;
-        feed::write(lines, &Event::Error { status, oldest });
+        lines.push(encoded::error(self.feed.form(), status, oldest));
         Stepped::UpToDate
     }
 
     /// Until something changed, or it is time for a sign of life. `None` when this server goes.
-    async fn wait(&mut self, lines: &mut Vec<u8>) -> Option<()> {
+    async fn wait(&mut self) -> Option<()> {
         tokio::select! {
-            changed = self.revisions.changed() => changed.ok(),
-            () = self.api.closing.cancelled() => None,
-            () = sleep_until(self.spoke + BOOKMARK_INTERVAL) => {
-                self.spoke = clock::now();
-                if let Some(revision) = self.feed.revision() {
-                    feed::write(lines, &Event::Bookmark { revision });
-                }
-                Some(())
-            }
+            () = self.watch.changed() => {}
+            () = self.api.closing.cancelled() => return None,
+            () = sleep_until(self.spoke + BOOKMARK_INTERVAL) => self.sign_of_life(),
         }
+        Some(())
     }
+
+    /// Nothing of interest happened: how far that is known is a place to resume from.
+    fn sign_of_life(&mut self) {
+        let mut lines = Lines::default();
+        // A step that finds something says enough.
+        self.step(&mut lines);
+        if lines.is_empty()
+            && let Some(revision) = self.feed.revision()
+        {
+            lines.push(encoded::bookmark(self.feed.form(), revision));
+        }
+        self.held.push_back(lines.bytes());
+    }
+}
+
+/// What wakes a watcher: what it watches, and what its caller's rights rest on.
+pub(super) fn interest(feed: &Feed, caller: &Caller, state: &State) -> Interest {
+    let mut interest = feed.filter().interest();
+    interest.topics.extend(access(caller, state).into_iter().map(Topic::Access));
+    interest
+}
+
+fn access(caller: &Caller, state: &State) -> Vec<Key> {
+    let Caller::Token { name, .. } = caller else { return Vec::new() };
+    let token = Key::mesh_wide(Kind::AccessToken, name.clone());
+    let roles = tokens::roles(state, &token).unwrap_or_default();
+    let roles = roles.into_iter().map(|role| Key::mesh_wide(Kind::Role, role));
+    roles.chain([token.clone()]).collect()
 }

@@ -84,6 +84,24 @@ impl<'a, 't> Table<'a, 't> {
         }
     }
 
+    /// The whole number under `key`, within bounds.
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        (least, most): (i64, i64),
+        faults: &mut Faults<'t>,
+    ) -> Option<i64> {
+        let value = self.value(key)?;
+        let number = value.get_ref().as_integer();
+        let number = number.and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
+        let number = number.filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            let what = format!("must be a whole number from {least} to {most}");
+            faults.report(value.span().start, self.name(key), what);
+        }
+        number
+    }
+
     /// Where the value of `key` stands, or the table if it is absent.
     pub(super) fn at(&self, key: &str) -> usize {
         self.fields.and_then(|fields| fields.get(key)).map_or(0, |value| value.span().start)

@@ -24,6 +24,8 @@ kind = "keyfile"
 path = "/etc/mesh/seal.key"
 [certificates]
 ttl = "24h"
+[registry]
+history_revisions = 2_000
 "#;
     let settings = parse(text, "meshd.toml").expect("it is right");
     assert_eq!(settings.node.as_ref().map(Name::as_str), Some("cp1"));
@@ -32,6 +34,7 @@ ttl = "24h"
     assert_eq!(settings.listen.raft.port(), 9_444);
     assert_eq!(settings.seal, SealSource::Keyfile("/etc/mesh/seal.key".into()));
     assert_eq!(settings.certificate_ttl, Timespan::from_secs(86_400));
+    assert_eq!(settings.history_revisions, 2_000);
     let (api, raft) = settings.advertised("cp1");
     assert_eq!((api.to_string().as_str(), raft.to_string().as_str()), ("cp1.example:8443", "[fd00::1]:9444"));
 }
@@ -51,7 +54,7 @@ fn every_fault_is_told_with_line_and_key() {
     wrong(
         "nodes = \"cp1\"\ndata_dir = 7\n[listen]\napi = \"cp1:8443\"\nport = 1\n\n[advertise]\nraft = \"0.0.0.0:8444\"\n",
         &[
-            "meshd.toml:1: nodes: is not a key here; known are node, data_dir, trust_domain, listen, advertise, seal, certificates",
+            "meshd.toml:1: nodes: is not a key here; known are node, data_dir, trust_domain, listen, advertise, seal, certificates, registry",
             "meshd.toml:2: data_dir: must be a text in quotes, is of type integer",
             "meshd.toml:4: listen.api: 'cp1:8443': invalid socket address syntax",
             "meshd.toml:5: listen.port: is not a key here; known are api, raft, metrics",
@@ -102,4 +105,18 @@ fn host_and_port_print_as_they_parse() {
     {
         assert!(text.parse::<HostPort>().is_err(), "{text:?} was taken");
     }
+}
+
+#[test]
+fn kept_history_has_bounds() {
+    for text in ["99", "1_000_001", "\"100\"", "1.5", "0x7fffffffffffffffffffff"] {
+        wrong(
+            &format!("[registry]\nhistory_revisions = {text}\n"),
+            &["meshd.toml:2: registry.history_revisions: must be a whole number from 100 to 1000000"],
+        );
+    }
+    assert_eq!(
+        parse("[registry]\nhistory_revisions = 0x64\n", "f").map(|settings| settings.history_revisions),
+        Ok(100)
+    );
 }

@@ -140,8 +140,24 @@ GET /v1/watch?from=999999
 = 410
 ~ of another history
 GET /v1/watch?kinds=Service
-> accept: text/event-stream
-= 406
+> last-event-id: seven
+= 400
+GET /v1/watch?from=1
+> last-event-id: 999999
+= 410
+GET /v1/services?from=999999
+= 410
+~ of another history
+GET /v1/services?wait=1s
+= 422
+.errors[0].path "from"
+GET /v1/services?from=1&wait=121s
+= 422
+.errors[0].path "wait"
+~ at most 120s
+GET /v1/services?from=1&continue=1.default.a
+= 422
+.errors[0].path "continue"
 GET /v1/watch?wait=30s
 = 422
 GET /v1/watch
@@ -150,4 +166,119 @@ GET /v1/watch
 "#,
         )
         .await;
+}
+
+/// The next server-sent event: its lines.
+async fn event(response: &mut Response, rest: &mut String) -> Vec<String> {
+    loop {
+        if let Some((event, after)) = rest.split_once("\n\n") {
+            let lines = event.lines().map(str::to_owned).collect();
+            *rest = after.to_owned();
+            return lines;
+        }
+        let chunk = timeout(PATIENCE, response.chunk()).await.expect("the stream is dead");
+        rest.push_str(std::str::from_utf8(&chunk.expect("a stream").expect("it goes on")).expect("UTF-8"));
+    }
+}
+
+/// `id event word`, without what has none.
+fn told(event: &[String]) -> String {
+    let field = |name: &str| event.iter().find_map(|line| line.strip_prefix(name));
+    let data: Value = serde_json::from_str(field("data: ").expect("data")).expect("JSON");
+    format!("{} {} {}", field("id: ").unwrap_or("-"), field("event: ").expect("a type"), word(&data))
+}
+
+#[tokio::test]
+async fn server_sent_events_resume_by_their_id() {
+    let mut world = World::new().await;
+    let service = |name: &str| {
+        format!(
+            "{{\"kind\":\"Service\",\"metadata\":{{\"namespace\":\"default\",\"name\":\"{name}\"}},\"spec\":{{\"ports\":[{{\"port\":80}}]}}}}"
+        )
+    };
+    let apply = |names: &[&str]| {
+        let items: Vec<_> = names.iter().map(|name| service(name)).collect();
+        format!("POST /v1/apply\n| {{\"items\":[{}]}}\n= 200\n$at .metadata.revision\n", items.join(","))
+    };
+    world.play(&apply(&["a"])).await;
+    let first = world.name("at").to_owned();
+    let open = |id: Option<&str>| {
+        let request = world.client.get(format!("{}/v1/watch?kinds=Service", world.dev.address));
+        let request = request.bearer_auth(&world.dev.token).header("accept", "text/event-stream");
+        id.into_iter().fold(request, |request, id| request.header("last-event-id", id))
+    };
+    let mut stream = open(None).send().await.expect("an answer");
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let mut rest = String::new();
+    assert_eq!(event(&mut stream, &mut rest).await, ["retry: 1000"]);
+    assert_eq!(told(&event(&mut stream, &mut rest).await), format!("- put put Service a@{first}"));
+    let bookmark = told(&event(&mut stream, &mut rest).await);
+    let at = bookmark.split(' ').next().expect("an id").to_owned();
+    assert_eq!(bookmark, format!("{at} bookmark bookmark@{at}"));
+    let again = open(Some(&at));
+    world.play(&apply(&["b", "c"])).await;
+    let second = world.name("at").to_owned();
+    let both = [format!("- put put Service b@{second}"), format!("{second} put put Service c@{second}!")];
+    for want in &both {
+        assert_eq!(told(&event(&mut stream, &mut rest).await), *want);
+    }
+    let (mut stream, mut rest) = (again.send().await.expect("an answer"), String::new());
+    event(&mut stream, &mut rest).await;
+    for want in &both {
+        assert_eq!(
+            told(&event(&mut stream, &mut rest).await),
+            *want,
+            "what came after the id, and nothing else"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_long_poll_answers_when_its_scope_changes_and_not_before() {
+    let mut world = World::new().await;
+    world
+        .play(
+            r#"
+PUT /v1/namespaces/default/services/a
+| {"metadata":{"labels":{"v":"1"}},"spec":{"ports":[{"port":80}]}}
+= 201
+$a .metadata.revision
+PUT /v1/namespaces/mesh-system/services/b
+| {"spec":{"ports":[{"port":80}]}}
+= 201
+$b .metadata.revision
+GET /v1/services?from=0&wait=0s
+= 200
+.items[1].metadata.name "b"
+.metadata {"revision":$b,"continue":""}
+< mesh-revision: $b
+GET /v1/services?from=$a&wait=0s
+= 200
+.items[0].metadata.name "a"
+GET /v1/services?from=$b&wait=0s
+= 304
+< mesh-revision: $b
+GET /v1/namespaces/default/services?from=$a&wait=0s
+= 304
+GET /v1/services?from=$a&wait=0s&labelSelector=v=1
+= 304
+GET /v1/services?from=0&wait=0s&labelSelector=v=1&limit=1
+= 200
+.items[1] -
+GET /v1/roles?from=$a&wait=10ms
+= 304
+"#,
+        )
+        .await;
+    let poll =
+        world.client.get(format!("{}/v1/services?from={}&wait=60s", world.dev.address, world.name("b")));
+    let poll = tokio::spawn(poll.bearer_auth(&world.dev.token).send());
+    world.play("PUT /v1/nodes/n\n| {}\n= 201\nDELETE /v1/namespaces/default/services/a\n= 200").await;
+    let answer = timeout(PATIENCE, poll).await.expect("it wakes").expect("no panic").expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let list: Value = serde_json::from_str(&answer.text().await.expect("a text")).expect("JSON");
+    assert_eq!(
+        (list["items"].as_array().map(Vec::len), &list["items"][0]["metadata"]["name"]),
+        (Some(1), &Value::from("b"))
+    );
 }

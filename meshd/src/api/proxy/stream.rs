@@ -19,10 +19,8 @@ use model::{
 };
 use registry::State;
 use serde::Serialize;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 use crate::{
     api::{
@@ -35,6 +33,7 @@ use crate::{
     daemon::Daemon,
     proxy_scope::{Scope, Subscription, SubscriptionError, Told},
     telemetry::Counted,
+    wake::{Interest, Watch},
 };
 
 /// What is written at once, in bytes: a full set is sent in pieces of about this size.
@@ -47,12 +46,14 @@ struct Stream {
     scope: Scope,
     /// The revision of which everything is sent or waits in `pending`.
     told: u64,
+    /// The history that it is about.
+    epoch: Option<Uuid>,
     pending: VecDeque<Told>,
     /// Whether the proxy lacks the line that says that the set is complete.
     unsynced: bool,
     /// The generation of the trust that was sent.
     trust: Option<u64>,
-    revisions: watch::Receiver<u64>,
+    watch: Watch,
     ended: bool,
     /// Counts it among the open ones while it lives.
     _counted: Counted,
@@ -72,17 +73,18 @@ pub(super) async fn watch(
     };
     let (subscribe, add) = (subscription("subscribe")?, subscription("add")?);
     let from: Option<u64> = parameters.parsed("from")?;
-    // The receiver comes first: what is applied from here on wakes the stream.
-    let revisions = api.registry.revisions();
     let state = known(&api, from).await?;
     let before = subscribe.without(&add);
     let scope = Scope::new(node.clone(), subscribe, &state).map_err(refused)?;
+    // It looks first at all that was judged until now, this state's successors among it.
+    let watch = api.wake.watch(Interest { topics: scope.topics(), ..Interest::default() });
     let pending = match from {
         None => scope.everything(&state),
         Some(from) => scope.since(&before, from, &state)?,
     };
     let stream = Stream {
         told: state.revision(),
+        epoch: state.epoch(),
         pending: pending.into(),
         unsynced: true,
         trust: None,
@@ -91,7 +93,7 @@ pub(super) async fn watch(
         api,
         node,
         scope,
-        revisions,
+        watch,
     };
     let chunks = stream::unfold(stream, |mut stream| async move {
         let chunk = stream.next().await?;
@@ -103,8 +105,10 @@ pub(super) async fn watch(
 
 /// A state that is not older than what the proxy has seen, maybe at another member.
 async fn known(api: &Api, from: Option<u64>) -> Result<Arc<State>, ApiError> {
-    let Some(from) = from else { return Ok(api.registry.applied()) };
-    let state = api.at_least(from).await;
+    let applied = api.registry.applied().revision();
+    let Some(from) = from else { return Ok(api.wake.at_least(applied).await) };
+    let applied = api.at_least(from).await.revision();
+    let state = api.wake.at_least(applied).await;
     if state.revision() < from {
         return Err(ApiError::Gone(format!("revision {from} is not known here; start again without `from`")));
     }
@@ -135,27 +139,39 @@ impl Stream {
     async fn wait(&mut self, heartbeat: Instant) {
         let closing = self.api.closing.clone();
         loop {
-            let changed = closing.run_until_cancelled(timeout_at(heartbeat, self.revisions.changed())).await;
-            let more = matches!(changed, Some(Ok(Ok(()))));
-            if more {
-                self.advance();
+            // What came before the watch was registered rings no bell: look first, then wait.
+            self.advance();
+            if self.ended || self.unsynced || !self.pending.is_empty() {
+                break;
             }
-            if !more || self.ended || self.unsynced || !self.pending.is_empty() {
-                // Without news the next line says that the stream lives.
-                self.unsynced = true;
-                return;
+            let changed = closing.run_until_cancelled(timeout_at(heartbeat, self.watch.changed())).await;
+            if !matches!(changed, Some(Ok(()))) {
+                self.advance();
+                break;
             }
         }
+        // Without news the next line says that the stream lives.
+        self.unsynced = true;
     }
 
-    /// Takes in what was applied since.
+    /// Takes in what came since.
     fn advance(&mut self) {
-        let state = self.api.registry.applied();
-        match self.scope.advance(self.told, &state) {
+        let look = self.watch.look(self.told);
+        if look.state.epoch() != self.epoch || self.told > look.state.revision() {
+            self.ended = true;
+            return;
+        }
+        if look.place == look.state.revision() {
+            self.told = look.place;
+            return;
+        }
+        match self.scope.advance(look.place, &look.state) {
             Ok(told) => {
                 self.pending.extend(told);
-                self.told = state.revision();
-                self.unsynced |= self.trust != generation(&state);
+                self.told = look.state.revision();
+                self.unsynced |= self.trust != generation(&look.state);
+                self.watch.told(self.told);
+                self.watch.turn_to(self.scope.topics(), self.told);
             }
             Err(_) => self.ended = true,
         }
