@@ -86,7 +86,8 @@ pub async fn start(listen: SocketAddr, data_dir: Option<&Path>) -> Result<Dev, D
         folder: authority_folder(&data_dir).map_err(HomeError::from)?,
         unlock: Some(unlock),
     };
-    let registry = registry::Settings::new(data_dir.clone(), member.id, member.cluster, addresses);
+    let mut registry = registry::Settings::new(data_dir.clone(), member.id, member.cluster, addresses);
+    registry.program = Some(crate::run::program("dev".to_owned()));
     let sockets = Sockets { api, raft: None, metrics };
     let server = Server::start(Plan { registry, opening, sockets }).await?;
     Ok(Dev {

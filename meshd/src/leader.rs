@@ -41,13 +41,16 @@ pub fn next(state: &State, status: &ClusterStatus) -> Option<Step> {
     let known = |id: &MemberId| status.voters.contains(id) || status.learners.contains(id);
     let gone = status.voters.iter().chain(&status.learners).find(|id| state.member(**id).is_none());
     if let Some(&gone) = gone {
-        return Some(if gone == status.member { Step::StepDown } else { Step::Remove(gone) });
+        if gone == status.member {
+            return Some(Step::StepDown);
+        }
+        // A change that those who are left cannot confirm would hold up everything until they can.
+        if !status.voters.contains(&gone) || status.can_do_without(gone).is_ok() {
+            return Some(Step::Remove(gone));
+        }
     }
-    let behind = |id: MemberId| {
-        let matched = status.matched.iter().find(|(other, _)| *other == id).and_then(|(_, matched)| *matched);
-        matched.map(|matched| status.last_log_index.unwrap_or(0).saturating_sub(matched))
-    };
-    let ready = |id: &&MemberId| behind(**id).is_some_and(|behind| behind <= LAG_MAX);
+    // A voter that is not there would be needed for decisions.
+    let ready = |id: &&MemberId| status.answers(**id) && status.lag(**id).is_some_and(|lag| lag <= LAG_MAX);
     if let Some(&ready) = status.learners.iter().find(ready).filter(|_| status.voters.len() < VOTERS_MAX) {
         return Some(Step::Promote(ready));
     }
@@ -141,6 +144,7 @@ mod tests {
             purged_index: None,
             revision: 0,
             matched: learners.to_vec(),
+            heard: voters.iter().chain(learners.iter().map(|(id, _)| id)).map(|id| (*id, 20)).collect(),
             applied_entries: 1_000,
             refused: None,
         }
@@ -161,6 +165,19 @@ mod tests {
         assert_eq!(next(&state(3, &[2]), &status(&[1, 2, 3], &[])), Some(Step::Remove(2)));
         assert_eq!(next(&state(3, &[1]), &status(&[1, 2, 3], &[])), Some(Step::StepDown));
         assert_eq!(next(&state(3, &[3]), &status(&[1, 2], &[(3, Some(1))])), Some(Step::Remove(3)));
+    }
+
+    #[test]
+    fn who_does_not_answer_is_not_counted_on() {
+        let silent = |id: MemberId, status: ClusterStatus| ClusterStatus {
+            heard: status.heard.into_iter().filter(|(other, _)| *other != id).collect(),
+            ..status
+        };
+        let learner = silent(2, status(&[1], &[(2, Some(1_000))]));
+        assert_eq!(next(&state(2, &[]), &learner), None, "a vote more would need it");
+        let one_of_two_left = silent(3, status(&[1, 2, 3], &[]));
+        assert_eq!(next(&state(3, &[2]), &one_of_two_left), None, "member 3 is needed without member 2");
+        assert_eq!(next(&state(3, &[3]), &one_of_two_left), Some(Step::Remove(3)), "the silent one may go");
     }
 
     #[test]

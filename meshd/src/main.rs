@@ -155,7 +155,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     };
     let addresses = Addresses { api: api.to_string(), raft: raft.to_string() };
     let mut registry = registry::Settings::new(settings.data_dir, member.id, member.cluster, addresses);
-    registry.history_revisions_max = settings.history_revisions;
+    registry.program = Some(run::program(node.to_string()));
+    registry.history_revisions_max = settings.registry.history_revisions;
+    (registry.snapshot_every, registry.log_kept) =
+        (settings.registry.snapshot_every, settings.registry.log_kept);
     let server = Server::start(Plan { registry, opening, sockets }).await?;
     if stop.run_until_cancelled(server.ready()).await.is_some() {
         tracing::info!(member = member.id, api = %api, "ready");

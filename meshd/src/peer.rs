@@ -145,6 +145,14 @@ impl Peer {
         self.decode(self.http.post(format!("{}{path}", self.address)).json(body).send().await).await
     }
 
+    /// Deletes what is at a path and reads the answer.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, PeerError> {
+        self.decode(self.http.delete(format!("{}{path}", self.address)).send().await).await
+    }
+
     async fn decode<T: DeserializeOwned>(
         &self,
         response: Result<reqwest::Response, reqwest::Error>,

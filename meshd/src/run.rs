@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::{Extension, middleware::from_fn_with_state};
-use registry::{Command, OpenError, ProposeError, ReadError, Registry, Reply};
+use registry::{Command, OpenError, Program, ProposeError, ReadError, Registry, Reply};
 use svid::Accept;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -227,6 +227,11 @@ pub async fn found(registry: &Registry, genesis: Vec<Command>) -> Result<(), Run
         Some(refused) => Err(RunError::Refused(refused.to_string())),
         None => Ok(()),
     }
+}
+
+/// What runs here, for the others.
+pub fn program(node: String) -> Program {
+    Program { node, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 /// Names under which every server answers to programs on its own host.

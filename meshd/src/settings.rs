@@ -19,6 +19,11 @@ pub const CERTIFICATE_TTL: (Timespan, Timespan) = (Timespan::from_secs(3_600), T
 /// The fewest and the most revisions that a server can be told to keep for watchers: fewer than a busy second's would cut
 /// off whoever blinks; the bytes of what is kept are bounded apart from this.
 pub const HISTORY_REVISIONS: (i64, i64) = (100, 1_000_000);
+/// The fewest and the most entries between two snapshots: each costs as much as the state is large, and a restart
+/// replays as many.
+pub const SNAPSHOT_EVERY: (i64, i64) = (100, 1_000_000);
+/// The fewest and the most entries that stay in the log behind a snapshot.
+pub const LOG_KEPT: (i64, i64) = (0, 1_000_000);
 /// The port of the API where none is named.
 pub const API_PORT: u16 = 8_443;
 /// The port of the registry where none is named.
@@ -41,6 +46,17 @@ pub struct Settings {
     pub seal: SealSource,
     /// How long certificates for hosts and services live.
     pub certificate_ttl: Timespan,
+    /// How much log the registry keeps.
+    pub registry: LogSettings,
+}
+
+/// How much log the registry keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Entries between two snapshots.
+    pub snapshot_every: u64,
+    /// Entries that stay in the log behind a snapshot.
+    pub log_kept: u64,
     /// Revisions kept for watchers that come back.
     pub history_revisions: usize,
 }
@@ -137,8 +153,7 @@ fn read<'t>(mut whole: Table<'_, 't>, faults: &mut Faults<'t>) -> Settings {
         seal: seal(whole.table("seal", faults), faults).unwrap_or(default.seal),
         certificate_ttl: certificate_ttl(whole.table("certificates", faults), faults)
             .unwrap_or(default.certificate_ttl),
-        history_revisions: history_revisions(whole.table("registry", faults), faults)
-            .unwrap_or(default.history_revisions),
+        registry: log(whole.table("registry", faults), default.registry, faults),
     };
     whole.finish(faults);
     settings
@@ -158,6 +173,22 @@ fn advertise<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Advertise
     let advertise = Advertise { api: table.parsed("api", faults), raft: table.parsed("raft", faults) };
     table.finish(faults);
     advertise
+}
+
+fn log<'t>(mut table: Table<'_, 't>, default: LogSettings, faults: &mut Faults<'t>) -> LogSettings {
+    let mut number = |key, bounds| table.number(key, bounds, faults);
+    let entries = |number: i64| u64::try_from(number).ok();
+    let log = LogSettings {
+        history_revisions: number("history_revisions", HISTORY_REVISIONS)
+            .and_then(|number| usize::try_from(number).ok())
+            .unwrap_or(default.history_revisions),
+        snapshot_every: number("snapshot_every", SNAPSHOT_EVERY)
+            .and_then(entries)
+            .unwrap_or(default.snapshot_every),
+        log_kept: number("log_kept", LOG_KEPT).and_then(entries).unwrap_or(default.log_kept),
+    };
+    table.finish(faults);
+    log
 }
 
 fn seal<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Option<SealSource> {
@@ -188,12 +219,6 @@ fn certificate_ttl<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Opt
     ttl
 }
 
-fn history_revisions<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Option<usize> {
-    let revisions = table.number("history_revisions", HISTORY_REVISIONS, faults);
-    table.finish(faults);
-    revisions.and_then(|revisions| usize::try_from(revisions).ok())
-}
-
 impl Settings {
     /// Where others dial this server, which is called `node`: API, then registry.
     pub fn advertised(&self, node: &str) -> (HostPort, HostPort) {
@@ -220,7 +245,11 @@ impl Default for Settings {
             advertise: Advertise::default(),
             seal: SealSource::Credential,
             certificate_ttl: Timespan::from_secs(72 * 3_600),
-            history_revisions: registry::state::HISTORY_REVISIONS_MAX,
+            registry: LogSettings {
+                snapshot_every: 10_000,
+                log_kept: 2_000,
+                history_revisions: registry::state::HISTORY_REVISIONS_MAX,
+            },
         }
     }
 }

@@ -26,7 +26,7 @@ pub type MemberId = u64;
 
 /// The version of the commands that this program understands. Raised with each new variant or field that an older
 /// program must not miss; the leader proposes none above the cluster's minimum.
-pub const COMMAND_VERSION: u32 = 1;
+pub const COMMAND_VERSION: u32 = 2;
 /// How deep batches nest: the leader's own around one that a client made. Deeper ones come only from a bug.
 pub const BATCH_DEPTH_MAX: usize = 3;
 
@@ -178,6 +178,15 @@ pub struct Admission {
     pub incarnation: Uuid,
 }
 
+/// What runs as a member, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// What its configuration calls the server.
+    pub node: String,
+    /// The version of `meshd`.
+    pub version: String,
+}
+
 /// Where a member is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
@@ -262,6 +271,9 @@ pub enum MemberChange {
         /// Where it is reached now, if that changed.
         #[serde(default)]
         addresses: Option<Addresses>,
+        /// What runs there. Since version 2: an older member would keep a state without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        program: Option<Program>,
     },
     /// A member is gone for good; its id is not used again, and its certificates are refused.
     Forget {
@@ -294,6 +306,7 @@ impl Command {
             | Self::Unregister(_)
             | Self::Expire(_)
             | Self::MarkStale(_) => 1,
+            Self::Member(MemberChange::Boot { program: Some(_), .. }) => 2,
             Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => 1,
         }
     }

@@ -17,8 +17,8 @@ pub mod wal;
 
 pub use command::{
     Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Joined,
-    MemberChange, MemberId, Outcome, RedeemJoin, Refusal, Refused, Register, Reply, SessionRef, TrustChange,
-    Write, Written,
+    MemberChange, MemberId, Outcome, Program, RedeemJoin, Refusal, Refused, Register, Reply, SessionRef,
+    TrustChange, Write, Written,
 };
 pub use folder::Folder;
 pub use raft::{

@@ -24,6 +24,7 @@ mod ask;
 mod core;
 mod end;
 pub mod error;
+mod floor;
 mod frame;
 mod index;
 mod lead;
@@ -113,6 +114,8 @@ pub struct ClusterStatus {
     pub revision: u64,
     /// On the leader: how far each member's log is.
     pub matched: Vec<(MemberId, Option<u64>)>,
+    /// On the leader: how long ago each other member answered last, in milliseconds; who is not named never did.
+    pub heard: Vec<(MemberId, u64)>,
     /// Entries that this process applied since it opened the data folder.
     pub applied_entries: u64,
     /// Why this member was refused by the others, if it was.
@@ -217,7 +220,12 @@ impl Registry {
     /// The connection broke, or the peer was refused.
     pub async fn serve_peer(&self, stream: Box<dyn Stream>, peer: MemberId) -> io::Result<()> {
         let serve = peer::serve(self.core.clone(), stream, peer);
-        self.core.stop.run_until_cancelled(serve).await.unwrap_or(Ok(()))
+        let serve = self.core.stop.run_until_cancelled(serve);
+        tokio::select! {
+            served = serve => served.unwrap_or(Ok(())),
+            // Whoever is connected to a member that was refused looks for the one that took its place.
+            reason = self.refused() => Err(io::Error::other(reason)),
+        }
     }
 
     /// Tells the leader which sessions are alive.
@@ -251,9 +259,10 @@ impl Registry {
     /// Waits until the others refuse this member; answers why. Its Raft has ended then.
     pub async fn refused(&self) -> String {
         let mut banned = self.core.peers.banned.subscribe();
-        match banned.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+        let reason = banned.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
         }
     }
 

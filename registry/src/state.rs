@@ -83,7 +83,9 @@ impl State {
         let before = self.objects.clone();
         self.time = self.time.max(entry.at);
         self.touched = false;
+        let version = entry.command.version();
         let reply = self.command(entry.command, 0);
+        self.note_version(version);
         if self.touched {
             self.revision += 1;
             self.history.push(self.revision, self.time, &before, &self.objects);

@@ -5,7 +5,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use registry::{Command, KeepAlive, MemberChange, ProposeError, Refusal, Reply, Source};
-use world::{PATIENCE, World, description, key, put, until};
+use world::{PATIENCE, World, copy_folder, description, key, put, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_writes_reads_and_comes_back() {
@@ -258,17 +258,4 @@ async fn signs_of_life_reach_the_leader_from_any_member() {
         1
     );
     assert_eq!(world.leader().await.acked(), [("host-a".parse().expect("a name"), 7)]);
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("it is copied");
-        }
-    }
 }

@@ -9,6 +9,7 @@ use axum::{
     routing::{delete, get, post},
 };
 use futures_util::future::join_all;
+use model::duration::Timespan;
 use registry::{ClusterStatus, Command, Member, MemberChange, MemberId, MembershipError, Reply};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,19 +50,33 @@ async fn status(State(api): State<Api>, caller: Caller) -> Result<Answer<Value>,
 
 async fn describe(api: &Api, member: &Arc<Member>, status: &ClusterStatus) -> Value {
     let id = member.id;
-    let host = member.addresses.api.rsplit_once(':').map_or("", |(host, _)| host);
     let applied = match status.matched.iter().find(|(other, _)| *other == id) {
         _ if id == status.member => status.applied_index,
         Some((_, matched)) => *matched,
         None => None,
     };
+    let heard =
+        status.heard.iter().find(|(other, _)| *other == id).map(|(_, ago)| Timespan::from_millis(*ago));
+    let (name, version) = called(member);
     json!({
-        "id": id, "name": host, "api": member.addresses.api, "raft": member.addresses.raft,
+        "id": id, "name": name, "api": member.addresses.api, "raft": member.addresses.raft,
         "role": if status.voters.contains(&id) { "voter" } else { "learner" },
-        "leader": status.leader == Some(id), "applied": applied,
-        "version": format!("commands/{}", member.command_version),
+        "leader": status.leader == Some(id), "applied": applied, "lag": status.lag(id),
+        "lastContact": heard.map(|ago| ago.to_string()),
+        "version": version, "commandVersion": member.command_version,
         "reachable": id == status.member || lives(api, &member.addresses.api).await,
     })
+}
+
+/// A member's name and version, as it says; where it did not say yet, its host, and the commands that it understands.
+fn called(member: &Member) -> (String, String) {
+    match &member.program {
+        Some(program) => (program.node.clone(), program.version.clone()),
+        None => {
+            let host = member.addresses.api.rsplit_once(':').map_or("", |(host, _)| host);
+            (host.to_owned(), format!("commands/{}", member.command_version))
+        }
+    }
 }
 
 /// Whether a member answers, and is one.
@@ -72,27 +87,57 @@ async fn lives(api: &Api, address: &str) -> bool {
         .is_ok_and(|answer| answer.is_ok())
 }
 
-/// Takes a member out for good. The leader makes the voters follow.
+/// Takes a member out for good. Only the leader knows whom it can do without; it makes the voters follow. One that leads
+/// hands over first.
 async fn remove(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Answer<Value>, ApiError> {
-    caller.require_admin()?;
+    if caller.require_member().is_err() {
+        caller.require_admin()?;
+    }
     let id: MemberId = id.parse().map_err(|_| ApiError::NotFound(format!("there is no member '{id}'")))?;
-    let (state, status) = (api.registry.read().await?, api.registry.status());
+    let state = api.registry.read().await?;
     if state.member(id).is_none() {
         return Err(ApiError::NotFound(format!("there is no member {id}")));
     }
+    tracing::warn!(target: "audit", actor = caller.actor(), member = id, "a member is removed");
+    if caller.require_member().is_err() {
+        let path = format!("/v1/cluster/members/{id}");
+        if let Some(answer) = ask_leader_to(&api, |peer| async move { peer.delete(&path).await }).await? {
+            return Ok(Answer(answer));
+        }
+    }
+    may_go(&api.registry.status(), id)?;
+    if api.registry.status().leader == Some(id) {
+        api.registry.transfer_leader(None).await.map_err(not_handed_over)?;
+    }
+    match api.registry.propose(Command::Member(MemberChange::Forget { id })).await? {
+        Reply::Refused(refusal) => Err(refusal.into()),
+        _ => Ok(Answer(json!({"id": id, "removed": true}))),
+    }
+}
+
+/// Whether the cluster can do without a member, as its leader sees it.
+fn may_go(status: &ClusterStatus, id: MemberId) -> Result<(), ApiError> {
     if status.voters == [id] {
         return Err(ApiError::Conflict(format!(
             "member {id} is the only one that votes; let another one join first"
         )));
     }
-    tracing::warn!(target: "audit", actor = caller.actor(), member = id, "member removed");
-    match api.registry.propose(Command::Member(MemberChange::Forget { id })).await? {
-        Reply::Refused(refusal) => Err(refusal.into()),
-        _ => Ok(Answer(json!({"id": id, "removed": true}))),
+    match status.leader == Some(status.member) && status.voters.contains(&id) {
+        true => status.can_do_without(id).map_err(ApiError::Conflict),
+        false => Ok(()),
+    }
+}
+
+fn not_handed_over(error: MembershipError) -> ApiError {
+    match error {
+        MembershipError::NotLeader { .. } | MembershipError::Timeout(_) => {
+            ApiError::Unavailable(error.to_string())
+        }
+        MembershipError::Unknown(_) | MembershipError::Refused(_) => ApiError::Conflict(error.to_string()),
     }
 }
 
@@ -121,17 +166,36 @@ async fn transfer(
         ));
     }
     tracing::info!(target: "audit", actor = caller.actor(), ?to, "leadership is handed over");
-    let asked = ask_leader(&api, |peer| async move { peer.post("/v1/cluster/transfer", &body).await }).await;
-    if let Some(answer) = asked.filter(|_| caller.require_member().is_err()) {
-        return Ok(Answer(answer));
-    }
-    api.registry.transfer_leader(to).await.map_err(|error| match error {
-        MembershipError::NotLeader { .. } | MembershipError::Timeout(_) => {
-            ApiError::Unavailable(error.to_string())
+    if caller.require_member().is_err() {
+        let asked = ask_leader_to(&api, |peer| async move { peer.post("/v1/cluster/transfer", &body).await });
+        if let Some(answer) = asked.await? {
+            return Ok(Answer(answer));
         }
-        MembershipError::Unknown(_) | MembershipError::Refused(_) => ApiError::Conflict(error.to_string()),
-    })?;
+    }
+    api.registry.transfer_leader(to).await.map_err(not_handed_over)?;
     Ok(Answer(json!({"leader": api.registry.leadership().borrow().leader})))
+}
+
+/// As [`ask_leader`], but what the leader will not do is told on.
+async fn ask_leader_to<F>(api: &Api, ask: impl FnOnce(Peer) -> F) -> Result<Option<Value>, ApiError>
+where
+    F: Future<Output = Result<Value, PeerError>>,
+{
+    let refusal = std::sync::Mutex::new(None);
+    let noted = |peer| async {
+        let asked = ask(peer).await;
+        if let Err(PeerError::Refused { problem, .. }) = &asked
+            && problem.status == ApiError::CONFLICT
+        {
+            *refusal.lock().expect("nobody panics here") = Some(problem.detail.clone());
+        }
+        asked
+    };
+    let answer = ask_leader(api, noted).await;
+    match refusal.into_inner().expect("nobody panics here") {
+        Some(detail) => Err(ApiError::Conflict(detail)),
+        None => Ok(answer),
+    }
 }
 
 /// What the leader says; `None` where this member leads itself, or the leader does not answer.

@@ -26,6 +26,8 @@ path = "/etc/mesh/seal.key"
 ttl = "24h"
 [registry]
 history_revisions = 2_000
+snapshot_every = 500
+log_kept = 50
 "#;
     let settings = parse(text, "meshd.toml").expect("it is right");
     assert_eq!(settings.node.as_ref().map(Name::as_str), Some("cp1"));
@@ -34,7 +36,10 @@ history_revisions = 2_000
     assert_eq!(settings.listen.raft.port(), 9_444);
     assert_eq!(settings.seal, SealSource::Keyfile("/etc/mesh/seal.key".into()));
     assert_eq!(settings.certificate_ttl, Timespan::from_secs(86_400));
-    assert_eq!(settings.history_revisions, 2_000);
+    assert_eq!(
+        settings.registry,
+        LogSettings { snapshot_every: 500, log_kept: 50, history_revisions: 2_000 }
+    );
     let (api, raft) = settings.advertised("cp1");
     assert_eq!((api.to_string().as_str(), raft.to_string().as_str()), ("cp1.example:8443", "[fd00::1]:9444"));
 }
@@ -47,6 +52,23 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(settings.listen.metrics.to_string(), "127.0.0.1:8480");
     assert_eq!(settings.seal, SealSource::Credential);
     assert_eq!(settings.advertised("cp1").1.to_string(), "cp1:8444");
+}
+
+#[test]
+fn how_much_log_is_kept_has_bounds() {
+    wrong(
+        "[registry]\nsnapshot_every = 10\nlog_kept = \"all\"\n",
+        &[
+            "meshd.toml:2: registry.snapshot_every: must be a whole number from 100 to 1000000",
+            "meshd.toml:3: registry.log_kept: must be a whole number from 0 to 1000000",
+        ],
+    );
+    let defaults = LogSettings {
+        snapshot_every: registry::raft::settings::SNAPSHOT_EVERY,
+        log_kept: registry::raft::settings::LOG_KEPT,
+        history_revisions: registry::state::HISTORY_REVISIONS_MAX,
+    };
+    assert_eq!(Settings::default().registry, defaults, "as where there is no file");
 }
 
 #[test]
@@ -116,7 +138,8 @@ fn kept_history_has_bounds() {
         );
     }
     assert_eq!(
-        parse("[registry]\nhistory_revisions = 0x64\n", "f").map(|settings| settings.history_revisions),
+        parse("[registry]\nhistory_revisions = 0x64\n", "f")
+            .map(|settings| settings.registry.history_revisions),
         Ok(100)
     );
 }

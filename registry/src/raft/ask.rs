@@ -43,14 +43,14 @@ impl Core {
         if actual > COMMAND_BYTES_MAX {
             return Err(ProposeError::TooLarge { actual, limit: COMMAND_BYTES_MAX });
         }
-        if command.version() > self.view.state().command_version().min(COMMAND_VERSION) {
-            return Err(ProposeError::Version);
-        }
         let (deadline, repeatable) = (clock::now() + ASK_TIMEOUT, command.repeatable());
         let (mut uncertain, mut tried) = (false, None);
         loop {
             if let Some(reason) = self.over() {
                 return Err(if uncertain { ProposeError::Unknown } else { ProposeError::Stopped(reason) });
+            }
+            if !self.understood(&command) {
+                return Err(if uncertain { ProposeError::Unknown } else { ProposeError::Version });
             }
             let leading = self.leading();
             match timeout_at(deadline, self.propose_to(leading, command.clone()))
@@ -71,6 +71,11 @@ impl Core {
                 });
             }
         }
+    }
+
+    /// Whether every member understands a command, as far as this one knows. The leader, who knows best, asks again.
+    pub(super) fn understood(&self, command: &Command) -> bool {
+        command.version() <= self.view.state().command_version().min(COMMAND_VERSION)
     }
 
     async fn propose_to(&self, leading: Leadership, command: Command) -> Proposed {

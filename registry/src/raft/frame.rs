@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
-use super::{KeepAlive, KeepAlives, Types};
+use super::{KeepAlive, KeepAlives, Types, floor::Start};
 use crate::{
     command::{Command, MemberId, Reply},
     state::Blob,
@@ -34,6 +34,16 @@ pub(super) struct Identity {
     pub(super) incarnation: Uuid,
     pub(super) boot: u64,
     pub(super) nonce: Uuid,
+    /// The commands that it understands. 0.1.0 does not say.
+    #[serde(default = "first_version")]
+    pub(super) commands: u32,
+    /// What its log and vote were at this start. 0.1.0 does not say.
+    #[serde(default)]
+    pub(super) start: Option<Start>,
+}
+
+fn first_version() -> u32 {
+    1
 }
 
 /// What a connection is for.

@@ -48,7 +48,7 @@ pub(super) struct Duties {
 impl Core {
     /// Hands a command to this member as the leader.
     pub(super) async fn lead(&self, command: Command) -> Proposed {
-        if !self.leading().is_me {
+        if !self.leading().is_me || !self.understood(&command) {
             return Proposed::NotLeader;
         }
         let (answer, wait) = oneshot::channel();
@@ -150,6 +150,7 @@ async fn tick(core: &Core, start: Instant) -> Option<Command> {
         core.duties.lock().ready = None;
         return None;
     }
+    core.peers.remember();
     if core.duties.lock().ready != Some(leading.term) {
         // Sessions that an earlier leader acknowledged must be seen before any is said to be gone.
         core.raft.ensure_linearizable(ReadPolicy::ReadIndex).await.ok()?;

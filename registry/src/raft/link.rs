@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::{
     Dial, Stream,
+    floor::{Floors, Lost, Start},
     frame::{self, Hello, Identity, Numbered, PROTOCOL, Purpose, Request, Response, Verdict},
     machine::View,
 };
@@ -44,9 +45,15 @@ pub(super) struct Peers {
     pub(super) view: Arc<View>,
     /// Why the others refuse this member, once they do.
     pub(super) banned: watch::Sender<Option<String>>,
+    /// What the others must have on disk, and where to look for news of it.
+    floors: Mutex<Floors>,
+    progress: OnceLock<Progress>,
     dial: Arc<dyn Dial>,
     links: Mutex<HashMap<MemberId, Arc<Slot>>>,
 }
+
+/// On the leader: what each follower acknowledged that is committed.
+pub(super) type Progress = Box<dyn Fn() -> Vec<(MemberId, Start)> + Send + Sync>;
 
 /// One peer's connection, or the making of it.
 #[derive(Default)]
@@ -90,7 +97,21 @@ pub(super) struct Greeted {
 
 impl Peers {
     pub(super) fn new(cluster: Uuid, identity: Identity, view: Arc<View>, dial: Arc<dyn Dial>) -> Self {
-        Self { cluster, identity, view, banned: watch::Sender::new(None), dial, links: Mutex::default() }
+        let (floors, progress, links) = (Mutex::default(), OnceLock::new(), Mutex::default());
+        Self { cluster, identity, view, banned: watch::Sender::new(None), floors, progress, dial, links }
+    }
+
+    /// From now on this is asked what others acknowledged.
+    pub(super) fn look_at(&self, progress: Progress) {
+        let _ = self.progress.set(progress);
+    }
+
+    /// Remembers what the others acknowledged so far: it holds for longer than this member leads.
+    pub(super) fn remember(&self) {
+        let Some(progress) = self.progress.get() else { return };
+        let now = progress();
+        let mut floors = self.floors.lock();
+        now.into_iter().for_each(|(id, start)| floors.reached(id, start));
     }
 
     /// Sends a request and waits for its response.
@@ -210,17 +231,48 @@ impl Peers {
             incarnation: peer.incarnation,
             boot: peer.boot,
             nonce: peer.nonce,
-            command_version: 0,
+            command_version: peer.commands,
+            program: None,
         };
         let refusal = match state.member(member) {
             Some(known) => started.check_against(known).err(),
             // Its admission is not applied here yet, or it was forgotten.
             None => state.id_was_given(member).then_some(Refusal::UnknownMember { id: member }),
         };
-        match refusal {
-            Some(refusal) => Verdict::Banned(refusal.to_string()),
-            None => Verdict::Welcome(self.identity),
+        if let Some(refusal) = refusal {
+            return Verdict::Banned(refusal.to_string());
         }
+        let used = state.version_used();
+        if peer.commands < used {
+            return Verdict::Banned(format!(
+                "the log holds commands of version {used}, and this program understands them up to version {}: \
+                 start this member with the newer meshd again",
+                peer.commands
+            ));
+        }
+        match self.has_all(peer) {
+            Ok(()) => Verdict::Welcome(self.identity),
+            Err(lost) => Verdict::Banned(lost.to_string()),
+        }
+    }
+
+    /// Whether a peer has on disk what it acknowledged.
+    fn has_all(&self, peer: &Identity) -> Result<(), Lost> {
+        self.remember();
+        match peer.start {
+            Some(start) => self.floors.lock().meet(peer.id, peer.nonce, start),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this member is still the one that the cluster knows: its record tells of another start of its folder when
+    /// a copy of that was started too.
+    pub(super) fn overtaken(&self) -> Option<Refusal> {
+        let state = self.view.state();
+        let known = state.member(self.identity.id)?;
+        let Identity { id, boot, nonce, .. } = self.identity;
+        let another = known.boot >= boot && known.nonce != nonce && known.nonce != Uuid::nil();
+        another.then_some(Refusal::StaleMember { id, boot, known: known.boot })
     }
 
     fn accepted(&self, verdict: Verdict) -> io::Result<Identity> {

@@ -3,19 +3,28 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use openraft::{
-    BasicNode, ChangeMembers,
+    BasicNode, ChangeMembers, Instant as _, RaftMetrics,
+    alias::LogIdOf,
     async_runtime::WatchReceiver,
     error::{ClientWriteError, RaftError},
 };
 use tokio::time::timeout;
 
-use super::{ClusterStatus, MembershipError, Types, core::Core};
-use crate::command::MemberId;
+use super::{
+    ClusterStatus, MembershipError, Types,
+    core::Core,
+    floor::{Place, Start},
+};
+use crate::{clock, command::MemberId};
 
 /// A learner is waited for so long: it may need a whole snapshot first.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// So long a transfer of leadership may take: one exchange and an election without a wait.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Who did not answer for so long is not handed anything, and not counted on: a dozen signs of life in a row were lost.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Who lacks more entries is not handed leadership: writers would wait until it has them.
+const BEHIND_MAX: u64 = 2_000;
 
 type WriteResult<T> = Result<T, RaftError<Types, ClientWriteError<Types>>>;
 
@@ -29,6 +38,11 @@ impl Core {
 
     /// Lets a learner vote.
     pub(super) async fn promote(&self, id: MemberId) -> Result<(), MembershipError> {
+        self.leading_status()?;
+        if !self.answers_soon(id).await {
+            let reason = format!("member {id} does not answer, and would be needed for decisions");
+            return Err(MembershipError::Refused(reason));
+        }
         let change = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
         self.changed(self.raft.change_membership(change, true)).await
     }
@@ -39,8 +53,9 @@ impl Core {
             self.transfer_leader(None).await?;
             return Err(MembershipError::NotLeader { leader: self.leading().leader });
         }
-        let ids = BTreeSet::from([id]);
-        let change = if self.voters().contains(&id) {
+        let (ids, status) = (BTreeSet::from([id]), self.leading_status()?);
+        let change = if status.voters.contains(&id) {
+            status.can_do_without(id).map_err(MembershipError::Refused)?;
             ChangeMembers::RemoveVoters(ids)
         } else {
             ChangeMembers::RemoveNodes(ids)
@@ -54,9 +69,14 @@ impl Core {
         if !leading.is_me {
             return Err(MembershipError::NotLeader { leader: leading.leader });
         }
+        if to == Some(self.id()) {
+            return Ok(());
+        }
+        let status = self.status();
         let to = to
-            .or_else(|| self.furthest())
-            .ok_or_else(|| MembershipError::Refused("no other member votes".to_owned()))?;
+            .or_else(|| status.furthest())
+            .ok_or_else(|| MembershipError::Refused("no other member that votes answers".to_owned()))?;
+        status.may_lead(to).map_err(MembershipError::Refused)?;
         let refused = |error: openraft::error::Fatal<Types>| MembershipError::Refused(error.to_string());
         self.raft.trigger().transfer_leader(to).await.map_err(refused)?;
         let mut leadership = self.leadership.subscribe();
@@ -67,10 +87,22 @@ impl Core {
         }
     }
 
+    /// Waits a moment for a member's first sign of life: one that was only just added has not given any.
+    async fn answers_soon(&self, id: MemberId) -> bool {
+        let deadline = clock::now() + SILENT_AFTER;
+        while !self.status().answers(id) && clock::now() < deadline {
+            tokio::time::sleep(SILENT_AFTER / 50).await;
+        }
+        self.status().answers(id)
+    }
+
     pub(super) fn status(&self) -> ClusterStatus {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
+        let others = metrics.heartbeat.iter().flatten().filter(|(id, _)| **id != self.id());
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let heard = others.filter_map(|(id, at)| Some((*id, millis(at.as_ref()?.elapsed())))).collect();
         let matched = metrics.replication.as_ref().map(|replication| {
             replication.iter().map(|(id, log_id)| (*id, log_id.as_ref().map(|log_id| log_id.index))).collect()
         });
@@ -86,19 +118,18 @@ impl Core {
             purged_index: metrics.purged.map(|id| id.index),
             revision: self.view.state().revision(),
             matched: matched.unwrap_or_default(),
+            heard,
             applied_entries: self.view.applied_count(),
             refused: self.peers.banned.borrow().clone(),
         }
     }
 
-    fn voters(&self) -> Vec<MemberId> {
-        self.status().voters
-    }
-
-    fn furthest(&self) -> Option<MemberId> {
+    fn leading_status(&self) -> Result<ClusterStatus, MembershipError> {
         let status = self.status();
-        let other = |(id, _): &&(MemberId, Option<u64>)| *id != self.id() && status.voters.contains(id);
-        status.matched.iter().filter(other).max_by_key(|(_, index)| *index).map(|(id, _)| *id)
+        match status.leader == Some(self.id()) {
+            true => Ok(status),
+            false => Err(MembershipError::NotLeader { leader: status.leader }),
+        }
     }
 
     async fn changed<T>(&self, change: impl Future<Output = WriteResult<T>>) -> Result<(), MembershipError> {
@@ -111,4 +142,85 @@ impl Core {
             Ok(Err(error)) => Err(MembershipError::Refused(error.to_string())),
         }
     }
+}
+
+impl ClusterStatus {
+    /// On the leader: whether another member answered lately. The leader itself does.
+    pub fn answers(&self, id: MemberId) -> bool {
+        let lately = |ago: u64| u128::from(ago) < SILENT_AFTER.as_millis();
+        id == self.member || self.heard.iter().any(|(other, ago)| *other == id && lately(*ago))
+    }
+
+    /// On the leader: how many entries a member lacks, if that is known.
+    pub fn lag(&self, id: MemberId) -> Option<u64> {
+        let matched = self.matched.iter().find(|(other, _)| *other == id)?.1?;
+        Some(self.last_log_index.unwrap_or(0).saturating_sub(matched))
+    }
+
+    /// On the leader: whether those who would be left without `gone` could still decide anything.
+    ///
+    /// # Errors
+    /// They could not: says who does not answer.
+    pub fn can_do_without(&self, gone: MemberId) -> Result<(), String> {
+        let left: Vec<_> = self.voters.iter().copied().filter(|id| *id != gone).collect();
+        let silent: Vec<_> = left.iter().copied().filter(|id| !self.answers(*id)).collect();
+        let (majority, answering) = (left.len() / 2 + 1, left.len() - silent.len());
+        if answering >= majority {
+            return Ok(());
+        }
+        Err(format!(
+            "without member {gone} the {} that vote would need {majority} of them, and {answering} answer (silent: \
+             {silent:?}); start or remove those first",
+            left.len()
+        ))
+    }
+
+    /// On the leader: whether a member can take over at once.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn may_lead(&self, id: MemberId) -> Result<(), String> {
+        if !self.voters.contains(&id) {
+            return Err(format!("member {id} does not vote; those who do are {:?}", self.voters));
+        }
+        if !self.answers(id) {
+            let since = self.heard.iter().find(|(other, _)| *other == id);
+            let since =
+                since.map_or_else(String::new, |(_, ago)| format!(" since {:.1} s", *ago as f64 / 1_000.0));
+            return Err(format!("member {id} does not answer{since}"));
+        }
+        match self.lag(id) {
+            Some(lag) if lag <= BEHIND_MAX => Ok(()),
+            Some(lag) => {
+                Err(format!("member {id} is {lag} entries behind, at most {BEHIND_MAX}; it is catching up"))
+            }
+            None => Err(format!("member {id} has not confirmed anything yet; it is catching up")),
+        }
+    }
+
+    /// On the leader: the other voter that answers and lacks least.
+    fn furthest(&self) -> Option<MemberId> {
+        let others = self.voters.iter().copied().filter(|id| *id != self.member && self.answers(*id));
+        others.filter(|id| self.lag(*id).is_some()).min_by_key(|id| self.lag(*id))
+    }
+}
+
+/// Where an entry stands.
+pub(super) fn place(id: LogIdOf<Types>) -> Place {
+    Place { term: id.leader_id.term, index: id.index }
+}
+
+/// What each follower acknowledged to this leader that is committed. What was never confirmed in this term says nothing.
+pub(super) fn acknowledged(metrics: &RaftMetrics<Types>) -> Vec<(MemberId, Start)> {
+    let (Some(matched), Some(committed)) = (&metrics.replication, metrics.local_committed) else {
+        return Vec::new();
+    };
+    let followers = matched.iter().filter(|(id, _)| **id != metrics.id);
+    let confirmed = followers.filter_map(|(id, matched)| Some((*id, (*matched)?)));
+    confirmed
+        .map(|(id, matched)| {
+            let last = if matched.index < committed.index { matched } else { committed };
+            (id, Start { last: place(last), vote: metrics.current_term })
+        })
+        .collect()
 }

@@ -6,6 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use openraft::{
     Raft,
     alias::{LogIdOf, StoredMembershipOf},
+    async_runtime::WatchReceiver,
     storage::{RaftLogReader, RaftLogStorage},
 };
 use tokio::sync::{mpsc, watch};
@@ -14,18 +15,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Dial, Leadership, OpenError, ProposeError, Recovery, Settings, Source, Types, ask,
     core::{Core, follow_leadership},
+    floor,
     frame::Identity,
     index,
     lead::{self, Duties, PROPOSALS_MAX},
     link::Peers,
     log::Log,
     machine::{Applied, Machine, View},
+    members,
     network::Factory,
     snapshot::Snapshots,
 };
 use crate::{
     audit, clock,
-    command::{COMMAND_VERSION, Command, MemberChange, Refusal, Reply},
+    command::{COMMAND_VERSION, Command, MemberChange, Program, Refusal, Reply},
     folder::Folder,
     state::State,
     wal::{self, Wal},
@@ -33,6 +36,8 @@ use crate::{
 
 /// Between two tries to tell the cluster of a start.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
+/// The version of commands in which a start tells what runs.
+const PROGRAM_SINCE: u32 = 2;
 
 /// All that was read from a data folder.
 struct Found {
@@ -68,17 +73,18 @@ pub(super) async fn open(
     let view = Arc::new(View::new(applied));
     let shown = view.applied();
     let machine = Machine::new(&shown, view.clone(), found.snapshots, found.audit.clone());
-    let nonce = clock::unique();
-    let identity = Identity {
-        id: settings.member,
-        incarnation: found.folder.incarnation,
-        boot: found.folder.boot,
-        nonce,
+    let vote = log.read_vote().await.map_err(|error| engine(&error))?;
+    let start = floor::Start {
+        last: last.map(members::place).unwrap_or_default(),
+        vote: vote.map_or(0, |vote| vote.leader_id.term),
     };
+    let identity = identity(found.folder, start);
     let peers = Arc::new(Peers::new(settings.cluster, identity, view.clone(), dial));
     let raft = Raft::new(settings.member, config, Factory(peers.clone()), log, machine)
         .await
         .map_err(|error| engine(&error))?;
+    let metrics = raft.metrics();
+    peers.look_at(Box::new(move || members::acknowledged(&metrics.borrow_watched())));
     let (proposals, proposed) = mpsc::channel(PROPOSALS_MAX);
     let (readers, reading) = mpsc::channel(ask::READERS_MAX);
     let stop = CancellationToken::new();
@@ -108,6 +114,13 @@ pub(super) async fn open(
     });
     start_tasks(&core, proposed, reading);
     Ok((core, recovery))
+}
+
+/// Who this member is at this start.
+fn identity(folder: Folder, start: floor::Start) -> Identity {
+    let Folder { id, incarnation, boot, .. } = folder;
+    let (nonce, commands) = (clock::unique(), COMMAND_VERSION);
+    Identity { id, incarnation, boot, nonce, commands, start: Some(start) }
 }
 
 fn read_folder(settings: &Settings) -> Result<Found, OpenError> {
@@ -200,38 +213,59 @@ fn start_tasks(
     spawn(Box::pin(lead::watch_sessions(core.clone())));
     spawn(Box::pin(ask::serve_readers(core.clone(), reading)));
     spawn(Box::pin(announce(core.clone())));
+    spawn(Box::pin(overtaken(core.clone())));
     spawn(Box::pin(step_aside(core.clone())));
 }
 
 /// Tells the cluster that this member started. Not before it is a member: the founder and those who join are told so by
-/// the log.
+/// the log. What runs here is told as soon as every member can note it.
 async fn announce(core: Arc<Core>) {
     let mut revisions = core.view.revision.subscribe();
+    let mut told = None;
     loop {
-        let known = core.view.state().member(core.id()).cloned();
-        if known.is_some() || core.view.state().id_was_given(core.id()) {
-            let boot = Command::Member(MemberChange::Boot {
-                id: core.id(),
-                incarnation: core.folder.incarnation,
-                boot: core.folder.boot,
-                nonce: core.peers.identity.nonce,
-                command_version: COMMAND_VERSION,
-                addresses: Some(core.settings.addresses.clone()),
-            });
-            match core.propose(boot).await {
-                Ok(Reply::Refused(
-                    refusal @ (Refusal::StaleMember { .. } | Refusal::UnknownMember { .. }),
-                )) => {
-                    return core.peers.ban(&refusal.to_string());
-                }
-                Ok(_) | Err(ProposeError::Stopped(_)) => return,
-                Err(error) => {
-                    tracing::debug!(%error, "the cluster does not know of this start yet");
-                    tokio::time::sleep(ANNOUNCE_PAUSE).await;
-                }
+        let state = core.view.state();
+        let known = state.member(core.id()).is_some() || state.id_was_given(core.id());
+        let program = core.settings.program.clone().filter(|_| state.command_version() >= PROGRAM_SINCE);
+        if !known || told.as_ref() == Some(&program) {
+            if told.as_ref().is_some_and(|told| *told == core.settings.program)
+                || revisions.changed().await.is_err()
+            {
+                return;
             }
-        } else if revisions.changed().await.is_err() {
-            return;
+            continue;
+        }
+        match core.propose(boot_of(&core, program.clone())).await {
+            Ok(Reply::Refused(refusal @ (Refusal::StaleMember { .. } | Refusal::UnknownMember { .. }))) => {
+                return core.peers.ban(&refusal.to_string());
+            }
+            Err(ProposeError::Stopped(_)) => return,
+            Ok(_) => told = Some(program),
+            Err(error) => {
+                tracing::debug!(%error, "the cluster does not know of this start yet");
+                tokio::time::sleep(ANNOUNCE_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn boot_of(core: &Core, program: Option<Program>) -> Command {
+    Command::Member(MemberChange::Boot {
+        id: core.id(),
+        incarnation: core.folder.incarnation,
+        boot: core.folder.boot,
+        nonce: core.peers.identity.nonce,
+        command_version: COMMAND_VERSION,
+        addresses: Some(core.settings.addresses.clone()),
+        program,
+    })
+}
+
+/// A copy of this member's folder was started later and is the member now: this one must not go on beside it.
+async fn overtaken(core: Arc<Core>) {
+    let mut revisions = core.view.revision.subscribe();
+    while revisions.changed().await.is_ok() {
+        if let Some(refusal) = core.peers.overtaken() {
+            return core.peers.ban(&refusal.to_string());
         }
     }
 }

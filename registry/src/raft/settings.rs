@@ -6,7 +6,7 @@ use openraft::{Config, ConfigError, SnapshotPolicy};
 use uuid::Uuid;
 
 use crate::{
-    command::{Addresses, MemberId},
+    command::{Addresses, MemberId, Program},
     state::HISTORY_REVISIONS_MAX,
 };
 
@@ -28,6 +28,8 @@ pub struct Settings {
     pub cluster: Uuid,
     /// Where others reach it.
     pub addresses: Addresses,
+    /// What runs here, for people; told to the cluster at each start.
+    pub program: Option<Program>,
     /// How fast its Raft is.
     pub tuning: Tuning,
     /// Entries between two snapshots.
@@ -69,6 +71,7 @@ impl Settings {
             member,
             cluster,
             addresses,
+            program: None,
             tuning: Tuning::default(),
             snapshot_every: SNAPSHOT_EVERY,
             log_kept: LOG_KEPT,

@@ -80,6 +80,7 @@ impl State {
         records.extend(self.trust.records());
         records.extend(self.members.by_id.records());
         records.extend(self.members.next.records());
+        records.extend(self.members.used.records());
         records.extend(self.history.iter().map(|kept| (history_key(kept.revision), encode(&**kept))));
         records
     }
@@ -94,6 +95,7 @@ impl State {
         changes.extend(self.trust.record_changes(&before.trust));
         changes.extend(self.members.by_id.record_changes(&before.members.by_id));
         changes.extend(self.members.next.record_changes(&before.members.next));
+        changes.extend(self.members.used.record_changes(&before.members.used));
         let kept = |kept: &&std::sync::Arc<Revision>| kept.revision > before.revision;
         changes.extend(
             self.history.iter().filter(kept).map(|kept| (history_key(kept.revision), Some(encode(&**kept)))),
@@ -149,6 +151,7 @@ impl State {
             5 => self.trust.load(key, value)?,
             6 => self.members.by_id.load(key, value)?,
             7 => self.members.next.load(key, value)?,
+            8 => self.members.used.load(key, value)?,
             HISTORY_TAG => {
                 let kept = rmp_serde::from_slice(value).map_err(|source| Unreadable { tag, source })?;
                 self.history.keep(kept);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{State, table::Table};
-use crate::command::{Addresses, Admission, MemberChange, MemberId, Refusal, Reply};
+use crate::command::{Addresses, Admission, MemberChange, MemberId, Program, Refusal, Reply};
 
 /// The most members ever: voters are 1, 3 or 5, the rest are learners and servers being replaced.
 pub const MEMBERS_MAX: usize = 64;
@@ -25,6 +25,10 @@ pub struct Member {
     pub nonce: Uuid,
     /// The commands that it understands; 0 before its first start.
     pub command_version: u32,
+    /// What runs there, as it said at its start. Left out where it is not known, so that a member of version 1 is
+    /// recorded as such a member records it: the hash of a state is that of its records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
 }
 
 /// The members, and the next id.
@@ -32,27 +36,47 @@ pub struct Member {
 pub struct Members {
     pub(super) by_id: Table<MemberId, Member>,
     pub(super) next: Table<(), MemberId>,
+    /// The highest version of a command that was applied; none before version 2. From then on no older program can
+    /// follow, whatever its members say.
+    pub(super) used: Table<(), u32>,
 }
 
 impl Members {
     pub(super) fn new() -> Self {
-        Self { by_id: Table::new(6), next: Table::new(7) }
+        Self { by_id: Table::new(6), next: Table::new(7), used: Table::new(8) }
     }
 
     /// The id that the next one gets.
     pub fn next(&self) -> MemberId {
         self.next.get(&()).map_or(1, |next| **next)
     }
+
+    /// The highest version of a command that was ever applied.
+    pub fn used(&self) -> u32 {
+        self.used.get(&()).map_or(1, |used| **used)
+    }
 }
 
 impl State {
+    /// Notes that a command of this version is in the log: once for each version.
+    pub(super) fn note_version(&mut self, version: u32) {
+        if version > self.members.used() {
+            self.members.used.insert((), version);
+            self.touched = true;
+        }
+    }
+
     pub(super) fn change_members(&mut self, change: MemberChange) -> Result<Reply, Refusal> {
         match change {
             MemberChange::Admit(admission) => self.admit(admission).map(|id| Reply::Member { id }),
-            MemberChange::Boot { id, incarnation, boot, nonce, command_version, addresses } => {
+            MemberChange::Boot { id, incarnation, boot, nonce, command_version, addresses, program } => {
                 let known = self.member_of(id)?;
                 let addresses = addresses.unwrap_or_else(|| known.addresses.clone());
-                self.boot(&known, Member { id, addresses, incarnation, boot, nonce, command_version })
+                let program = program.or_else(|| known.program.clone());
+                self.boot(
+                    &known,
+                    Member { id, addresses, incarnation, boot, nonce, command_version, program },
+                )
             }
             MemberChange::Forget { id } => {
                 self.member_of(id)?;
@@ -77,7 +101,8 @@ impl State {
         }
         let id = self.members.next();
         self.members.next.insert((), id + 1);
-        let member = Member { id, addresses, incarnation, boot: 0, nonce: Uuid::nil(), command_version: 0 };
+        let (boot, nonce, command_version, program) = (0, Uuid::nil(), 0, None);
+        let member = Member { id, addresses, incarnation, boot, nonce, command_version, program };
         self.members.by_id.insert(id, member);
         self.touched = true;
         Ok(id)
@@ -100,8 +125,8 @@ impl State {
 
 impl Member {
     /// Whether a start is a later one of the folder that the cluster knows. A folder restored from a copy has a lower
-    /// count than was seen, or the same with another nonce. What this cannot see: a copy that was made since the
-    /// last start and is started for the first time.
+    /// count than was seen, or the same with another nonce. What this cannot see, a copy that was made since the
+    /// last start and is started for the first time, is seen by where its log ends (`raft/floor.rs`).
     ///
     /// # Errors
     /// It is not: [`Refusal::StaleMember`].

@@ -105,9 +105,15 @@ impl State {
         self.members.by_id.iter().map(|(_, member)| member)
     }
 
-    /// The commands that every member understands.
+    /// The commands that every member understands. Never less than was used: who understands less is refused.
     pub fn command_version(&self) -> u32 {
-        self.members().map(|member| member.command_version).filter(|version| *version > 0).min().unwrap_or(1)
+        let understood = self.members().map(|member| member.command_version).filter(|version| *version > 0);
+        understood.min().unwrap_or(1).max(self.members.used())
+    }
+
+    /// The highest version of a command that the log held so far: a member must understand it.
+    pub fn version_used(&self) -> u32 {
+        self.members.used()
     }
 
     /// The kept history.
@@ -137,6 +143,7 @@ impl State {
             self.trust.hash(),
             self.members.by_id.hash(),
             self.members.next.hash(),
+            self.members.used.hash(),
             digest(b"scalars", &scalars),
         ]
         .into_iter()

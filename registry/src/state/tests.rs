@@ -126,6 +126,7 @@ fn command(line: &str) -> Command {
             nonce: uuid(nonce),
             command_version: 1,
             addresses: None,
+            program: None,
         }),
         ["forget", id] => Command::Member(MemberChange::Forget { id: id.parse().expect("an id") }),
         _ => panic!("'{line}' is no command"),

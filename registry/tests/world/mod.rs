@@ -17,8 +17,8 @@ use model::{
     object::{Key, Object},
 };
 use registry::{
-    Addresses, Admission, Change, Command, Dial, Expect, Folder, MemberChange, MemberId, Recovery, Registry,
-    Reply, Settings, Stream, Write,
+    Addresses, Admission, Change, Command, Dial, Expect, Folder, MemberChange, MemberId, Program, Recovery,
+    Registry, Reply, Settings, Stream, Write,
 };
 use serde_json::Map;
 use tokio_util::sync::CancellationToken;
@@ -93,7 +93,28 @@ pub(crate) struct World {
     pub(crate) members: BTreeMap<MemberId, Registry>,
     pub(crate) snapshot_every: u64,
     pub(crate) log_kept: u64,
+    /// All that was opened and not closed again, among them members that a test let go of.
+    opened: Vec<Registry>,
     root: tempfile::TempDir,
+}
+
+/// A member whose folder is gone ends its process. So the members end first.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What failed is told by the test, not by a log that lost its folder.
+            return self.root.disable_cleanup(true);
+        }
+        self.net.members.lock().expect("no panic").clear();
+        let opened = std::mem::take(&mut self.opened);
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                for member in opened {
+                    member.shutdown().await;
+                }
+            });
+        });
+    }
 }
 
 impl World {
@@ -114,6 +135,7 @@ impl World {
             members: BTreeMap::new(),
             snapshot_every,
             log_kept,
+            opened: Vec::new(),
             root,
         };
         world.open(1).await;
@@ -154,11 +176,18 @@ impl World {
     }
 
     pub(crate) async fn open(&mut self, id: MemberId) -> Recovery {
-        let mut settings = Settings::new(self.folder(id), id, self.cluster, addresses(id));
+        self.open_from(id, self.folder(id)).await
+    }
+
+    /// Starts a member from any folder; from now on it is the one that others reach.
+    pub(crate) async fn open_from(&mut self, id: MemberId, folder: PathBuf) -> Recovery {
+        let mut settings = Settings::new(folder, id, self.cluster, addresses(id));
+        settings.program = Some(Program { node: format!("cp{id}"), version: "test".to_owned() });
         (settings.snapshot_every, settings.log_kept) = (self.snapshot_every, self.log_kept);
         let dial = Arc::new(From(id, self.net.clone()));
         let (registry, recovery) = Registry::open(settings, dial).await.expect("it opens");
         self.net.members.lock().expect("no panic").insert(id, registry.clone());
+        self.opened.push(registry.clone());
         self.members.insert(id, registry);
         recovery
     }
@@ -166,7 +195,10 @@ impl World {
     /// Ends a member in good order.
     pub(crate) async fn close(&mut self, id: MemberId) {
         self.net.members.lock().expect("no panic").remove(&id);
-        self.members.remove(&id).expect("a member").shutdown().await;
+        let member = self.members.remove(&id).expect("a member");
+        let folder = member.folder();
+        self.opened.retain(|other| (other.folder().id, other.folder().boot) != (id, folder.boot));
+        member.shutdown().await;
     }
 
     pub(crate) fn folder(&self, id: MemberId) -> PathBuf {
@@ -238,4 +270,18 @@ pub(crate) fn put(name: &str, description: &str) -> Command {
 
 pub(crate) fn description(state: &registry::State, name: &str) -> Option<String> {
     Some(state.get(&key(name))?.spec.get("description")?.as_str()?.to_owned())
+}
+
+/// A copy of a folder, as a restored disk has it.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("it is copied");
+        }
+    }
 }
