@@ -22,6 +22,8 @@ const FOR_TESTS: &[Package] = &[
     ("nftables", "nft", "partitions"),
     ("procps", "ps", "what a process uses"),
     ("openssl", "openssl", "a TLS client that is not ours"),
+    ("xz-utils", "xz", "the archive of the release before this one"),
+    ("faketime", "faketime", "a server whose clock is wrong"),
     ("nginx-light", "nginx", "a service that we did not write"),
     ("nghttp2-client", "h2load", "an HTTP/2 caller that we did not write"),
     ("curl", "curl", "an HTTP caller that we did not write"),

@@ -14,6 +14,7 @@ mod fuzz;
 mod group;
 mod install;
 mod nextest;
+mod previous;
 mod release;
 mod test;
 mod tidy;
@@ -53,6 +54,8 @@ enum Verb {
         #[arg(long)]
         fix: bool,
     },
+    /// Build the programs of the release before this one, for tests of both together
+    Previous,
     /// Fuzz one target, or all
     Fuzz {
         /// A target of fuzz/fuzz_targets; all where none is named
@@ -88,6 +91,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Verify => verify::verify(),
         Verb::Fix => verify::fix(),
         Verb::Tidy { fix } => verify::tidy(fix),
+        Verb::Previous => previous::build().map(|()| ExitCode::SUCCESS),
         Verb::Fuzz { target, seconds } => {
             fuzz::run(target.as_deref(), seconds, fuzz::Search::Onward).map(|()| ExitCode::SUCCESS)
         }

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::command::{cargo, run as run_command};
 use crate::fuzz::{self, Search};
 use crate::group::Groups;
-use crate::{install, nextest, verify};
+use crate::{install, nextest, previous, verify};
 
 // Budgets for two cores from a clean clone. Their sum stays under the 35 minutes that a run may take.
 const INSTALL: Duration = minutes(3);
@@ -17,6 +17,7 @@ const TIDY: Duration = Duration::from_secs(10);
 const GRAPH: Duration = Duration::from_secs(20);
 const FUZZ: Duration = minutes(6);
 const BUILD: Duration = minutes(8);
+const PREVIOUS: Duration = minutes(3);
 const DOC_TESTS: Duration = minutes(2);
 const TESTS: Duration = minutes(14);
 
@@ -33,6 +34,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
     groups.run("fuzz", FUZZ, || {
         fuzz::run(None, fuzz::SECONDS_MIN, if full { Search::Onward } else { Search::Repeated })
     });
+    groups.run("previous", PREVIOUS, previous::build);
     groups.run("build", BUILD, build);
     groups.run("doc tests", DOC_TESTS, || {
         run_command(&mut cargo(&["test", "--workspace", "--locked", "--quiet", "--doc"]))
@@ -92,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_budgets_fit_into_what_a_run_may_take() {
-        let sum = INSTALL + TIDY + GRAPH + FUZZ + BUILD + DOC_TESTS + TESTS;
+        let sum = INSTALL + TIDY + GRAPH + FUZZ + PREVIOUS + BUILD + DOC_TESTS + TESTS;
         assert!(sum < minutes(35), "{sum:?}");
     }
 }
