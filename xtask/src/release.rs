@@ -36,8 +36,9 @@ pub fn bench(what: Bench, arguments: &[String]) -> Result<ExitCode> {
 /// What is shipped, and the program that drives it, side by side in target/release.
 fn build(driver: &str) -> Result<()> {
     let shipped = ["meshd", "mesh-proxy", "meshctl"];
-    let packages = shipped.iter().chain(&["mesh-tests"]).flat_map(|package| ["-p", package]);
-    let binaries = shipped.iter().chain([&driver]).flat_map(|binary| ["--bin", binary]);
+    let packages = shipped.iter().chain(&["mesh-tests", "registry"]).flat_map(|package| ["-p", package]);
+    let drivers = ["state-cost", driver];
+    let binaries = shipped.iter().chain(&drivers).flat_map(|binary| ["--bin", binary]);
     let arguments: Vec<&str> = ["build", "--release"].into_iter().chain(packages).chain(binaries).collect();
     run(&mut cargo(&arguments))
 }

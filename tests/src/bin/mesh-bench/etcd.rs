@@ -3,6 +3,7 @@
 
 use std::{net::Ipv4Addr, path::Path, process::Command};
 
+use anyhow::Context as _;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::Request;
 use mesh_tests::{loopback::Network, process::Process};
@@ -83,6 +84,67 @@ pub(crate) fn watch(authority: &str, key: &str) -> anyhow::Result<Request<Bytes>
     call(authority, "/etcdserverpb.Watch/Watch", frame(&message))
 }
 
+/// `Maintenance/Status` as a gRPC call.
+pub(crate) fn status(authority: &str) -> anyhow::Result<Request<Bytes>> {
+    call(authority, "/etcdserverpb.Maintenance/Status", frame(&[]))
+}
+
+/// Whether the member that gave this answer to [`status`] leads: its own id (field 2 of the header, which is field 1)
+/// is the leader's (field 4).
+pub(crate) fn leads(answer: &[u8]) -> anyhow::Result<bool> {
+    let message = answer.get(5..).context("a gRPC frame has a head of 5 bytes")?;
+    let header = fields(message)?.into_iter().find_map(|(number, field)| match field {
+        Field::Bytes(bytes) if number == 1 => Some(bytes),
+        _ => None,
+    });
+    let number_of = |wanted, message: &[u8]| {
+        let found = fields(message)?.into_iter().find_map(|(number, field)| match field {
+            Field::Number(value) if number == wanted => Some(value),
+            _ => None,
+        });
+        found.with_context(|| format!("no field {wanted}"))
+    };
+    Ok(number_of(2, header.context("no header")?)? == number_of(4, message)?)
+}
+
+enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+/// The fields of a protobuf message, of wire types 0 and 2.
+fn fields(mut message: &[u8]) -> anyhow::Result<Vec<(u64, Field<'_>)>> {
+    let mut fields = Vec::new();
+    while !message.is_empty() {
+        let tag = varint(&mut message)?;
+        let value = varint(&mut message)?;
+        let field = match tag & 7 {
+            0 => Field::Number(value),
+            2 => {
+                let (bytes, rest) = message.split_at_checked(value as usize).context("a field is cut off")?;
+                message = rest;
+                Field::Bytes(bytes)
+            }
+            other => anyhow::bail!("a field of wire type {other}"),
+        };
+        fields.push((tag >> 3, field));
+    }
+    Ok(fields)
+}
+
+fn varint(message: &mut &[u8]) -> anyhow::Result<u64> {
+    let mut value = 0;
+    for place in 0..10 {
+        let (byte, rest) = message.split_first().context("a number is cut off")?;
+        *message = rest;
+        value |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    anyhow::bail!("a number of more than 64 bits")
+}
+
 fn call(authority: &str, method: &str, body: Bytes) -> anyhow::Result<Request<Bytes>> {
     let request = Request::post(format!("https://{authority}{method}"));
     Ok(request.header("content-type", "application/grpc").header("te", "trailers").body(body)?)
@@ -120,5 +182,13 @@ mod tests {
         assert_eq!(&body[..8], &[0, 0, 0, 0, 206, 0x0a, 1, b'k']);
         assert_eq!(&body[8..11], &[0x12, 200 | 0x80, 1], "200 is two bytes as a varint");
         assert_eq!(body.len(), 5 + 206);
+    }
+
+    #[test]
+    fn a_leader_is_told_from_a_follower() {
+        let status = |leader: u8| vec![0, 0, 0, 0, 9, 0x0a, 3, 0x10, 0xac, 2, 0x18, 7, 0x20, leader, 2];
+        assert!(leads(&status(0xac)).expect("a status"));
+        assert!(!leads(&status(0xad)).expect("a status"));
+        assert!(leads(&[0; 5]).is_err());
     }
 }

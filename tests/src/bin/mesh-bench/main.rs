@@ -30,6 +30,20 @@ struct Cli {
     /// Seconds that each measurement takes
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
+    /// Registry: how often the leader is killed, and how often it is stopped
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    kills: u32,
+    /// Registry: only these parts, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<registry::Part>,
+}
+
+/// How long and how often is measured.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    rounds: u32,
+    seconds: u64,
+    kills: u32,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -43,13 +57,21 @@ enum What {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = usage::allow_many_files() {
+        eprintln!("open files stay limited: {error}");
+    }
+    let before = usage::load();
     let results = match cli.what {
-        What::Registry => registry::run(cli.rounds, cli.seconds).await,
+        What::Registry => {
+            registry::run(&cli.only, Pace { rounds: cli.rounds, seconds: cli.seconds, kills: cli.kills })
+                .await
+        }
         What::Proxy => proxy::run(cli.rounds, cli.seconds).await,
     };
     match results {
         Ok(results) => {
             results::print(&results, cli.json);
+            println!("load of the machine (1 min), before and after: {before:.2}, {:.2}", usage::load());
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -24,6 +24,13 @@ pub(crate) struct Comparison {
     pub(crate) met: bool,
 }
 
+/// What a figure should be: of its ratio, or of itself where there is no peer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
 /// The figures of all rounds of one measurement.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Rounds(pub(crate) Vec<f64>);
@@ -79,17 +86,37 @@ pub(crate) fn alone(name: &str, unit: &'static str, ours: &Rounds) -> Comparison
     }
 }
 
+impl Comparison {
+    /// Judged by a goal.
+    pub(crate) fn with_goal(self, goal: Goal) -> Self {
+        let (sign, bound, met) = match goal {
+            Goal::AtLeast(bound) => ('≥', bound, self.ratio >= bound),
+            Goal::AtMost(bound) => ('≤', bound, self.ratio <= bound),
+        };
+        let unit = if self.peer.is_some() { "×" } else { self.unit };
+        Self { goal: format!("{sign} {bound} {unit}"), met, ..self }
+    }
+}
+
 /// Prints a table for people, or the line for programs.
 pub(crate) fn print(results: &[Comparison], json: bool) {
-    println!("{:<44} {:>12} {:>12} {:<14} {:>8}  UNIT", "MEASURED", "OURS", "PEER'S", "PEER", "RATIO");
+    println!(
+        "{:<48} {:>12} {:>12} {:<14} {:>8}  {:<8} {:<11} MET",
+        "MEASURED", "OURS", "PEER'S", "PEER", "RATIO", "UNIT", "GOAL"
+    );
     for one in results {
         let (peer, value) = (
             one.peer.as_deref().unwrap_or("-"),
             one.peer_value.map_or("-".to_owned(), |value| format!("{value:.2}")),
         );
+        let met = match (one.goal.is_empty(), one.met) {
+            (true, _) => "-",
+            (false, true) => "met",
+            (false, false) => "MISSED",
+        };
         println!(
-            "{:<44} {:>12.2} {value:>12} {peer:<14} {:>8.3}  {}",
-            one.name, one.ours, one.ratio, one.unit
+            "{:<48} {:>12.2} {value:>12} {peer:<14} {:>8.3}  {:<8} {:<11} {met}",
+            one.name, one.ours, one.ratio, one.unit, one.goal
         );
     }
     if json {
@@ -114,5 +141,16 @@ mod tests {
         assert_eq!(line[1]["peer"], serde_json::Value::Null);
         assert!(line[0]["ratio"].is_number() && line[0]["goal"].is_string() && line[0]["met"] == true);
         assert!(line[0]["peerValue"].is_number());
+    }
+
+    #[test]
+    fn goals_are_of_ratios_or_of_what_stands_alone() {
+        let (two, four) = (Rounds(vec![2.0]), Rounds(vec![4.0]));
+        let ratio = || compare("x", "ms", &two, "etcd", &four);
+        assert!(ratio().with_goal(Goal::AtMost(0.5)).met);
+        assert!(!ratio().with_goal(Goal::AtLeast(0.8)).met);
+        let alone = alone("y", "MB", &two).with_goal(Goal::AtMost(1.0));
+        assert_eq!((alone.met, alone.goal.as_str()), (false, "≤ 1 MB"));
+        assert_eq!(ratio().with_goal(Goal::AtMost(0.5)).goal, "≤ 0.5 ×");
     }
 }

@@ -1,6 +1,8 @@
 //! What processes use, as the kernel accounts it.
 
-use std::{fs, time::Duration};
+use std::{fs, io, time::Duration};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// CPU time of these processes and their children so far (nanoseconds from schedstat, summed over threads).
 pub(crate) fn cpu(pids: &[u32]) -> Duration {
@@ -11,6 +13,18 @@ pub(crate) fn cpu(pids: &[u32]) -> Duration {
 /// Resident memory of these processes and their children, in MB (10^6 bytes).
 pub(crate) fn memory_mb(pids: &[u32]) -> f64 {
     pids.iter().flat_map(|pid| family(*pid)).map(resident_kb).sum::<f64>() * 1_024.0 / 1e6
+}
+
+/// The machine's load over the last minute, this program's own among it.
+pub(crate) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default()
+}
+
+/// Thousands of connections are open files, here and in the programs that this one starts.
+pub(crate) fn allow_many_files() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
 }
 
 fn family(pid: u32) -> Vec<u32> {
