@@ -150,7 +150,6 @@ async fn tick(core: &Core, start: Instant) -> Option<Command> {
         core.duties.lock().ready = None;
         return None;
     }
-    core.peers.remember();
     if core.duties.lock().ready != Some(leading.term) {
         // Sessions that an earlier leader acknowledged must be seen before any is said to be gone.
         core.raft.ensure_linearizable(ReadPolicy::ReadIndex).await.ok()?;

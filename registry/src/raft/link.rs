@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     Dial, Stream,
-    floor::{Floors, Lost, Start},
+    floor::{Floors, Start},
     frame::{self, Hello, Identity, Numbered, PROTOCOL, Purpose, Request, Response, Verdict},
     machine::View,
 };
@@ -45,15 +45,11 @@ pub(super) struct Peers {
     pub(super) view: Arc<View>,
     /// Why the others refuse this member, once they do.
     pub(super) banned: watch::Sender<Option<String>>,
-    /// What the others must have on disk, and where to look for news of it.
+    /// Which start of the others counts, and what it must have on disk.
     floors: Mutex<Floors>,
-    progress: OnceLock<Progress>,
     dial: Arc<dyn Dial>,
     links: Mutex<HashMap<MemberId, Arc<Slot>>>,
 }
-
-/// On the leader: what each follower acknowledged that is committed.
-pub(super) type Progress = Box<dyn Fn() -> Vec<(MemberId, Start)> + Send + Sync>;
 
 /// One peer's connection, or the making of it.
 #[derive(Default)]
@@ -61,6 +57,8 @@ struct Slot(tokio::sync::Mutex<Option<Arc<Link>>>);
 
 /// One connection for requests.
 struct Link {
+    /// At which start of the peer.
+    nonce: Uuid,
     urgent: mpsc::Sender<Numbered<Request>>,
     bulk: mpsc::Sender<Numbered<Request>>,
     pending: Arc<Pending>,
@@ -74,6 +72,8 @@ struct Pending(Mutex<HashMap<u64, oneshot::Sender<Response>>>);
 
 /// A request on its way.
 pub(super) struct Answer {
+    /// To which start of the peer.
+    pub(super) nonce: Uuid,
     wait: oneshot::Receiver<Response>,
     closed: CancellationToken,
     _forget: Forget,
@@ -90,6 +90,8 @@ pub(super) enum CallError {
 
 /// Both halves of a connection after its handshake.
 pub(super) struct Greeted {
+    /// Who is at the other end, at which start of its.
+    pub(super) peer: Identity,
     pub(super) reader: BufReader<ReadHalf<Box<dyn Stream>>>,
     pub(super) writer: WriteHalf<Box<dyn Stream>>,
     pub(super) purpose: Purpose,
@@ -97,21 +99,18 @@ pub(super) struct Greeted {
 
 impl Peers {
     pub(super) fn new(cluster: Uuid, identity: Identity, view: Arc<View>, dial: Arc<dyn Dial>) -> Self {
-        let (floors, progress, links) = (Mutex::default(), OnceLock::new(), Mutex::default());
-        Self { cluster, identity, view, banned: watch::Sender::new(None), floors, progress, dial, links }
+        let (banned, floors, links) = (watch::Sender::new(None), Mutex::default(), Mutex::default());
+        Self { cluster, identity, view, banned, floors, dial, links }
     }
 
-    /// From now on this is asked what others acknowledged.
-    pub(super) fn look_at(&self, progress: Progress) {
-        let _ = self.progress.set(progress);
+    /// A member acknowledged so much; `false` if that start of it does not count any more.
+    pub(super) fn acknowledged(&self, id: MemberId, nonce: Uuid, now: Start) -> bool {
+        self.floors.lock().acknowledged(id, nonce, now)
     }
 
-    /// Remembers what the others acknowledged so far: it holds for longer than this member leads.
-    pub(super) fn remember(&self) {
-        let Some(progress) = self.progress.get() else { return };
-        let now = progress();
-        let mut floors = self.floors.lock();
-        now.into_iter().for_each(|(id, start)| floors.reached(id, start));
+    /// Whether this start of a member is the one that counts.
+    pub(super) fn counts(&self, id: MemberId, nonce: Uuid) -> bool {
+        self.floors.lock().counts(id, nonce)
     }
 
     /// Sends a request and waits for its response.
@@ -122,7 +121,11 @@ impl Peers {
         request: Request,
         within: Duration,
     ) -> Result<Response, CallError> {
-        self.send(member, address, request, within).await?.wait(within).await
+        let answer = self.send(member, address, request, within).await?;
+        let nonce = answer.nonce;
+        let response = answer.wait(within).await?;
+        // A vote of a start that was overtaken meanwhile is nobody's vote.
+        if self.counts(member, nonce) { Ok(response) } else { Err(CallError::Lost) }
     }
 
     /// Puts a request on its way; those of one kind leave in the order of these calls.
@@ -146,7 +149,8 @@ impl Peers {
     async fn link(&self, member: MemberId, address: &str) -> io::Result<Arc<Link>> {
         let slot = self.links.lock().entry(member).or_default().clone();
         let mut link = slot.0.lock().await;
-        if let Some(open) = link.as_ref().filter(|link| !link.closed.is_cancelled()) {
+        let usable = |link: &&Arc<Link>| !link.closed.is_cancelled() && self.counts(member, link.nonce);
+        if let Some(open) = link.as_ref().filter(usable) {
             return Ok(open.clone());
         }
         let greeted = self.connect(member, address, Purpose::Requests).await?;
@@ -180,7 +184,7 @@ impl Peers {
         let verdict = self.judge(member, &peer);
         frame::write(&mut writer, &verdict).await?;
         match verdict {
-            Verdict::Welcome(_) => Ok(Greeted { reader, writer, purpose }),
+            Verdict::Welcome(_) => Ok(Greeted { peer, reader, writer, purpose }),
             Verdict::Banned(reason) | Verdict::Refused(reason) => Err(io::Error::other(reason)),
         }
     }
@@ -196,8 +200,8 @@ impl Peers {
             Verdict::Banned(reason) | Verdict::Refused(reason) => return Err(io::Error::other(reason)),
             Verdict::Welcome(_) => {}
         }
-        self.accepted(frame::expect(&mut reader).await?)?;
-        Ok(Greeted { reader, writer, purpose: hello.purpose })
+        let peer = self.accepted(frame::expect(&mut reader).await?)?;
+        Ok(Greeted { peer, reader, writer, purpose: hello.purpose })
     }
 
     fn judge_hello(&self, member: MemberId, hello: &Hello) -> Verdict {
@@ -250,18 +254,9 @@ impl Peers {
                 peer.commands
             ));
         }
-        match self.has_all(peer) {
+        match self.floors.lock().meet(peer.id, peer.nonce, peer.start) {
             Ok(()) => Verdict::Welcome(self.identity),
             Err(lost) => Verdict::Banned(lost.to_string()),
-        }
-    }
-
-    /// Whether a peer has on disk what it acknowledged.
-    fn has_all(&self, peer: &Identity) -> Result<(), Lost> {
-        self.remember();
-        match peer.start {
-            Some(start) => self.floors.lock().meet(peer.id, peer.nonce, start),
-            None => Ok(()),
         }
     }
 
@@ -302,7 +297,7 @@ impl Link {
         let (urgent, urgent_rx) = mpsc::channel(OUTGOING_MAX);
         let (bulk, bulk_rx) = mpsc::channel(OUTGOING_MAX);
         let (pending, closed) = (Arc::new(Pending::default()), CancellationToken::new());
-        let Greeted { reader, writer, .. } = greeted;
+        let Greeted { peer, reader, writer, .. } = greeted;
         let (reading, writing) = (closed.clone(), closed.clone());
         let waiting = pending.clone();
         tokio::spawn(async move {
@@ -315,7 +310,8 @@ impl Link {
             let _ = writing.run_until_cancelled(send(writer, urgent_rx, bulk_rx)).await;
             writing.cancel();
         });
-        Self { urgent, bulk, pending, next: AtomicU64::new(0), _close: closed.clone().drop_guard(), closed }
+        let (nonce, next, _close) = (peer.nonce, AtomicU64::new(0), closed.clone().drop_guard());
+        Self { nonce, urgent, bulk, pending, next, _close, closed }
     }
 
     /// Puts a request on its way; those of one kind leave in the order of these calls. The answer is waited for apart.
@@ -326,7 +322,7 @@ impl Link {
         let queue = if request.urgent() { &self.urgent } else { &self.bulk };
         let closed = || CallError::NotSent(io::ErrorKind::ConnectionReset.into());
         queue.send(Numbered { id, body: request }).await.map_err(|_| closed())?;
-        Ok(Answer { wait, closed: self.closed.clone(), _forget: forget })
+        Ok(Answer { nonce: self.nonce, wait, closed: self.closed.clone(), _forget: forget })
     }
 }
 

@@ -3,18 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use openraft::{
-    BasicNode, ChangeMembers, Instant as _, RaftMetrics,
-    alias::LogIdOf,
+    BasicNode, ChangeMembers, Instant as _,
     async_runtime::WatchReceiver,
     error::{ClientWriteError, RaftError},
 };
 use tokio::time::timeout;
 
-use super::{
-    ClusterStatus, MembershipError, Types,
-    core::Core,
-    floor::{Place, Start},
-};
+use super::{ClusterStatus, MembershipError, Types, core::Core};
 use crate::{clock, command::MemberId};
 
 /// A learner is waited for so long: it may need a whole snapshot first.
@@ -203,24 +198,4 @@ impl ClusterStatus {
         let others = self.voters.iter().copied().filter(|id| *id != self.member && self.answers(*id));
         others.filter(|id| self.lag(*id).is_some()).min_by_key(|id| self.lag(*id))
     }
-}
-
-/// Where an entry stands.
-pub(super) fn place(id: LogIdOf<Types>) -> Place {
-    Place { term: id.leader_id.term, index: id.index }
-}
-
-/// What each follower acknowledged to this leader that is committed. What was never confirmed in this term says nothing.
-pub(super) fn acknowledged(metrics: &RaftMetrics<Types>) -> Vec<(MemberId, Start)> {
-    let (Some(matched), Some(committed)) = (&metrics.replication, metrics.local_committed) else {
-        return Vec::new();
-    };
-    let followers = matched.iter().filter(|(id, _)| **id != metrics.id);
-    let confirmed = followers.filter_map(|(id, matched)| Some((*id, (*matched)?)));
-    confirmed
-        .map(|(id, matched)| {
-            let last = if matched.index < committed.index { matched } else { committed };
-            (id, Start { last: place(last), vote: metrics.current_term })
-        })
-        .collect()
 }

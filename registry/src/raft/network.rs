@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream as Items, StreamExt, stream};
 use openraft::{
     AnyError, BasicNode, OptionalSend,
-    alias::{SnapshotOf, VoteOf},
+    alias::{LogIdOf, SnapshotOf, VoteOf},
     error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
     network::{RPCOption, RaftNetworkFactory, v2::RaftNetworkV2},
     raft::{
@@ -15,9 +15,11 @@ use openraft::{
     },
 };
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{
     Types,
+    floor::{Place, Start},
     frame::{self, CHUNK_BYTES, Chunk, Installed, Purpose, Request, Response, SnapshotHead},
     link::{Answer, CallError, Peers},
 };
@@ -62,7 +64,45 @@ impl Network {
         rpc: AppendEntriesRequest<Types>,
         within: Duration,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        appended(self.call(Request::Append(rpc), within).await?)
+        let (term, last) = (rpc.vote.leader_id.term, last_of(&rpc));
+        let sent = self.send(Request::Append(rpc), within).await;
+        self.taken(sent, within, term, last).await
+    }
+
+    /// Waits for the answer to an append. What a start of the follower says that was overtaken is not its word.
+    async fn taken(
+        &self,
+        sent: Result<Answer, CallError>,
+        within: Duration,
+        term: u64,
+        last: Option<LogIdOf<Types>>,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let nonce = sent.as_ref().map_or(Uuid::nil(), |answer| answer.nonce);
+        let response = match sent {
+            Ok(answer) => answer.wait(within).await,
+            Err(error) => Err(error),
+        };
+        let response = appended(answered(response)?)?;
+        let reached = match &response {
+            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::PartialSuccess(reached) => *reached,
+            _ => return Ok(response),
+        };
+        self.confirmed(nonce, term, reached).map(|()| response)
+    }
+
+    /// Notes what the follower has on disk now, before anything is concluded from it.
+    fn confirmed(
+        &self,
+        nonce: Uuid,
+        term: u64,
+        reached: Option<LogIdOf<Types>>,
+    ) -> Result<(), RPCError<Types>> {
+        let now = Start { vote: term, last: reached.map(place).unwrap_or_default() };
+        match self.peers.acknowledged(self.target, nonce, now) {
+            true => Ok(()),
+            false => Err(network(&io::Error::other("another start of this member took its place"))),
+        }
     }
 
     async fn voting(
@@ -83,13 +123,17 @@ impl Network {
     ) -> io::Result<SnapshotResponse<Types>> {
         let mut greeted = self.peers.connect(self.target, &self.address, Purpose::Snapshot).await?;
         let SnapshotOf::<Types, Bytes> { meta, snapshot } = snapshot;
+        let (term, last) = (vote.leader_id.term, meta.last_log_id);
         frame::write(&mut greeted.writer, &SnapshotHead { vote, meta, length: snapshot.len() as u64 })
             .await?;
         for chunk in snapshot.chunks(CHUNK_BYTES) {
             frame::write(&mut greeted.writer, &Chunk { 0: chunk.to_vec() }).await?;
         }
         match frame::expect(&mut greeted.reader).await? {
-            Installed::Done(response) => Ok(response),
+            Installed::Done(response) => {
+                self.confirmed(greeted.peer.nonce, term, last).map_err(io::Error::other)?;
+                Ok(response)
+            }
             Installed::Failed(reason) => Err(io::Error::other(reason)),
         }
     }
@@ -123,24 +167,24 @@ impl RaftNetworkV2<Types> for Network {
         S: Items<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         let (network, within) = (self.clone(), option.hard_ttl());
+        let receiving = network.clone();
         // Sent one after the other: one that overtakes another looks to the leader like a follower that lost its log.
         let sent = input.then(move |rpc| {
             let network = network.clone();
             async move {
-                let (previous, last) =
-                    (rpc.prev_log_id, rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id));
-                (network.send(Request::Append(rpc), within).await, previous, last)
+                let (term, previous, last) = (rpc.vote.leader_id.term, rpc.prev_log_id, last_of(&rpc));
+                (network.send(Request::Append(rpc), within).await, term, previous, last)
             }
         });
         let answers = sent
-            .map(move |(sent, previous, last)| async move {
-                let answer = match sent {
-                    Ok(answer) => answer.wait(within).await,
-                    Err(error) => Err(error),
-                };
-                let response = appended(answered(answer)?)?;
-                let partial = matches!(&response, AppendEntriesResponse::PartialSuccess(got) if *got != last);
-                Ok((response.into_stream_result(previous, last), partial))
+            .map(move |(sent, term, previous, last)| {
+                let network = receiving.clone();
+                async move {
+                    let response = network.taken(sent, within, term, last).await?;
+                    let partial =
+                        matches!(&response, AppendEntriesResponse::PartialSuccess(got) if *got != last);
+                    Ok((response.into_stream_result(previous, last), partial))
+                }
             })
             .buffered(APPENDS_UNDER_WAY_MAX)
             .boxed();
@@ -195,6 +239,16 @@ impl RaftNetworkV2<Types> for Network {
             _ => Err(unexpected()),
         }
     }
+}
+
+/// Where an entry stands.
+pub(super) fn place(id: LogIdOf<Types>) -> Place {
+    Place { term: id.leader_id.term, index: id.index }
+}
+
+/// What a follower has when it took all of an append.
+fn last_of(rpc: &AppendEntriesRequest<Types>) -> Option<LogIdOf<Types>> {
+    rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id)
 }
 
 fn answered(answer: Result<Response, CallError>) -> Result<Response, RPCError<Types>> {

@@ -6,7 +6,6 @@ use std::{path::Path, sync::Arc, time::Duration};
 use openraft::{
     Raft,
     alias::{LogIdOf, StoredMembershipOf},
-    async_runtime::WatchReceiver,
     storage::{RaftLogReader, RaftLogStorage},
 };
 use tokio::sync::{mpsc, watch};
@@ -22,8 +21,7 @@ use super::{
     link::Peers,
     log::Log,
     machine::{Applied, Machine, View},
-    members,
-    network::Factory,
+    network::{self, Factory},
     snapshot::Snapshots,
 };
 use crate::{
@@ -75,7 +73,7 @@ pub(super) async fn open(
     let machine = Machine::new(&shown, view.clone(), found.snapshots, found.audit.clone());
     let vote = log.read_vote().await.map_err(|error| engine(&error))?;
     let start = floor::Start {
-        last: last.map(members::place).unwrap_or_default(),
+        last: last.map(network::place).unwrap_or_default(),
         vote: vote.map_or(0, |vote| vote.leader_id.term),
     };
     let identity = identity(found.folder, start);
@@ -83,8 +81,6 @@ pub(super) async fn open(
     let raft = Raft::new(settings.member, config, Factory(peers.clone()), log, machine)
         .await
         .map_err(|error| engine(&error))?;
-    let metrics = raft.metrics();
-    peers.look_at(Box::new(move || members::acknowledged(&metrics.borrow_watched())));
     let (proposals, proposed) = mpsc::channel(PROPOSALS_MAX);
     let (readers, reading) = mpsc::channel(ask::READERS_MAX);
     let stop = CancellationToken::new();

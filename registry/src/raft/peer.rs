@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     Stream, Types,
     core::Core,
-    frame::{self, Chunk, Installed, Numbered, Purpose, Request, Response, SnapshotHead},
+    frame::{self, Chunk, Identity, Installed, Numbered, Purpose, Request, Response, SnapshotHead},
     link::{CONNECT_TIMEOUT, Greeted},
     snapshot::SNAPSHOT_BYTES_MAX,
 };
@@ -44,7 +44,7 @@ async fn requests(core: Arc<Core>, greeted: Greeted) -> io::Result<()> {
     let (answers, outgoing) = mpsc::channel(OUTGOING_MAX);
     let (appends, waiting) = mpsc::channel(APPENDS_MAX);
     tokio::select! {
-        read = read(core.clone(), greeted.reader, answers.clone(), appends) => read,
+        read = read(core.clone(), greeted.peer, greeted.reader, answers.clone(), appends) => read,
         () = append_in_order(core.clone(), waiting, answers) => Ok(()),
         written = write(greeted.writer, outgoing) => written,
     }
@@ -53,12 +53,16 @@ async fn requests(core: Arc<Core>, greeted: Greeted) -> io::Result<()> {
 /// Reads requests. Appends go on in their order; all others by themselves.
 async fn read(
     core: Arc<Core>,
+    peer: Identity,
     mut reader: BufReader<ReadHalf<Box<dyn Stream>>>,
     answers: Answers,
     appends: mpsc::Sender<(u64, AppendEntriesRequest<Types>)>,
 ) -> io::Result<()> {
     let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     while let Some(Numbered { id, body }) = frame::read::<Numbered<Request>>(&mut reader).await? {
+        if !core.peers.counts(peer.id, peer.nonce) {
+            return Err(io::Error::other("another start of this member took its place"));
+        }
         if let Request::Append(append) = body {
             appends.send((id, append)).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
             continue;
