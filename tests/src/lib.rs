@@ -5,6 +5,7 @@ pub mod backend;
 pub mod binaries;
 pub mod cluster;
 pub mod dev;
+pub mod exact;
 pub mod foreign;
 pub mod histogram;
 pub mod host;

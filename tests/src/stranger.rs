@@ -202,6 +202,11 @@ impl Stranger {
         read(request.send().await?).await
     }
 
+    /// A call as this node to any server, not sent yet.
+    pub fn get(&self, server: &str, path: &str) -> reqwest::RequestBuilder {
+        self.http.get(format!("{server}{path}"))
+    }
+
     /// Asks for a service's certificate.
     ///
     /// # Errors
