@@ -131,17 +131,30 @@ pub async fn shake(
     alpn: &[u8],
     papers: Option<&Papers>,
 ) -> anyhow::Result<TlsStream<TcpStream>> {
+    shake_over(TcpStream::connect(door).await?, trust, expect, alpn, papers).await
+}
+
+/// Shakes hands over a connection that stands.
+///
+/// # Errors
+/// If it is refused, or is somebody else.
+pub async fn shake_over(
+    tcp: TcpStream,
+    trust: &TrustBundle,
+    expect: Expect,
+    alpn: &[u8],
+    papers: Option<&Papers>,
+) -> anyhow::Result<TlsStream<TcpStream>> {
     let store = TrustStore::new(Trust::from_bundle(trust)?);
     let name = match &expect {
         Expect::Id(_) => ServerName::try_from("orders.default.mesh")?,
-        Expect::Meshd => ServerName::from(door.ip()),
+        Expect::Meshd => ServerName::from(tcp.peer_addr()?.ip()),
     };
     let mut config: ClientConfig =
         svid::client_config(None, store, expect, &[alpn], Arc::new(DefaultTimeProvider));
     if let Some(papers) = papers {
         config.client_auth_cert_resolver = papers.certified();
     }
-    let tcp = TcpStream::connect(door).await?;
     Ok(TlsConnector::from(Arc::new(config)).connect(name, tcp).await?)
 }
 

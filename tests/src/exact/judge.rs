@@ -56,7 +56,8 @@ pub fn check(writes: &[Write], journals: &[Journal], end: (u64, &BTreeMap<Key, S
     let (truth, mut faults) = Truth::resolve(writes, journals);
     faults.extend(unwritten(&truth, end));
     for journal in journals {
-        let mut watcher = Watcher { truth: &truth, journal, at: 0, place: 0, initial: None, part: None, faults };
+        let mut watcher =
+            Watcher { truth: &truth, journal, at: 0, place: 0, initial: None, part: None, faults };
         watcher.run(end.0);
         faults = watcher.faults;
     }
@@ -67,7 +68,8 @@ fn unwritten(truth: &Truth, (revision, end): (u64, &BTreeMap<Key, String>)) -> V
     let state = truth.state(revision);
     let keys: BTreeSet<_> = state.keys().chain(end.keys()).collect();
     let differs = |key: &&Key| state.get(*key).map(|(value, _)| value) != end.get(*key);
-    let fault = |key: &Key| Fault { watcher: "the end".to_owned(), entry: 0, what: What::Unwritten(key.clone()) };
+    let fault =
+        |key: &Key| Fault { watcher: "the end".to_owned(), entry: 0, what: What::Unwritten(key.clone()) };
     keys.into_iter().filter(differs).map(fault).collect()
 }
 
@@ -91,7 +93,9 @@ impl Watcher<'_> {
             self.at = at;
             match entry {
                 Entry::Opened(from) => self.opened(*from),
-                Entry::Event { revision, change, .. } if self.initial.is_some() => self.present(*revision, change),
+                Entry::Event { revision, change, .. } if self.initial.is_some() => {
+                    self.present(*revision, change)
+                }
                 Entry::Event { revision, last, change } => self.event(*revision, *last, change),
                 Entry::Bookmark(revision) => self.bookmark(*revision),
                 Entry::List { revision, polled, objects } => self.list(*revision, *polled, objects),
@@ -138,7 +142,8 @@ impl Watcher<'_> {
         }
         if last {
             let told = self.part.take().map(|(_, told)| told).unwrap_or_default();
-            let lacking: Vec<_> = self.expected(revision).filter(|change| !told.contains(change)).cloned().collect();
+            let lacking: Vec<_> =
+                self.expected(revision).filter(|change| !told.contains(change)).cloned().collect();
             lacking.into_iter().for_each(|change| self.fault(What::Missing(revision, change)));
             self.place = revision;
         }
@@ -172,7 +177,8 @@ impl Watcher<'_> {
         if polled && !self.truth.between(self.place, revision).any(|(_, change)| scope.holds(&change.key)) {
             self.fault(What::Needless(revision));
         }
-        let state = objects.iter().map(|(change, at)| (change.key.clone(), (change.value.clone(), *at))).collect();
+        let state =
+            objects.iter().map(|(change, at)| (change.key.clone(), (change.value.clone(), *at))).collect();
         self.state(revision, &state);
         self.place = revision;
     }

@@ -75,7 +75,8 @@ async fn head(stream: &mut TcpStream) -> anyhow::Result<String> {
 }
 
 async fn lines(mut response: Response, stream: &mut TcpStream, plant: Plant) -> anyhow::Result<()> {
-    let (mut held, mut editor) = (Vec::new(), Editor { plant, withheld: None, done: plant == Plant::Nothing });
+    let (mut held, mut editor) =
+        (Vec::new(), Editor { plant, withheld: None, done: plant == Plant::Nothing });
     while let Some(chunk) = response.chunk().await? {
         held.extend_from_slice(&chunk);
         while let Some(end) = held.iter().position(|byte| *byte == b'\n') {
@@ -106,9 +107,8 @@ impl Editor {
         match (self.plant, self.withheld.take()) {
             (Plant::Drop, _) => self.told(vec![]),
             (Plant::Double, _) => self.told(vec![line.clone(), line]),
-            (Plant::Bookmark, _) if last => {
-                self.told(vec![format!("{{\"type\":\"bookmark\",\"revision\":{}}}\n", event["revision"]).into()])
-            }
+            (Plant::Bookmark, _) if last => self
+                .told(vec![format!("{{\"type\":\"bookmark\",\"revision\":{}}}\n", event["revision"]).into()]),
             // Of two whole revisions, or the order would be nobody's matter.
             (Plant::Swap, None) if last => {
                 self.withheld = Some(line);

@@ -113,6 +113,15 @@ impl Truth {
         state
     }
 
+    /// As writes of which all is known.
+    pub fn writes(&self) -> Vec<Write> {
+        let write = |(revision, changes): (&u64, &BTreeSet<Change>)| Write {
+            changes: changes.iter().cloned().collect(),
+            at: At::Revision(*revision),
+        };
+        self.revisions.iter().map(write).collect()
+    }
+
     /// How many revisions it has.
     pub fn len(&self) -> usize {
         self.revisions.len()

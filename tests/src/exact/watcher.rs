@@ -198,7 +198,9 @@ impl Watcher {
         let place = match &event {
             // The id alone says where such a client resumes.
             _ if self.plan.form == Form::Sse => id,
-            Event::Put { revision, last, .. } | Event::Delete { revision, last, .. } => last.then_some(*revision),
+            Event::Put { revision, last, .. } | Event::Delete { revision, last, .. } => {
+                last.then_some(*revision)
+            }
             Event::Bookmark { revision } => Some(*revision),
             Event::Error { .. } => None,
         };
@@ -231,7 +233,8 @@ impl Watcher {
             request = request.query(&[("from", place.to_string().as_str()), ("wait", WAIT)]);
         }
         let Some(response) = self.ask(request).await? else { return Ok(()) };
-        let revision = response.headers().get("mesh-revision").context("no Mesh-Revision")?.to_str()?.parse()?;
+        let revision =
+            response.headers().get("mesh-revision").context("no Mesh-Revision")?.to_str()?.parse()?;
         if response.status() == StatusCode::NOT_MODIFIED {
             self.note(Entry::Unchanged(revision));
         } else {
@@ -279,6 +282,7 @@ fn server_sent(piece: &[u8]) -> anyhow::Result<Option<(Event, Option<u64>)>> {
 
 /// The oldest revision that is kept, as a refusal names it; the last there can be if it does not.
 fn oldest(detail: &str) -> u64 {
-    let number = detail.strip_prefix("revisions before ").and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let number =
+        detail.strip_prefix("revisions before ").and_then(|rest| rest.split(' ').next()?.parse().ok());
     number.unwrap_or(u64::MAX)
 }

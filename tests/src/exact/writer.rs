@@ -16,6 +16,8 @@ use super::{At, Change, VALUE, Write, value};
 pub const NAMESPACES: [&str; 2] = ["default", "mesh-system"];
 /// The service that proxies subscribe to, in each namespace.
 pub const SUBSCRIBED: &str = "front";
+/// Where large objects are written.
+pub const BULK: &str = "bulk";
 /// The services that routes name; nobody removes them.
 const SERVICES: [&str; 3] = [SUBSCRIBED, "aside", "back"];
 /// Objects of one writer, of each kind in each namespace.
@@ -163,6 +165,31 @@ pub async fn fence(client: &Client, value: &str) -> anyhow::Result<Write> {
     let kinds = [Kind::Service, Kind::HTTPRoute];
     let keys = NAMESPACES.iter().flat_map(|namespace| kinds.map(|kind| key(kind, namespace, "fence-0")));
     together(client, &keys.collect::<Vec<_>>(), value).await
+}
+
+/// Large objects, for those who read slowly: so many revisions of 64 KiB, in a namespace where nobody else writes.
+///
+/// # Errors
+/// If it is refused.
+pub async fn bulk(client: &Client, revisions: u64) -> anyhow::Result<Vec<Write>> {
+    let metadata = |index: u64, value: &str| {
+        let filler = "x".repeat(model::object::ANNOTATION_VALUE_BYTES_MAX);
+        json!({"namespace": BULK, "name": format!("bulk-{index}"), "annotations": {VALUE: value, "filler": filler}})
+    };
+    client
+        .apply(json!({"items": [{"kind": "Namespace", "metadata": {"name": BULK}}]}).to_string(), false)
+        .await?;
+    let mut writes = Vec::new();
+    for revision in 0..revisions {
+        let value = format!("bulk {revision}");
+        let item = |index| json!({"kind": "Service", "metadata": metadata(index, &value), "spec": {"ports": [{"port": 80}]}});
+        let items: Vec<_> = (0..16).map(item).collect();
+        let applied = client.apply(json!({"items": items}).to_string(), false).await?;
+        let changes = applied.items.iter().map(|item| Change::of(item, true)).collect();
+        let at = applied.items.iter().map(|item| item.metadata.revision).max().unwrap_or(0);
+        writes.push(Write { changes, at: At::Revision(at) });
+    }
+    Ok(writes)
 }
 
 async fn together(client: &Client, keys: &[Key], value: &str) -> anyhow::Result<Write> {

@@ -101,7 +101,10 @@ fn what_an_honest_server_tells_is_exact() {
     check_journal("open 3+a=4 2+b=2 2+c=3 mark3 4-b=2! end from4 5-c=3 5+d=6 5+b=5! 6+a=7!", &[]);
     check_journal(&format!("from2 3+a=4! 4-b=2! 5+b=5 cut from4 {}", "5+b=5 5-c=3 5+d=6! 6+a=7!"), &[]);
     check_journal("from2 3+a=4! gone5 open 6+a=7 5+b=5 5+d=6 mark6", &[]);
-    check_journal("list1(+a=1@1) polled3(+a=4@3,+b=2@2,+c=3@2) unchanged3 polled6(+a=7@6,+b=5@5,+d=6@5) unchanged8", &[]);
+    check_journal(
+        "list1(+a=1@1) polled3(+a=4@3,+b=2@2,+c=3@2) unchanged3 polled6(+a=7@6,+b=5@5,+d=6@5) unchanged8",
+        &[],
+    );
 }
 
 #[test]
@@ -171,12 +174,17 @@ fn a_write_of_unknown_outcome_is_what_all_saw_of_it() {
     let writes = [acked, unknown("+b=2 +c=3"), unknown("+d=4"), unknown("-a=")];
     let end = [("b", "2"), ("c", "3")].map(|(name, value)| (key(name), value.to_owned())).into();
     let whole = "from0 1+a=1! 3+b=2 3+c=3! 4-a=1!";
-    let judge = |other: &str| check(&writes, &[journal("one", whole), journal("other", other)], (4, &end)).len();
+    let judge =
+        |other: &str| check(&writes, &[journal("one", whole), journal("other", other)], (4, &end)).len();
     assert_eq!(judge(whole), 0);
     assert_eq!(judge("from0 1+a=1! 3+c=3! 4-a=1!"), 1, "half of a write");
     assert_eq!(judge("from0 1+a=1! 4-a=1!"), 2, "one saw what the other did not");
     assert_eq!(judge("from0 1+a=1! 2+b=2 2+c=3! 4-a=1!"), 4, "they disagree on when");
-    assert_eq!(check(&writes, &[journal("one", "from0 1+a=1! 3+b=2 3+c=3!")], (4, &end)).len(), 1, "a stands, and yet it does not");
+    assert_eq!(
+        check(&writes, &[journal("one", "from0 1+a=1! 3+b=2 3+c=3!")], (4, &end)).len(),
+        1,
+        "a stands, and yet it does not"
+    );
 }
 
 #[test]
