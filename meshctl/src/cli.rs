@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use model::{kind::Kind, name::Name};
+use model::{
+    kind::Kind,
+    name::Name,
+    read::{Consistency, Freshness},
+};
 
 /// Steers the mesh through its REST API.
 #[derive(Debug, Parser)]
@@ -49,6 +53,17 @@ pub(crate) struct Output {
     /// How to print
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     pub(crate) output: Format,
+}
+
+/// How fresh what is read must be.
+#[derive(Debug, Args)]
+pub(crate) struct Read {
+    /// linearizable, leased (without a round of messages), or stale (what this server has; needs no leader)
+    #[arg(long, default_value_t, value_name = "HOW", hide_possible_values = true)]
+    pub(crate) consistency: Consistency,
+    /// Not without this revision: waits for it a moment, or fails
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) min_revision: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +112,8 @@ pub(crate) enum Command {
         /// Only with these labels: app=web,tier!=db
         #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "name")]
         selector: Option<String>,
+        #[command(flatten)]
+        read: Read,
         #[command(flatten)]
         output: Output,
     },
@@ -287,6 +304,13 @@ pub(crate) enum Context {
         /// The name
         name: String,
     },
+}
+
+impl Read {
+    /// As the client takes it.
+    pub(crate) fn freshness(&self) -> Freshness {
+        Freshness { consistency: self.consistency, min_revision: self.min_revision }
+    }
 }
 
 /// A kind by any of its names: `Service`, `service`, `services`, `svc`.

@@ -10,6 +10,7 @@ use model::{
     manifest,
     name::Name,
     object::Key,
+    read::Freshness,
 };
 
 use crate::{
@@ -33,12 +34,13 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
     let client = || context::connect(&connection);
     match command {
         Command::Apply { files, dry_run, output } => apply(&client()?, &files, dry_run, output.output).await,
-        Command::Get { kind, name: Some(name), place, output, .. } => {
-            show_one(&client()?, kind, name, place, output.output).await
+        Command::Get { kind, name: Some(name), place, read, output, .. } => {
+            show_one(&client()?, kind, &place.key(kind, name), read.freshness(), output.output).await
         }
-        Command::Get { kind, place, all_namespaces, selector, output, .. } => {
+        Command::Get { kind, place, all_namespaces, selector, read, output, .. } => {
             let namespace = if all_namespaces || !kind.namespaced() { None } else { Some(place.name()) };
-            show_all(&client()?, kind, Selection { namespace, labels: selector }, output.output).await
+            let selection = Selection { namespace, labels: selector };
+            show_all(&client()?, kind, selection, read.freshness(), output.output).await
         }
         Command::Describe { target } => describe(&client()?, target).await,
         Command::Delete { kind: Some(kind), name: Some(name), place, .. } => {
@@ -88,16 +90,22 @@ async fn apply(
 async fn show_one(
     client: &Client,
     kind: Kind,
-    name: Name,
-    place: Place,
+    key: &Key,
+    freshness: Freshness,
     format: Format,
 ) -> anyhow::Result<()> {
-    let object = client.get(&place.key(kind, name)).await?;
+    let object = client.read(key, freshness).await?;
     output::print(format, &object, || columns::rows(kind, std::slice::from_ref(&object), false))
 }
 
-async fn show_all(client: &Client, kind: Kind, selection: Selection, format: Format) -> anyhow::Result<()> {
-    let list = client.list(kind, &selection).await?;
+async fn show_all(
+    client: &Client,
+    kind: Kind,
+    selection: Selection,
+    freshness: Freshness,
+    format: Format,
+) -> anyhow::Result<()> {
+    let list = client.read_list(kind, &selection, freshness).await?;
     if list.items.is_empty() && format == Format::Table {
         let place =
             selection.namespace.map_or(String::new(), |namespace| format!(" in namespace {namespace}"));

@@ -12,6 +12,7 @@ use crate::{
     name::Name,
     object::{Key, Object},
     problem::Problem,
+    read::Freshness,
 };
 
 mod lines;
@@ -152,7 +153,17 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; 404 where there is none.
     pub async fn get(&self, key: &Key) -> Result<Object, ClientError> {
-        self.json(Method::GET, &key.path(), None).await
+        self.read(key, Freshness::default()).await
+    }
+
+    /// One object, as fresh as is asked for.
+    ///
+    /// # Errors
+    /// [`ClientError`]; 404 where there is none, 503 where no server can promise it now.
+    pub async fn read(&self, key: &Key, freshness: Freshness) -> Result<Object, ClientError> {
+        let query: Vec<_> = freshness.query().collect();
+        let request = self.request(Method::GET, &key.path()).query(&query).timeout(ANSWER_TIMEOUT);
+        decode(self.send(request).await?).await
     }
 
     /// All objects of a kind that the selection takes, page by page at one revision.
@@ -160,12 +171,27 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn list(&self, kind: Kind, selection: &Selection) -> Result<List, ClientError> {
+        self.read_list(kind, selection, Freshness::default()).await
+    }
+
+    /// The same, as fresh as is asked for.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn read_list(
+        &self,
+        kind: Kind,
+        selection: &Selection,
+        freshness: Freshness,
+    ) -> Result<List, ClientError> {
+        let freshness: Vec<_> = freshness.query().collect();
         let mut list = List { items: Vec::new(), revision: 0 };
         let mut next = String::new();
         loop {
             let limit = PAGE_OBJECTS.to_string();
             let mut query = vec![("limit", limit.as_str())];
             query.extend(selection.query());
+            query.extend(freshness.iter().map(|(name, value)| (*name, value.as_str())));
             if !next.is_empty() {
                 query.push(("continue", &next));
             }

@@ -14,6 +14,7 @@ pub mod name;
 pub mod object;
 pub mod problem;
 pub mod proxy;
+pub mod read;
 pub mod resource;
 pub mod shape;
 pub mod token;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use model::name::Name;
+use model::{name::Name, read::Freshness};
 use openraft::BasicNode;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -190,7 +190,15 @@ impl Registry {
     /// # Errors
     /// No leader was found in time.
     pub async fn read(&self) -> Result<Arc<State>, ReadError> {
-        self.core.read().await
+        self.core.read(Freshness::default()).await
+    }
+
+    /// The state as fresh as is asked for. What each consistency promises: [`model::read::Consistency`].
+    ///
+    /// # Errors
+    /// No leader was found in time, where one is needed; or this member has not reached the revision that was asked for.
+    pub async fn read_as(&self, freshness: Freshness) -> Result<Arc<State>, ReadError> {
+        self.core.read(freshness).await
     }
 
     /// This member's view of the state; it may lag.

@@ -6,7 +6,13 @@ use axum::{Json, extract::State};
 use model::{kind::Kind, proxy::ProxyState, resource::Verb};
 use serde_json::{Value, json};
 
-use super::{Api, auth::Caller, cluster::ask_leader, error::ApiError, parameters::Parameters};
+use super::{
+    Api,
+    auth::Caller,
+    cluster::ask_leader,
+    error::ApiError,
+    parameters::{FRESHNESS, Parameters},
+};
 
 /// How long a server that is ready takes for a read at most.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,8 +44,8 @@ pub(super) async fn proxies(
     if !by_member {
         caller.require(Verb::List, Kind::Node, None)?;
     }
-    parameters.only(&["consistency"])?.linearizable()?;
-    let state = api.registry.read().await?;
+    let freshness = parameters.only(FRESHNESS)?.freshness()?;
+    let state = api.registry.read_as(freshness).await?;
     let mut items = api.proxy_states(&state);
     if !by_member
         && let Some(answer) = ask_leader(&api, |leader| async move { leader.get("/v1/proxies").await }).await

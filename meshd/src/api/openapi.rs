@@ -5,9 +5,12 @@ use http::Method;
 use model::{
     kind::{Kind, Scope},
     problem::MEDIA_TYPE,
+    read::Consistency,
     resource::Resource,
 };
 use serde_json::{Map, Value, json};
+
+use super::parameters::FRESHNESS;
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +71,7 @@ pub const OPERATIONS: &[Operation] = &[
         ..read("/v1/watch", Access::Token, "Follows the changes of objects, revision by revision.")
     },
     Operation {
-        query: &["consistency"],
+        query: FRESHNESS,
         ..read("/v1/proxies", Access::Token, "The hosts' proxies, with the revision that each runs.")
     },
     Operation {
@@ -203,7 +206,7 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
     };
     let list = json!({"$ref": format!("#/components/schemas/{kind}List")});
     for path in &lists {
-        let mut query = vec!["labelSelector", "limit", "continue", "consistency", "from", "wait"];
+        let mut query = [&["labelSelector", "limit", "continue", "from", "wait"][..], FRESHNESS].concat();
         if kind.namespaced() && !path.contains("{namespace}") {
             query.push("namespace");
         }
@@ -221,7 +224,7 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
             ),
         );
     }
-    add(paths, &one, "get", named("get", &one, kind.about().to_owned(), &["consistency"], &["200"], &object));
+    add(paths, &one, "get", named("get", &one, kind.about().to_owned(), FRESHNESS, &["200"], &object));
     if kind == Kind::Endpoint {
         return;
     }
@@ -255,9 +258,11 @@ fn in_path(path: &str) -> impl Iterator<Item = Value> + '_ {
 fn query(name: &str) -> Value {
     let schema = match name {
         "limit" => json!({"type": "integer", "minimum": 1}),
-        "from" => json!({"type": "integer", "minimum": 0}),
+        "from" | "minRevision" => json!({"type": "integer", "minimum": 0}),
         "dryRun" => json!({"type": "boolean"}),
-        "consistency" => json!({"type": "string", "enum": ["linearizable"]}),
+        "consistency" => {
+            json!({"type": "string", "enum": Consistency::ALL.iter().map(|one| one.as_str()).collect::<Vec<_>>()})
+        }
         _ => json!({"type": "string"}),
     };
     json!({"name": name, "in": "query", "schema": schema})

@@ -5,7 +5,10 @@ use std::{fmt::Display, str::FromStr};
 
 use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;
-use model::invalid::{FieldError, Invalid};
+use model::{
+    invalid::{FieldError, Invalid},
+    read::{Consistency, Freshness},
+};
 
 use super::error::ApiError;
 
@@ -13,8 +16,11 @@ use super::error::ApiError;
 #[derive(Debug, Clone, Default)]
 pub struct Parameters(Vec<(String, String)>);
 
+/// The query parameters that say how fresh a read is to be.
+pub const FRESHNESS: &[&str] = &["consistency", "minRevision"];
+
 /// Parameters of the contract that this version does not serve.
-const LATER: &[&str] = &["minRevision", "wait", "quorum", "timeout", "from"];
+const LATER: &[&str] = &["wait", "quorum", "timeout", "from"];
 
 impl Parameters {
     /// Refuses all but `known` ones, and those that stand twice.
@@ -83,20 +89,13 @@ impl Parameters {
         if (from..=to).contains(&number) { Ok(Some(number)) } else { Err(wrong()) }
     }
 
-    /// `consistency`: this version reads linearizably only.
+    /// How fresh a read is to be: [`FRESHNESS`].
     ///
     /// # Errors
-    /// Another one is asked for.
-    pub fn linearizable(&self) -> Result<(), ApiError> {
-        match self.text("consistency") {
-            None | Some("linearizable") => Ok(()),
-            Some("leased" | "stale") => {
-                Err(ApiError::invalid("consistency", "only linearizable is supported by this version"))
-            }
-            Some(other) => {
-                Err(ApiError::invalid("consistency", format_args!("must be linearizable, is '{other}'")))
-            }
-        }
+    /// A word or a number that is none.
+    pub fn freshness(&self) -> Result<Freshness, ApiError> {
+        let consistency = self.parsed::<Consistency>("consistency")?.unwrap_or_default();
+        Ok(Freshness { consistency, min_revision: self.number("minRevision", 0, u64::MAX)? })
     }
 }
 
@@ -151,8 +150,15 @@ mod tests {
         );
         assert!(parameters("dryRun=yes").flag("dryRun").is_err());
         assert!(parameters("dryRun=true").flag("dryRun").expect("a switch"));
-        assert!(parameters("consistency=stale").linearizable().is_err());
-        assert!(parameters("consistency=").linearizable().is_ok());
+        let freshness =
+            |query: &str| text(parameters(query).freshness().map(|freshness| freshness.query().count()));
+        assert_eq!(freshness("consistency=&minRevision="), Ok(0), "the default");
+        assert_eq!(freshness("consistency=stale&minRevision=7"), Ok(2));
+        assert_eq!(
+            freshness("consistency=old"),
+            Err("consistency: must be linearizable, leased or stale, is 'old'".to_owned())
+        );
+        assert!(freshness("minRevision=-1").is_err());
         assert!(parameters("name=A").parsed::<model::name::Name>("name").is_err());
     }
 }

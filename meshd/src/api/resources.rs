@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequestParts, RawPathParams, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, Method, header, request::Parts};
+use http::{HeaderName, HeaderValue, Method, header, request::Parts};
 use model::{
     kind::Kind,
     name::Name,
@@ -15,14 +15,14 @@ use model::{
 use serde_json::{Value, json};
 
 use super::{
-    Api,
+    Api, MESH_REVISION,
     auth::Caller,
     body::{Json, Text},
     conditions::Precondition,
     error::{self, ApiError},
     long_poll, merge,
     page::{self, Continue, PAGE_OBJECTS_MAX, Scope},
-    parameters::Parameters,
+    parameters::{FRESHNESS, Parameters},
     write::{self, ATTEMPTS_MAX, Draft},
 };
 use crate::admit::ENDPOINTS_ARE_REGISTERED;
@@ -46,10 +46,13 @@ pub(super) async fn get(
 ) -> Result<Response, ApiError> {
     let key = target.key(kind)?;
     caller.require(Verb::Get, kind, key.namespace.as_ref())?;
-    parameters.only(&["consistency"])?.linearizable()?;
-    let state = api.registry.read().await?;
-    let object = state.get(&key).ok_or_else(|| missing(&key))?;
-    Ok(answer(api.show(&state, object)))
+    let freshness = parameters.only(FRESHNESS)?.freshness()?;
+    let state = api.registry.read_as(freshness).await?;
+    let answered = match state.get(&key) {
+        Some(object) => answer(api.show(&state, object)),
+        None => missing(&key).into_response(),
+    };
+    Ok((of_revision(&state), answered).into_response())
 }
 
 /// `GET /v1/{kinds}`, `GET /v1/namespaces/{ns}/{kinds}`.
@@ -65,22 +68,26 @@ pub(super) async fn list(
     if long_poll::is_asked(&parameters) {
         return long_poll::list(api, caller, scope, parameters).await;
     }
-    let parameters = parameters.only(&["namespace", "labelSelector", "limit", "continue", "consistency"])?;
-    parameters.linearizable()?;
+    let known = [&["namespace", "labelSelector", "limit", "continue"][..], FRESHNESS].concat();
+    let parameters = parameters.only(&known)?;
+    let freshness = parameters.freshness()?;
     let limit = parameters.number("limit", 1, PAGE_OBJECTS_MAX as u64)?;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE_OBJECTS_MAX);
     let place = parameters.parsed::<Continue>("continue")?;
-    let state = api.registry.read().await?;
+    let state = api.registry.read_as(freshness).await?;
     let (revision, after) =
         place.map_or((state.revision(), None), |place| (place.revision, Some(place.after)));
     if revision > state.revision() {
         return Err(ApiError::Gone("`continue` is of another history; start again without it".to_owned()));
     }
+    if freshness.min_revision.is_some_and(|least| least > revision) {
+        return Err(ApiError::invalid("minRevision", format_args!("`continue` is of revision {revision}")));
+    }
     let page = page::page(&state, &scope, revision, after.as_ref(), limit)?;
     let items = api.show_all(&state, &page.items);
     let next = page.next.map(|next| next.to_string()).unwrap_or_default();
-    Ok(axum::Json(json!({"items": items, "metadata": {"revision": revision, "continue": next}}))
-        .into_response())
+    let body = axum::Json(json!({"items": items, "metadata": {"revision": revision, "continue": next}}));
+    Ok((of_revision(&state), body).into_response())
 }
 
 /// `PUT /v1/{kinds}/{name}`.
@@ -231,6 +238,11 @@ fn answer(object: Object) -> Response {
     let tag = HeaderValue::from_str(&format!("\"{}\"", object.metadata.revision));
     let tag = tag.expect("digits and quotes are visible ASCII");
     ([(header::ETAG, tag)], axum::Json(object)).into_response()
+}
+
+/// The revision of the state that was read: this server may have applied more when it answers.
+fn of_revision(state: &registry::State) -> [(HeaderName, HeaderValue); 1] {
+    [(HeaderName::from_static(MESH_REVISION), HeaderValue::from(state.revision()))]
 }
 
 fn missing(key: &Key) -> ApiError {

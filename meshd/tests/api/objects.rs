@@ -346,19 +346,43 @@ PUT /v1/namespaces/default/httproutes/r2
 }
 
 #[tokio::test]
-async fn reads_are_linearizable_and_say_so() {
+async fn reads_are_as_fresh_as_is_asked_and_say_so() {
     let mut world = World::new().await;
     world
         .play(
             r#"
 GET /v1/namespaces/default?consistency=linearizable
 = 200
-GET /v1/namespaces/default?consistency=stale
+GET /v1/namespaces/default?consistency=leased
+= 200
+GET /v1/namespaces/default?consistency=stale&minRevision=1
+= 200
+GET /v1/namespaces?consistency=stale&minRevision=1
+= 200
+GET /v1/proxies?consistency=leased
+= 200
+GET /v1/namespaces/default?consistency=eventual
 = 422
-.errors[0] {"path":"consistency","message":"only linearizable is supported by this version"}
-GET /v1/namespaces/default?minRevision=1
+.errors[0] {"path":"consistency","message":"must be linearizable, leased or stale, is 'eventual'"}
+GET /v1/namespaces?minRevision=soon
 = 422
-~ not supported
+.errors[0].path "minRevision"
+GET /v1/namespaces/default?consistency=stale&minRevision=1000000
+= 503
+< retry-after: 1
+~ not yet 1000000
+GET /v1/namespaces?limit=1
+= 200
+$next .metadata.continue
+PUT /v1/namespaces/later
+| {}
+= 201
+$revision .metadata.revision
+GET /v1/namespaces?minRevision=$revision
+= 200
+GET /v1/namespaces?continue=$next&minRevision=$revision
+= 422
+.errors[0].path "minRevision"
 PUT /v1/nodes/a?wait=applied
 | {}
 = 422

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use model::read::{Consistency, Freshness};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
@@ -33,6 +34,19 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
 const OVERTAKEN_PATIENCE: Duration = Duration::from_millis(250);
 /// Readers that may wait for one round.
 pub(super) const READERS_MAX: usize = 4_096;
+
+/// A server that has not reached the revision that a reader wants within this is behind for good: the reader is better
+/// served by another.
+const REVISION_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// What makes a read fresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Round {
+    /// The leader asks a majority whether it still leads.
+    Majority,
+    /// The leader's lease, while it holds; else as above.
+    Lease,
+}
 
 /// Someone who waits for the index that makes a read linearizable.
 pub(super) struct Reader(oneshot::Sender<Result<u64, ReadError>>);
@@ -112,11 +126,34 @@ impl Core {
         clock::now() < deadline
     }
 
-    /// The state with all that was acknowledged before the call.
-    pub(super) async fn read(&self) -> Result<Arc<State>, ReadError> {
+    /// The state, as fresh as it is asked for.
+    pub(super) async fn read(&self, freshness: Freshness) -> Result<Arc<State>, ReadError> {
+        let state = match freshness.consistency {
+            Consistency::Linearizable => self.read_after(&self.readers).await?,
+            Consistency::Leased => self.read_after(&self.leased_readers).await?,
+            Consistency::Stale => self.view.state(),
+        };
+        match freshness.min_revision {
+            Some(wanted) if wanted > state.revision() => self.at_revision(wanted).await,
+            _ => Ok(state),
+        }
+    }
+
+    /// This member's view, once it has a revision.
+    async fn at_revision(&self, wanted: u64) -> Result<Arc<State>, ReadError> {
+        let mut revisions = self.view.revision.subscribe();
+        let reached = revisions.wait_for(|revision| *revision >= wanted);
+        match timeout_at(clock::now() + REVISION_WAIT_MAX, reached).await {
+            Ok(_) => Ok(self.view.state()),
+            Err(_) => Err(ReadError::Behind { revision: self.view.state().revision(), wanted }),
+        }
+    }
+
+    /// The state with all that was acknowledged before the call, as `readers` are told.
+    async fn read_after(&self, readers: &mpsc::Sender<Reader>) -> Result<Arc<State>, ReadError> {
         let (answer, wait) = oneshot::channel();
         let stopped = || ReadError::Stopped(self.over().unwrap_or_else(|| "it has ended".to_owned()));
-        self.readers.send(Reader(answer)).await.map_err(|_| stopped())?;
+        readers.send(Reader(answer)).await.map_err(|_| stopped())?;
         let index = wait.await.map_err(|_| stopped())??;
         self.applied_at_least(index).await
     }
@@ -132,7 +169,7 @@ impl Core {
         }
     }
 
-    async fn read_index_from_leader(&self) -> Result<u64, ReadError> {
+    async fn read_index_from_leader(&self, round: Round) -> Result<u64, ReadError> {
         let (deadline, mut tried) = (clock::now() + ASK_TIMEOUT, None);
         loop {
             if let Some(reason) = self.over() {
@@ -140,7 +177,8 @@ impl Core {
             }
             let leading = self.leading();
             let asked =
-                timeout_at(deadline.min(clock::now() + EXCHANGE_TIMEOUT), self.read_index_of(leading)).await;
+                timeout_at(deadline.min(clock::now() + EXCHANGE_TIMEOUT), self.read_index_of(leading, round))
+                    .await;
             if let Ok(Some(index)) = asked {
                 return Ok(index);
             }
@@ -150,11 +188,15 @@ impl Core {
         }
     }
 
-    async fn read_index_of(&self, leading: Leadership) -> Option<u64> {
+    async fn read_index_of(&self, leading: Leadership, round: Round) -> Option<u64> {
         if leading.is_me {
-            return self.read_index().await;
+            return self.read_index(round).await;
         }
-        match self.ask(leading, Request::ReadIndex).await? {
+        let request = match round {
+            Round::Lease if self.leases() => Request::LeaseIndex,
+            _ => Request::ReadIndex,
+        };
+        match self.ask(leading, request).await? {
             Response::ReadIndex(index) => index,
             _ => None,
         }
@@ -209,10 +251,10 @@ impl Core {
 }
 
 /// Asks once for all readers that wait: those who come while it is asked wait for the next round.
-pub(super) async fn serve_readers(core: Arc<Core>, mut waiting: mpsc::Receiver<Reader>) {
+pub(super) async fn serve_readers(core: Arc<Core>, mut waiting: mpsc::Receiver<Reader>, round: Round) {
     let mut readers = Vec::new();
     while waiting.recv_many(&mut readers, READERS_MAX).await > 0 {
-        let index = core.read_index_from_leader().await;
+        let index = core.read_index_from_leader(round).await;
         for Reader(answer) in readers.drain(..) {
             let _ = answer.send(index.clone());
         }

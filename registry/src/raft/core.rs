@@ -7,7 +7,10 @@ use std::{
 
 use openraft::{Raft, async_runtime::WatchReceiver};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -27,7 +30,12 @@ pub(super) struct Core {
     pub(super) view: Arc<View>,
     pub(super) peers: Arc<Peers>,
     pub(super) proposals: mpsc::Sender<Proposal>,
+    /// Who waits for a round of the majority.
     pub(super) readers: mpsc::Sender<Reader>,
+    /// Who is content with the leader's lease.
+    pub(super) leased_readers: mpsc::Sender<Reader>,
+    /// From when on this member may vote: see [`Core::promises_over`].
+    pub(super) votes_from: Instant,
     pub(super) duties: Mutex<Duties>,
     pub(super) leadership: watch::Sender<Leadership>,
     pub(super) tasks: TaskTracker,
@@ -46,6 +54,12 @@ impl Core {
 
     pub(super) fn leading(&self) -> Leadership {
         *self.leadership.borrow()
+    }
+
+    /// Waits until nothing binds this member any more that it promised before it was started: who answers a leader elects
+    /// no other for `election_max`, and a leader's lease stands on that. The engine forgets it at a restart.
+    pub(super) async fn promises_over(&self) {
+        tokio::time::sleep_until(self.votes_from).await;
     }
 
     /// Where a member's Raft listens, as the cluster's membership has it.
@@ -87,4 +101,10 @@ pub(super) async fn follow_leadership(core: Arc<Core>) {
             return;
         }
     }
+}
+
+/// Lets this member stand for election once its promises are over.
+pub(super) async fn allow_elections(core: Arc<Core>) {
+    core.promises_over().await;
+    core.raft.runtime_config().elect(true);
 }

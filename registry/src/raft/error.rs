@@ -95,6 +95,14 @@ pub enum ReadError {
     /// This member ended, or was refused by the others.
     #[error("this member has stopped: {0}")]
     Stopped(String),
+    /// This member does not have the revision that was asked for.
+    #[error("this server has revision {revision}, not yet {wanted}; try again, or ask another")]
+    Behind {
+        /// What it has.
+        revision: u64,
+        /// What was asked for.
+        wanted: u64,
+    },
 }
 
 /// A change of who votes failed.

@@ -90,6 +90,8 @@ pub(super) enum Request {
     Propose(Command),
     ReadIndex,
     KeepAlive(Vec<KeepAlive>),
+    /// As `ReadIndex`, by the leader's lease. Since command version 2: an older member drops the connection at it.
+    LeaseIndex,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -139,7 +141,7 @@ pub(super) enum Installed {
 impl Request {
     /// Whether it must not wait behind appends.
     pub(super) fn urgent(&self) -> bool {
-        matches!(self, Self::Vote(_) | Self::PreVote(_) | Self::TransferLeader(_) | Self::ReadIndex | Self::KeepAlive(_))
+        matches!(self, Self::Vote(_) | Self::PreVote(_) | Self::TransferLeader(_) | Self::ReadIndex | Self::LeaseIndex | Self::KeepAlive(_))
             // A bare sign of life. Other appends, empty ones too, must stay in their order.
             || matches!(self, Self::Append(append) if append.entries.is_empty() && append.prev_log_id.is_none())
     }

@@ -1,10 +1,16 @@
 //! What a member does while it leads: takes commands from all members, several to an entry and several entries under
 //! way, and judges sessions.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use openraft::{
-    ReadPolicy,
+    LinearizerOption, ReadPolicy,
     error::{ClientWriteError, RaftError},
 };
 use tokio::{
@@ -12,10 +18,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{KeepAlive, KeepAlives, core::Core, frame::Proposed};
+use super::{KeepAlive, KeepAlives, ask::Round, core::Core, frame::Proposed};
 use crate::{
     clock,
-    command::{Command, Entry, Reply, SessionRef},
+    command::{Change, Command, Entry, Reply, SessionRef},
     session::{Sessions, Sign, TICK},
 };
 
@@ -29,6 +35,9 @@ const BATCH_BYTES_MAX: usize = 512 * 1024;
 pub(super) const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Entries under way before the first is applied: the disk works while the network does.
 const ENTRIES_UNDER_WAY_MAX: usize = 8;
+
+/// The command version of the first members that, started anew, wait out what they promised a leader before.
+const LEASES_SINCE: u32 = 2;
 
 /// A command that waits to be taken.
 pub(super) struct Proposal {
@@ -76,10 +85,19 @@ impl Core {
         Some(KeepAlives { term: leading.term, gone })
     }
 
-    /// The index that a linearizable reader has to wait for; `None` if this member does not lead.
-    pub(super) async fn read_index(&self) -> Option<u64> {
-        let (read, _) = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await.ok()?;
+    /// The index that a reader has to wait for; `None` if this member does not lead.
+    pub(super) async fn read_index(&self, round: Round) -> Option<u64> {
+        let option = match round {
+            Round::Lease if self.leases() => LinearizerOption::new(Some(self.settings.tuning.lease()), true),
+            _ => ReadPolicy::ReadIndex.into(),
+        };
+        let (read, _) = self.raft.get_read_log_id(option).await.ok()?;
         Some(read.index())
+    }
+
+    /// Whether every member keeps what a lease stands on: see [`Core::promises_over`].
+    pub(super) fn leases(&self) -> bool {
+        self.view.state().command_version() >= LEASES_SINCE
     }
 
     /// The revision that each node's proxy runs, as heard by this member while it leads.
@@ -91,17 +109,53 @@ impl Core {
 /// Takes all that waits into one entry, and the next while that is on its way.
 pub(super) async fn batch(core: Arc<Core>, mut waiting: mpsc::Receiver<Proposal>) {
     let under_way = Arc::new(Semaphore::new(ENTRIES_UNDER_WAY_MAX));
-    while let Some(first) = waiting.recv().await {
+    let mut held = None;
+    loop {
+        let Some(first) = (match held.take() {
+            Some(held) => Some(held),
+            None => waiting.recv().await,
+        }) else {
+            return;
+        };
         let Ok(slot) = under_way.clone().acquire_owned().await else { return };
-        let mut bytes = first.bytes;
-        let mut batch = vec![first];
-        while batch.len() < BATCH_COMMANDS_MAX && bytes < BATCH_BYTES_MAX {
-            let Ok(next) = waiting.try_recv() else { break };
-            bytes += next.bytes;
-            batch.push(next);
-        }
+        let (batch, left) = gather(first, &mut waiting);
+        held = left;
         core.tasks.spawn(enter(core.clone(), batch, slot));
     }
+}
+
+/// What goes into one entry with `first`, and the one that must wait for the next. Writes of one object never share an
+/// entry: they would share its revision, and `If-Match` could not tell one from the other.
+fn gather(first: Proposal, waiting: &mut mpsc::Receiver<Proposal>) -> (Vec<Proposal>, Option<Proposal>) {
+    let mut bytes = first.bytes;
+    let mut written: HashSet<u64> = objects(&first.command).collect();
+    let mut batch = vec![first];
+    while batch.len() < BATCH_COMMANDS_MAX && bytes < BATCH_BYTES_MAX {
+        let Ok(next) = waiting.try_recv() else { break };
+        if objects(&next.command).any(|object| written.contains(&object)) {
+            return (batch, Some(next));
+        }
+        written.extend(objects(&next.command));
+        bytes += next.bytes;
+        batch.push(next);
+    }
+    (batch, None)
+}
+
+/// Which objects a command writes, as hashes of their keys: two that happen to be equal only cost an entry.
+fn objects(command: &Command) -> impl Iterator<Item = u64> {
+    let changes = match command {
+        Command::Write(write) => &write.changes[..],
+        _ => &[],
+    };
+    changes.iter().map(|change| {
+        let mut hasher = DefaultHasher::new();
+        match change {
+            Change::Put { object, .. } => object.key().hash(&mut hasher),
+            Change::Delete { key, .. } => key.hash(&mut hasher),
+        }
+        hasher.finish()
+    })
 }
 
 async fn enter(core: Arc<Core>, mut batch: Vec<Proposal>, _slot: OwnedSemaphorePermit) {

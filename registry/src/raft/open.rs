@@ -8,12 +8,16 @@ use openraft::{
     alias::{LogIdOf, StoredMembershipOf},
     storage::{RaftLogReader, RaftLogStorage},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Dial, Leadership, OpenError, ProposeError, Recovery, Settings, Source, Types, ask,
-    core::{Core, follow_leadership},
+    ask::Round,
+    core::{Core, allow_elections, follow_leadership},
     floor,
     frame::Identity,
     index,
@@ -83,6 +87,8 @@ pub(super) async fn open(
         .map_err(|error| engine(&error))?;
     let (proposals, proposed) = mpsc::channel(PROPOSALS_MAX);
     let (readers, reading) = mpsc::channel(ask::READERS_MAX);
+    let (leased_readers, leasing) = mpsc::channel(ask::READERS_MAX);
+    let votes_from = votes_from(&raft, &settings).await?;
     let stop = CancellationToken::new();
     let mut threads = vec![found.audit_thread];
     if let Some(store) = found.store {
@@ -100,6 +106,8 @@ pub(super) async fn open(
         peers,
         proposals,
         readers,
+        leased_readers,
+        votes_from,
         duties: parking_lot::Mutex::new(Duties::default()),
         leadership: watch::Sender::new(Leadership::default()),
         tasks: TaskTracker::new(),
@@ -108,7 +116,7 @@ pub(super) async fn open(
         audit: found.audit,
         wal: held,
     });
-    start_tasks(&core, proposed, reading);
+    start_tasks(&core, proposed, [(reading, Round::Majority), (leasing, Round::Lease)]);
     Ok((core, recovery))
 }
 
@@ -192,10 +200,21 @@ async fn agrees(log: &mut Log<Types>, indexed: Option<LogIdOf<Types>>, last: Opt
     }
 }
 
+/// From when on a member may vote. One that knows of no others to vote with promised nothing.
+async fn votes_from(raft: &Raft<Types, Machine>, settings: &Settings) -> Result<Instant, OpenError> {
+    let own = settings.member;
+    let alone = raft
+        .with_raft_state(move |state| state.membership_state.effective().voter_ids().all(|id| id == own))
+        .await
+        .map_err(|error| OpenError::Engine(error.to_string()))?;
+    let bound = if alone { Duration::ZERO } else { settings.tuning.election_max };
+    Ok(clock::now() + bound)
+}
+
 fn start_tasks(
     core: &Arc<Core>,
     proposed: mpsc::Receiver<lead::Proposal>,
-    reading: mpsc::Receiver<ask::Reader>,
+    reading: [(mpsc::Receiver<ask::Reader>, Round); 2],
 ) {
     let stop = &core.stop;
     let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
@@ -207,7 +226,10 @@ fn start_tasks(
     spawn(Box::pin(follow_leadership(core.clone())));
     spawn(Box::pin(lead::batch(core.clone(), proposed)));
     spawn(Box::pin(lead::watch_sessions(core.clone())));
-    spawn(Box::pin(ask::serve_readers(core.clone(), reading)));
+    for (reading, round) in reading {
+        spawn(Box::pin(ask::serve_readers(core.clone(), reading, round)));
+    }
+    spawn(Box::pin(allow_elections(core.clone())));
     spawn(Box::pin(announce(core.clone())));
     spawn(Box::pin(overtaken(core.clone())));
     spawn(Box::pin(step_aside(core.clone())));

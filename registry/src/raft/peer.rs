@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     Stream, Types,
+    ask::Round,
     core::Core,
     frame::{self, Chunk, Identity, Installed, Numbered, Purpose, Request, Response, SnapshotHead},
     link::{CONNECT_TIMEOUT, Greeted},
@@ -119,6 +120,12 @@ async fn append_in_order(
 
 async fn carry_out(core: &Core, request: Request) -> Response {
     let failed = |error: String| Response::Failed(error);
+    // A vote that the leader itself asks for, as it hands over, breaks no lease: it has given its own up.
+    if let Request::Vote(vote) | Request::PreVote(vote) = &request
+        && !vote.leadership_transfer
+    {
+        core.promises_over().await;
+    }
     match request {
         Request::Append(append) => match core.raft.append_entries(append).await {
             Ok(response) => Response::Append(response),
@@ -137,7 +144,8 @@ async fn carry_out(core: &Core, request: Request) -> Response {
             Err(error) => failed(error.to_string()),
         },
         Request::Propose(command) => Response::Proposed(core.lead(command).await),
-        Request::ReadIndex => Response::ReadIndex(core.read_index().await),
+        Request::ReadIndex => Response::ReadIndex(core.read_index(Round::Majority).await),
+        Request::LeaseIndex => Response::ReadIndex(core.read_index(Round::Lease).await),
         Request::KeepAlive(alive) => Response::KeptAlive(core.hear(&alive)),
     }
 }

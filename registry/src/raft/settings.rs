@@ -63,6 +63,14 @@ impl Default for Tuning {
     }
 }
 
+impl Tuning {
+    /// How long after a majority was last asked, and answered, its leader answers by itself. A member that answered
+    /// elects nobody else for `election_max`; the quarter between the two is what clocks may differ in their rates.
+    pub fn lease(&self) -> Duration {
+        self.election_max * 3 / 4
+    }
+}
+
 impl Settings {
     /// The settings of a member with the usual tuning.
     pub fn new(data_dir: PathBuf, member: MemberId, cluster: Uuid, addresses: Addresses) -> Self {
@@ -89,6 +97,8 @@ impl Settings {
             election_timeout_min: millis(election_min),
             election_timeout_max: millis(election_max),
             enable_pre_vote: Some(true),
+            // Allowed as soon as what was promised before the start is over.
+            enable_elect: false,
             // A leader without a majority refuses writes when its lease ends, and from then on only asks after it.
             quorum_loss_probe_interval: Some(3 * millis(election_max)),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
