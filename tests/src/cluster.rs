@@ -34,6 +34,7 @@ pub struct Cluster {
     /// The file with the root certificate.
     pub cacert: PathBuf,
     folder: PathBuf,
+    wrapper: Vec<String>,
     announce: fn(&str),
 }
 
@@ -48,6 +49,8 @@ pub struct Member {
     pub config: PathBuf,
     /// `None` while it is stopped.
     pub process: Option<Process>,
+    /// A program and its arguments that start it; itself alone where this is empty.
+    pub wrapper: Vec<String>,
     folder: PathBuf,
 }
 
@@ -57,13 +60,39 @@ impl Cluster {
     /// # Errors
     /// If one of them does not come up.
     pub async fn start(folder: &Path, size: u8, announce: fn(&str)) -> anyhow::Result<Self> {
-        let network = Network::claim();
+        Self::start_under(folder, size, Vec::new(), announce).await
+    }
+
+    /// The same, with each member started by `wrapper`, a program and its arguments.
+    ///
+    /// # Errors
+    /// If one of them does not come up.
+    pub async fn start_under(
+        folder: &Path,
+        size: u8,
+        wrapper: Vec<String>,
+        announce: fn(&str),
+    ) -> anyhow::Result<Self> {
+        Self::start_on(Network::claim(), folder, size, wrapper, announce).await
+    }
+
+    /// The same, on a network that was made before; `{n}` in the wrapper is the member's number.
+    ///
+    /// # Errors
+    /// If one of them does not come up.
+    pub async fn start_on(
+        network: Network,
+        folder: &Path,
+        size: u8,
+        wrapper: Vec<String>,
+        announce: fn(&str),
+    ) -> anyhow::Result<Self> {
         let folder = folder.to_path_buf();
         std::fs::write(folder.join("seal.key"), "a key for loopback and nothing else: 0123456789abcdef\n")?;
         restrict(&folder.join("seal.key"))?;
         let cacert = folder.join("ca.pem");
         let mut cluster =
-            Self { network, members: Vec::new(), token: String::new(), cacert, folder, announce };
+            Self { network, members: Vec::new(), token: String::new(), cacert, folder, wrapper, announce };
         cluster.first().await?;
         for n in 2..=size {
             cluster.join(n).await?;
@@ -150,7 +179,8 @@ impl Cluster {
     }
 
     async fn first(&mut self) -> anyhow::Result<()> {
-        let member = Member::configure(&self.folder, 1, self.network)?;
+        let mut member = Member::configure(&self.folder, 1, self.network)?;
+        member.wrapper = numbered(&self.wrapper, 1);
         (self.announce)(&format!("meshd init --config {}", member.config.display()));
         let printed = run(tokio::process::Command::new(binaries::path("meshd"))
             .arg("init")
@@ -182,7 +212,8 @@ impl Cluster {
         let name = format!("cp{n}");
         let token =
             self.meshctl(&["token", "join", &format!("server-{name}"), "--server", "--node", &name]).await?;
-        let member = Member::configure(&self.folder, n, self.network)?;
+        let mut member = Member::configure(&self.folder, n, self.network)?;
+        member.wrapper = numbered(&self.wrapper, n);
         let first = self.members[0].url();
         (self.announce)(&format!("meshd join {first} --token mesh1.… --config {}", member.config.display()));
         let mut command = tokio::process::Command::new(binaries::path("meshd"));
@@ -199,10 +230,19 @@ impl Cluster {
         let member = &mut self.members[index];
         (self.announce)(&format!("meshd run --config {}", member.config.display()));
         member.spawn()?;
+        self.ready(index, READY_LIMIT).await
+    }
+
+    /// Waits until the `index`th member is ready.
+    ///
+    /// # Errors
+    /// If it is not in time; the error has its log.
+    pub async fn ready(&self, index: usize, within: Duration) -> anyhow::Result<()> {
+        let member = &self.members[index];
         let url = format!("{}/readyz", member.url());
         let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?;
         let what = format!("{} is ready", member.name);
-        let ready = until(&what, READY_LIMIT, || async {
+        let ready = until(&what, within, || async {
             http.get(&url)
                 .send()
                 .await
@@ -212,7 +252,7 @@ impl Cluster {
         });
         match ready.await {
             Ok(_) => Ok(()),
-            Err(error) => anyhow::bail!("{error}\n{}", self.members[index].log()),
+            Err(error) => anyhow::bail!("{error}\n{}", member.log()),
         }
     }
 
@@ -251,7 +291,7 @@ impl Member {
              [advertise]\napi = \"{address}:8443\"\nraft = \"{address}:8444\"\n\n[seal]\nkind = \"keyfile\"\npath = {seal:?}\n"
         );
         std::fs::write(&config, text)?;
-        Ok(Self { name, address, config, process: None, folder })
+        Ok(Self { name, address, config, process: None, wrapper: Vec::new(), folder })
     }
 
     /// Where its API is.
@@ -274,12 +314,10 @@ impl Member {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(&mut self) -> anyhow::Result<()> {
-        let mut command = Command::new(binaries::path("meshd"));
-        self.process = Some(Process::spawn(
-            &self.name,
-            &self.folder,
-            command.arg("run").arg("--config").arg(&self.config),
-        )?);
+        let words: Vec<_> = self.wrapper.iter().map(PathBuf::from).chain([binaries::path("meshd")]).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg("run").arg("--config").arg(&self.config);
+        self.process = Some(Process::spawn(&self.name, &self.folder, &mut command)?);
         Ok(())
     }
 
@@ -287,6 +325,10 @@ impl Member {
     pub fn kill(&mut self) {
         self.process = None;
     }
+}
+
+fn numbered(wrapper: &[String], n: u8) -> Vec<String> {
+    wrapper.iter().map(|word| word.replace("{n}", &n.to_string())).collect()
 }
 
 fn restrict(file: &Path) -> std::io::Result<()> {

@@ -12,6 +12,7 @@ const NETWORKS: u32 = 50_000;
 /// The addresses of one mesh: n from 1 to 253.
 #[derive(Debug, Clone, Copy)]
 pub struct Network {
+    first: u8,
     a: u8,
     b: u8,
 }
@@ -27,8 +28,11 @@ impl Network {
     pub fn claim() -> Self {
         let start = std::process::id() % NETWORKS;
         let candidates = (0..NETWORKS).map(|step| (start + step) % NETWORKS);
-        let mut networks =
-            candidates.map(|number| Self { a: 50 + (number / 250) as u8, b: (number % 250) as u8 + 1 });
+        let mut networks = candidates.map(|number| Self {
+            first: 127,
+            a: 50 + (number / 250) as u8,
+            b: (number % 250) as u8 + 1,
+        });
         let claim =
             |network: Self| TcpListener::bind((network.address(254), 1)).ok().map(|claim| (network, claim));
         let (network, claim) = networks.find_map(claim).expect("some network is free");
@@ -36,9 +40,14 @@ impl Network {
         network
     }
 
+    /// The network of every field of namespaces: each has a world of its own.
+    pub(crate) fn of_field() -> Self {
+        Self { first: 10, a: 77, b: 0 }
+    }
+
     /// Its `n`th address.
     pub fn address(self, n: u8) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.a, self.b, n)
+        Ipv4Addr::new(self.first, self.a, self.b, n)
     }
 }
 
