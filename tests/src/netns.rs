@@ -40,6 +40,20 @@ pub struct Dropped {
     pub percent: u8,
 }
 
+/// Runs `body` on the clients' host of a field, in a thread of its own.
+///
+/// # Panics
+/// If the field cannot be laid, or `body` panics.
+pub fn inside<T: Send + 'static>(hosts: u8, body: impl AsyncFnOnce(&Field) -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        let field = Field::lay(hosts).expect("root, iproute2 and nftables are there");
+        field.enter().expect("its clients' host is there");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(body(&field))
+    });
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 static FIELDS: AtomicU32 = AtomicU32::new(0);
 
 impl Field {
@@ -219,7 +233,7 @@ mod tests {
                 &field.address(1).to_string(),
             ]);
             let mut echo = serve.spawn().expect("it starts");
-            let mut hears =
+            let hears =
                 || udp.send_to(b"x", (field.address(1), 7)).is_ok() && udp.recv_from(&mut [0; 8]).is_ok();
             assert!((0..100).any(|_| hears()), "it answers once it is up");
             let cut = Dropped { from: 1, to: CLIENTS, percent: 100 };

@@ -20,6 +20,7 @@ const FOR_TESTS: &[Package] = &[
     ("util-linux", "unshare", "a mount namespace of its own for it"),
     ("iproute2", "ip", "hosts as network namespaces"),
     ("nftables", "nft", "partitions"),
+    ("faketime", "faketime", "clocks that jump"),
     ("procps", "ps", "what a process uses"),
     ("openssl", "openssl", "a TLS client that is not ours"),
     ("xz-utils", "xz", "the archive of the release before this one"),

@@ -150,8 +150,10 @@ mod tests {
         );
         assert!(parameters("dryRun=yes").flag("dryRun").is_err());
         assert!(parameters("dryRun=true").flag("dryRun").expect("a switch"));
-        let freshness =
-            |query: &str| text(parameters(query).freshness().map(|freshness| freshness.query().count()));
+        let freshness = |query: &str| {
+            let read = parameters(query).freshness().map(|freshness| freshness.query().count());
+            read.map_err(|error| error.to_string())
+        };
         assert_eq!(freshness("consistency=&minRevision="), Ok(0), "the default");
         assert_eq!(freshness("consistency=stale&minRevision=7"), Ok(2));
         assert_eq!(
