@@ -71,9 +71,9 @@ mod heavy {
         let told = std::mem::take(&mut nemesis.told);
         save(folder, "told.json", told.iter());
         done.expect("every member comes back");
-        converged(&cluster).await;
         let history = work.stop(KEYS).await.expect("answers that the API promises");
         save(folder, "history.json", history.iter());
+        converged(&cluster).await;
         judge(&run, &history, &told);
     }
 
