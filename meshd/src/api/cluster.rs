@@ -10,7 +10,7 @@ use axum::{
 };
 use futures_util::future::join_all;
 use model::duration::Timespan;
-use registry::{ClusterStatus, Command, Member, MemberChange, MemberId, MembershipError, Reply};
+use registry::{ClusterStatus, Command, Member, MemberChange, MemberId, MembershipError, Refusal, Reply};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -114,6 +114,9 @@ async fn remove(
         api.registry.transfer_leader(None).await.map_err(not_handed_over)?;
     }
     match api.registry.propose(Command::Member(MemberChange::Forget { id })).await? {
+        // It was a member above: somebody removed it since. That may have been this very command, whose first answer was
+        // lost with the leader.
+        Reply::Refused(Refusal::UnknownMember { .. }) => Ok(Answer(json!({"id": id, "removed": true}))),
         Reply::Refused(refusal) => Err(refusal.into()),
         _ => Ok(Answer(json!({"id": id, "removed": true}))),
     }
