@@ -16,6 +16,7 @@ pub mod problem;
 pub mod proxy;
 pub mod read;
 pub mod resource;
+pub mod saved;
 pub mod shape;
 pub mod token;
 pub mod trust;

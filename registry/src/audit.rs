@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    command::{Change, Command, Outcome, Reply},
+    command::{Change, Command, Outcome, Reply, RestoreStep},
     file,
     state::State,
 };
@@ -38,7 +38,7 @@ pub struct Record {
     pub at: Millis,
     /// Who asked.
     pub actor: String,
-    /// What was asked: `put`, `delete`, `join`, `trust`, `member`; `gap` where a snapshot took the place of entries.
+    /// What was asked: `put`, `delete`, `join`, `trust`, `member`, `restore`; `gap` where a snapshot took the place of entries.
     pub action: String,
     /// Of what: an object's path, or the name of what changed.
     pub target: String,
@@ -122,6 +122,8 @@ pub fn actions(command: &Command) -> Vec<Option<Action>> {
             "member",
             format!("{change:?}").chars().take_while(|c| c.is_alphanumeric()).collect(),
         ),
+        Command::Restore(RestoreStep::Commit(commit)) => action(&commit.actor, "restore", commit.target()),
+        Command::Restore(_) => vec![None],
         Command::Register(_) | Command::Unregister(_) | Command::Expire(_) | Command::MarkStale(_) => {
             vec![None]
         }

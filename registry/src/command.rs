@@ -18,8 +18,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 mod reply;
+mod restore;
 
 pub use reply::{Joined, Outcome, Refusal, Reply, Written};
+pub use restore::{Founder, RestoreCommit, RestoreStep};
 
 /// A member of the control plane; numbered by the log, never used twice.
 pub type MemberId = u64;
@@ -60,6 +62,8 @@ pub enum Command {
     Trust(TrustChange),
     /// A change of the control plane's members.
     Member(MemberChange),
+    /// A snapshot comes back. Since version 2.
+    Restore(RestoreStep),
 }
 
 /// Changes of objects; all or nothing.
@@ -308,6 +312,7 @@ impl Command {
             | Self::MarkStale(_) => 1,
             Self::Member(MemberChange::Boot { program: Some(_), .. }) => 2,
             Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => 1,
+            Self::Restore(_) => 2,
         }
     }
 
@@ -321,6 +326,9 @@ impl Command {
             // Generations, fingerprints and incarnations tell a repetition from a new wish.
             Self::Register(_) | Self::Unregister(_) | Self::Expire(_) | Self::MarkStale(_) => true,
             Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => true,
+            // The second run of a commit finds no pieces; whether the first was done, the epoch tells.
+            Self::Restore(RestoreStep::Commit(_)) => false,
+            Self::Restore(_) => true,
         }
     }
 }
@@ -351,6 +359,7 @@ impl fmt::Display for Command {
             Self::RedeemJoin(join) => write!(f, "join {}", join.attempt.node),
             Self::Trust(_) => f.write_str("trust"),
             Self::Member(_) => f.write_str("member"),
+            Self::Restore(step) => f.write_str(step.about()),
         }
     }
 }

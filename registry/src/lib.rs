@@ -10,19 +10,20 @@ pub mod feed;
 mod file;
 pub mod folder;
 pub mod raft;
+pub mod saved;
 pub mod session;
 pub mod state;
 pub mod store;
 pub mod wal;
 
 pub use command::{
-    Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Joined,
-    MemberChange, MemberId, Outcome, Program, RedeemJoin, Refusal, Refused, Register, Reply, SessionRef,
-    TrustChange, Write, Written,
+    Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Founder, Joined,
+    MemberChange, MemberId, Outcome, Program, RedeemJoin, Refusal, Refused, Register, Reply, RestoreCommit,
+    RestoreStep, SessionRef, TrustChange, Write, Written,
 };
 pub use folder::Folder;
 pub use raft::{
     ClusterStatus, Dial, KeepAlive, KeepAlives, Leadership, MembershipError, OpenError, ProposeError,
-    ReadError, Recovery, Registry, Settings, SnapshotError, Source, Stream, Tuning,
+    ReadError, Recovery, Registry, RestoreError, Settings, SnapshotError, Source, Stream, Tuning,
 };
 pub use state::{Compacted, Held, Member, Revision, Session, State, Trust};

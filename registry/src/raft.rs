@@ -24,6 +24,7 @@ mod ask;
 mod core;
 mod end;
 pub mod error;
+pub mod export;
 mod floor;
 mod frame;
 mod index;
@@ -35,11 +36,14 @@ mod members;
 mod network;
 mod open;
 mod peer;
+pub mod restore;
 pub mod settings;
 pub mod snapshot;
 
 use core::Core;
 pub use error::{MembershipError, OpenError, ProposeError, ReadError, SnapshotError};
+pub use export::{Exported, export};
+pub use restore::{RestoreError, read_saved};
 pub use settings::{Settings, Tuning};
 
 openraft::declare_raft_types!(

@@ -10,6 +10,7 @@ use model::{
     name::{Name, ServiceName},
     object::Key,
 };
+use uuid::Uuid;
 
 use crate::command::{BATCH_DEPTH_MAX, Command, Entry, Refusal, Reply};
 
@@ -21,6 +22,7 @@ mod join;
 mod member;
 mod objects;
 mod query;
+mod restore;
 mod session;
 pub(crate) mod table;
 mod tokens;
@@ -31,9 +33,11 @@ pub use history::{Changed, Compacted, HISTORY_BYTES_MAX, HISTORY_REVISIONS_MAX, 
 pub use image::{Blob, Image, ImageError, Sum};
 pub use member::{MEMBERS_MAX, Member, Members};
 pub use objects::Objects;
+pub use restore::{STAGED_BYTES_MAX, STAGED_PARTS_MAX};
 pub use session::{
     CONDITIONS_MAX, ENDPOINTS_PER_NODE_MAX, MANAGED_BY, REGISTRATION, SERVICES_PER_NODE_MAX, Session,
 };
+pub(crate) use table::encode;
 use table::Table;
 pub use table::{RecordKey, Unreadable};
 pub use tokens::Held;
@@ -51,9 +55,15 @@ pub struct State {
     joins: Table<String, JoinRecord>,
     trust: Table<(), Trust>,
     members: Members,
+    /// Pieces of a snapshot that is being restored.
+    staged: Table<(Uuid, u32), Blob>,
     history: History,
     /// Whether the entry that is being applied changed anything so far.
     touched: bool,
+    /// Whether it put a snapshot in force: then the history begins anew.
+    restored: bool,
+    /// Who wrote what in it.
+    actors: history::Actors,
 }
 
 impl State {
@@ -73,8 +83,11 @@ impl State {
             joins: Table::new(4),
             trust: Table::new(5),
             members: Members::new(),
+            staged: Table::new(9),
             history: History::new(revisions_max),
             touched: false,
+            restored: false,
+            actors: history::Actors::new(),
         }
     }
 
@@ -82,13 +95,18 @@ impl State {
     pub fn apply(&mut self, entry: Entry) -> Reply {
         let before = self.objects.clone();
         self.time = self.time.max(entry.at);
-        self.touched = false;
+        (self.touched, self.restored) = (false, false);
+        self.actors.clear();
         let version = entry.command.version();
         let reply = self.command(entry.command, 0);
         self.note_version(version);
         if self.touched {
             self.revision += 1;
-            self.history.push(self.revision, self.time, &before, &self.objects);
+            if self.restored {
+                self.history.restart(self.revision);
+            } else {
+                self.history.push(self.revision, self.time, &before, &self.objects, &self.actors);
+            }
         }
         reply
     }
@@ -126,6 +144,7 @@ impl State {
             Command::RedeemJoin(join) => self.redeem(join),
             Command::Trust(change) => self.change_trust(change),
             Command::Member(change) => self.change_members(change),
+            Command::Restore(step) => self.restore(step),
         }
     }
 
@@ -145,4 +164,4 @@ impl Default for State {
 type ByService = OrdMap<ServiceName, imbl::OrdSet<Key>>;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

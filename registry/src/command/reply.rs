@@ -190,6 +190,12 @@ pub enum Refusal {
         /// Its name.
         domain: TrustDomain,
     },
+    /// The snapshot cannot be put in force here.
+    #[error("the snapshot cannot be restored: {reason}")]
+    Restore {
+        /// Why not.
+        reason: String,
+    },
     /// Over a limit.
     #[error("{what}: {actual}, at most {limit}")]
     TooLarge {

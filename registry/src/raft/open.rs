@@ -64,7 +64,7 @@ pub(super) async fn open(
     let held = found.wal.held();
     let wal = Arc::new(found.wal);
     let mut log = Log::<Types>::new(wal).await.map_err(|error| engine(&error))?;
-    let (applied, source) = choose(&settings, found.indexed, &found.snapshots, &mut log).await?;
+    let (applied, source) = choose(settings.history_revisions_max, found.indexed, &found.snapshots, &mut log).await?;
     let last = log.get_log_state().await.map_err(|error| engine(&error))?.last_log_id;
     let from = applied.log_id.map_or(0, |id| id.index + 1);
     let recovery = Recovery {
@@ -150,8 +150,8 @@ fn read_folder(settings: &Settings) -> Result<Found, OpenError> {
 }
 
 /// The newest state that fits the log: the index if it can be trusted, else the snapshot, else the log alone.
-async fn choose(
-    settings: &Settings,
+pub(super) async fn choose(
+    history_revisions_max: usize,
     indexed: Option<index::Indexed>,
     snapshots: &Snapshots,
     log: &mut Log<Types>,
@@ -172,7 +172,7 @@ async fn choose(
             (Applied { state: Arc::new(taken.state), log_id, membership }, Source::Snapshot)
         }
         None => {
-            let state = Arc::new(State::with_history(settings.history_revisions_max));
+            let state = Arc::new(State::with_history(history_revisions_max));
             (
                 Applied { state, log_id: None, membership: StoredMembershipOf::<Types>::default() },
                 Source::Empty,

@@ -15,6 +15,14 @@ use crate::command::{Change, Credential, Expect, Outcome, Refusal, Reply, Write,
 
 impl State {
     pub(super) fn write(&mut self, write: Write) -> Result<Reply, Refusal> {
+        let actor: Arc<str> = write.actor.into();
+        for change in &write.changes {
+            let key = match change {
+                Change::Put { object, .. } => object.key(),
+                Change::Delete { key, .. } => key.clone(),
+            };
+            self.actors.insert(key, actor.clone());
+        }
         let written =
             write.changes.into_iter().map(|change| self.change(change)).collect::<Result<_, _>>()?;
         Ok(Reply::Written(written))

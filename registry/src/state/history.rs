@@ -36,7 +36,14 @@ pub struct Changed {
     pub before: Option<Arc<Object>>,
     /// As it is; `None` if it is gone.
     pub after: Option<Arc<Object>>,
+    /// Who asked for it, where somebody wrote this very object; what follows from other changes has none. Members of
+    /// version 0.1.0 do not record it: it is not part of the state's hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Arc<str>>,
 }
+
+/// Who wrote which object in the entry that is being applied.
+pub(super) type Actors = OrdMap<Key, Arc<str>>;
 
 /// What was asked for is no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +72,10 @@ impl History {
     ///
     /// # Errors
     /// That is no longer kept.
-    pub fn since(&self, revision: u64) -> Result<impl Iterator<Item = &Arc<Revision>> + use<'_>, Compacted> {
+    pub fn since(
+        &self,
+        revision: u64,
+    ) -> Result<impl DoubleEndedIterator<Item = &Arc<Revision>> + use<'_>, Compacted> {
         if revision < self.compacted {
             return Err(Compacted { oldest: self.compacted });
         }
@@ -83,13 +93,19 @@ impl History {
         self.compacted
     }
 
-    pub(super) fn push(&mut self, revision: u64, at: Millis, before: &Objects, after: &Objects) {
+    pub(super) fn push(&mut self, revision: u64, at: Millis, before: &Objects, after: &Objects, by: &Actors) {
         let changes = after.changes_since(before).map(|(key, old, new)| Changed {
             key: key.clone(),
             before: old.cloned(),
             after: new.cloned(),
+            actor: by.get(key).cloned(),
         });
         self.keep(Revision { revision, at, changes: changes.collect() });
+    }
+
+    /// As many revisions are kept at most.
+    pub(super) fn revisions_max(&self) -> usize {
+        self.revisions_max
     }
 
     /// Starts at a revision, with none kept.

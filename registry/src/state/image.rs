@@ -81,6 +81,7 @@ impl State {
         records.extend(self.members.by_id.records());
         records.extend(self.members.next.records());
         records.extend(self.members.used.records());
+        records.extend(self.staged.records());
         records.extend(self.history.iter().map(|kept| (history_key(kept.revision), encode(&**kept))));
         records
     }
@@ -96,6 +97,7 @@ impl State {
         changes.extend(self.members.by_id.record_changes(&before.members.by_id));
         changes.extend(self.members.next.record_changes(&before.members.next));
         changes.extend(self.members.used.record_changes(&before.members.used));
+        changes.extend(self.staged.record_changes(&before.staged));
         let kept = |kept: &&std::sync::Arc<Revision>| kept.revision > before.revision;
         changes.extend(
             self.history.iter().filter(kept).map(|kept| (history_key(kept.revision), Some(encode(&**kept)))),
@@ -152,6 +154,7 @@ impl State {
             6 => self.members.by_id.load(key, value)?,
             7 => self.members.next.load(key, value)?,
             8 => self.members.used.load(key, value)?,
+            9 => self.staged.load(key, value)?,
             HISTORY_TAG => {
                 let kept = rmp_serde::from_slice(value).map_err(|source| Unreadable { tag, source })?;
                 self.history.keep(kept);

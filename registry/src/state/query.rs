@@ -12,7 +12,7 @@ use model::{
 use uuid::Uuid;
 
 use super::{Compacted, Held, History, Member, Objects, Revision, Session, State, Trust, table::digest};
-use crate::command::MemberId;
+use crate::command::{COMMAND_VERSION, MemberId};
 
 impl State {
     /// How many entries changed anything so far.
@@ -100,6 +100,11 @@ impl State {
         id < self.members.next()
     }
 
+    /// The id that the next member gets.
+    pub fn next_member(&self) -> MemberId {
+        self.members.next()
+    }
+
     /// The members, by id.
     pub fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.members.by_id.iter().map(|(_, member)| member)
@@ -107,6 +112,10 @@ impl State {
 
     /// The commands that every member understands. Never less than was used: who understands less is refused.
     pub fn command_version(&self) -> u32 {
+        if self.members.by_id.is_empty() {
+            // A cluster that is being founded has nobody who could misunderstand.
+            return COMMAND_VERSION;
+        }
         let understood = self.members().map(|member| member.command_version).filter(|version| *version > 0);
         understood.min().unwrap_or(1).max(self.members.used())
     }
@@ -128,7 +137,7 @@ impl State {
     pub fn history_since(
         &self,
         revision: u64,
-    ) -> Result<impl Iterator<Item = &Arc<Revision>> + use<'_>, Compacted> {
+    ) -> Result<impl DoubleEndedIterator<Item = &Arc<Revision>> + use<'_>, Compacted> {
         self.history.since(revision)
     }
 
@@ -144,6 +153,7 @@ impl State {
             self.members.by_id.hash(),
             self.members.next.hash(),
             self.members.used.hash(),
+            self.staged.hash(),
             digest(b"scalars", &scalars),
         ]
         .into_iter()

@@ -144,7 +144,7 @@ impl State {
         self.distrust_node(node);
     }
 
-    fn end_session(&mut self, node: &Name) {
+    pub(super) fn end_session(&mut self, node: &Name) {
         let Some(session) = self.sessions.remove(node) else { return };
         self.touched = true;
         for key in self.objects.endpoints_on(node).cloned().collect::<Vec<_>>() {

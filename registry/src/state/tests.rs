@@ -22,6 +22,32 @@ use crate::command::{
 };
 
 mod random;
+mod restore;
+
+/// A state with something of every sort in it.
+pub(crate) fn furnished() -> State {
+    let mut state = State::new();
+    for line in FURNITURE {
+        perform(&mut state, line);
+    }
+    state.check().expect("the state keeps its invariants");
+    state
+}
+
+const FURNITURE: &[&str] = &[
+    "at 100\nfound mesh.internal",
+    "root R1",
+    "admit a",
+    "boot 1 a 1 n",
+    "intermediate 1 I1",
+    "put AccessToken/boss roles=[\"admin\"] secret=boss",
+    "put JoinToken/door services=[\"*/*\"] uses=5 secret=door",
+    "put Namespace/shop",
+    "put Service/shop/web ports=[{\"port\":80}]",
+    "join door h1 k1",
+    "register h1 shop/web:80 default/own:90",
+    "put Role/ops rules=[]",
+];
 
 #[test]
 fn scripts_say_what_comes_of_each_command() {

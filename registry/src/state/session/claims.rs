@@ -24,7 +24,7 @@ pub const CONDITIONS_MAX: usize = 16;
 
 impl State {
     /// The services that a node claims now, and those that it claimed before.
-    pub(super) fn claim(&mut self, before: &[Claim], now: &[Claim]) {
+    pub(in crate::state) fn claim(&mut self, before: &[Claim], now: &[Claim]) {
         for claim in now {
             self.extend_service(claim);
         }
