@@ -175,10 +175,51 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Ca,
     },
-    /// Save the state of the control plane
+    /// Save the state of the control plane, prove a saved one, or bring it back
     Snapshot {
         #[command(subcommand)]
         command: Snapshot,
+    },
+    /// Show what changed: newest first
+    History {
+        /// Only of this kind
+        #[arg(value_parser = parse_kind)]
+        kind: Option<Kind>,
+        /// Only of this object: its versions
+        name: Option<Name>,
+        #[command(flatten)]
+        place: Place,
+        /// Only after this revision
+        #[arg(long, value_name = "REVISION")]
+        from: Option<u64>,
+        /// As many revisions
+        #[arg(long, default_value_t = 50)]
+        limit: u64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show what manifests would change, or what changed between two revisions
+    Diff {
+        /// Manifest files (YAML or JSON); - for standard input
+        #[arg(short, long = "filename", value_name = "FILE", required_unless_present = "from")]
+        files: Vec<PathBuf>,
+        /// What changed after this revision
+        #[arg(long, value_name = "REVISION", conflicts_with = "files")]
+        from: Option<u64>,
+        /// Up to this revision; up to now if left out
+        #[arg(long, value_name = "REVISION", requires = "from")]
+        to: Option<u64>,
+    },
+    /// Let operators' objects stand as at an earlier revision, in one write
+    Rollback {
+        /// The revision to go back to
+        revision: u64,
+        /// Show what would change, change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Save connections, and choose one
     Context {
@@ -278,10 +319,28 @@ pub(crate) enum Ca {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Snapshot {
-    /// Write a snapshot to a file
+    /// Write a snapshot to a file, and prove it; it holds secrets
     Save {
         /// The file; it must not exist
         file: PathBuf,
+    },
+    /// Prove a file by itself, and show what is in it; asks no server
+    Verify {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Bring operators' objects back from a file; the cluster goes on under another epoch
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Let the control plane prove the file, change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

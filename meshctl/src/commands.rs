@@ -21,6 +21,8 @@ use crate::{
 
 mod cluster;
 mod contexts;
+mod past;
+mod snapshot;
 mod status;
 mod token;
 mod watch;
@@ -55,7 +57,17 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token { command } => token::run(&client()?, command).await,
         Command::Cluster { command } => cluster::run(&client()?, command).await,
         Command::Ca { command } => cluster::ca(&client()?, command).await,
-        Command::Snapshot { command } => cluster::snapshot(&client()?, command).await,
+        Command::Snapshot { command } => snapshot::run(client, command).await,
+        Command::History { kind, name, place, from, limit, output } => {
+            past::history(&client()?, past::Past { kind, name, place, from, limit }, output.output).await
+        }
+        Command::Diff { files, from: Some(from), to } if files.is_empty() => {
+            past::diff_revisions(&client()?, from, to).await
+        }
+        Command::Diff { files, .. } => past::diff_files(&client()?, &files).await,
+        Command::Rollback { revision, dry_run, yes } => {
+            past::rollback(&client()?, revision, dry_run, yes).await
+        }
         Command::Context { command } => contexts::run(&connection, command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "meshctl", &mut std::io::stdout());

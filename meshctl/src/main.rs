@@ -9,6 +9,7 @@ mod cli;
 mod columns;
 mod commands;
 mod context;
+mod diff;
 mod output;
 
 #[tokio::main(flavor = "current_thread")]

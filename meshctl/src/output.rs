@@ -55,7 +55,33 @@ pub(crate) fn complain(error: &anyhow::Error) {
 }
 
 fn colours() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stderr().is_terminal() && wanted()
+}
+
+fn wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A line of a diff, in its colour where stdout is a terminal.
+pub(crate) fn coloured(line: &str) -> String {
+    let colour = match line.as_bytes().first() {
+        Some(b'+') => "\x1b[32m",
+        Some(b'-') => "\x1b[31m",
+        Some(b'@') => "\x1b[36m",
+        _ => return line.to_owned(),
+    };
+    if std::io::stdout().is_terminal() && wanted() { format!("{colour}{line}\x1b[0m") } else { line.to_owned() }
+}
+
+/// Asks at the terminal whether to go on.
+pub(crate) fn confirm(what: &str) -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() {
+        anyhow::bail!("this has to be confirmed, and nobody is here to be asked: add --yes");
+    }
+    let mut answer = String::new();
+    write!(std::io::stderr(), "{what}\nGo on? [y/N] ")?;
+    std::io::stdin().read_line(&mut answer)?;
+    if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { anyhow::bail!("nothing was changed") }
 }
 
 fn table(rows: &Rows) -> anyhow::Result<()> {

@@ -35,6 +35,7 @@ pub mod conditions;
 pub mod error;
 pub mod feed;
 mod health;
+mod history;
 mod long_poll;
 pub mod merge;
 pub mod openapi;
@@ -42,6 +43,7 @@ pub mod page;
 pub mod parameters;
 pub mod proxy;
 mod resources;
+mod rollback;
 pub mod selector;
 pub mod snapshot;
 pub mod status;
@@ -86,6 +88,8 @@ pub struct Api {
     pub closing: CancellationToken,
     watches: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
+    /// A snapshot that comes back is in memory twice: one at a time.
+    restoring: Arc<Semaphore>,
 }
 
 /// Every path of the API.
@@ -98,6 +102,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/watch", get(watch::watch))
         .route("/v1/proxies", get(health::proxies))
         .route("/v1/audit", get(audit::audit))
+        .route("/v1/history", get(history::history))
+        .route("/v1/rollback", post(rollback::rollback))
         .merge(certificates::routes())
         .merge(proxy::routes())
         .merge(cluster::routes())
@@ -153,6 +159,7 @@ impl Api {
             closing,
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+            restoring: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -234,9 +241,9 @@ async fn in_history(
     request: Request,
     next: Next,
 ) -> Response {
-    let epoch = api.registry.applied().epoch().map(|epoch| epoch.to_string());
+    let epoch = || api.registry.applied().epoch().map(|epoch| epoch.to_string());
     let presented = request.headers().get(MESH_EPOCH);
-    let mut response = match (&epoch, presented) {
+    let mut response = match (epoch(), presented) {
         (Some(epoch), Some(presented)) if presented.as_bytes() != epoch.as_bytes() => {
             let detail =
                 format!("the cluster's history is {epoch} now: forget what you know, and start again");
@@ -246,7 +253,8 @@ async fn in_history(
     };
     let headers = response.headers_mut();
     headers.entry(MESH_REVISION).or_insert_with(|| HeaderValue::from(api.registry.applied().revision()));
-    if let Some(epoch) = epoch.and_then(|epoch| HeaderValue::from_str(&epoch).ok()) {
+    // Looked at again: the request may have been the one that changed it.
+    if let Some(epoch) = epoch().and_then(|epoch| HeaderValue::from_str(&epoch).ok()) {
         headers.insert(MESH_EPOCH, epoch);
     }
     response

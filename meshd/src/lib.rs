@@ -19,6 +19,7 @@ pub mod peer;
 pub mod proxies;
 pub mod proxy_scope;
 pub mod rights;
+pub mod rollback;
 pub mod run;
 pub mod settings;
 pub mod telemetry;

@@ -134,7 +134,7 @@ async fn the_only_member_cannot_be_removed() {
         "{answer:?}"
     );
     let snapshot = cluster.operator.get("/v1/snapshot").await;
-    assert!(snapshot.body.as_str().is_some_and(|text| text.starts_with("MESHSNAP")), "a snapshot file");
+    assert!(snapshot.body.as_str().is_some_and(|text| text.starts_with("MESHSAVE")), "a snapshot file");
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ pub use lines::{Events, Lines};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take; watches have no such limit.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a large body and its answer may take.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(900);
 /// As many objects as one page of a list brings.
 const PAGE_OBJECTS: usize = 500;
 
@@ -277,6 +279,16 @@ impl Client {
     /// [`ClientError`].
     pub async fn download(&self, path: &str) -> Result<Response, ClientError> {
         self.send(self.request(Method::GET, path)).await
+    }
+
+    /// A call whose body is bytes, however many: `POST /v1/snapshot`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn upload<T: DeserializeOwned>(&self, path: &str, bytes: Vec<u8>) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, path).timeout(UPLOAD_TIMEOUT);
+        let request = request.header(header::CONTENT_TYPE, "application/octet-stream").body(bytes);
+        decode(self.send(request).await?).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -1,6 +1,4 @@
-//! `meshctl cluster`, `ca` and `snapshot`: the control plane itself.
-
-use std::{fs, io::Write, path::Path};
+//! `meshctl cluster` and `ca`: the control plane itself.
 
 use anyhow::Context as _;
 use model::client::Client;
@@ -8,8 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Ca, Cluster, Snapshot},
-    output::{self, Rows, hint, line, text},
+    cli::{Ca, Cluster},
+    output::{self, Rows, line, text},
 };
 
 pub(super) async fn run(client: &Client, command: Cluster) -> anyhow::Result<()> {
@@ -85,32 +83,6 @@ pub(super) async fn ca(client: &Client, command: Ca) -> anyhow::Result<()> {
             line("distrusted; proxies refuse it as soon as they hear of it")
         }
     }
-}
-
-pub(super) async fn snapshot(client: &Client, command: Snapshot) -> anyhow::Result<()> {
-    let Snapshot::Save { file } = command;
-    let mut response = client.download("/v1/snapshot").await?;
-    let temporary = file.with_extension("partial");
-    let mut partial = create(&file, &temporary)?;
-    let mut bytes = 0_u64;
-    while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
-        partial.write_all(&chunk).with_context(|| format!("cannot write {}", temporary.display()))?;
-        bytes += chunk.len() as u64;
-    }
-    partial.sync_all()?;
-    fs::rename(&temporary, &file).with_context(|| format!("cannot write {}", file.display()))?;
-    hint(&format!("{bytes} bytes"));
-    line(&format!("snapshot saved to {}", file.display()))
-}
-
-fn create(file: &Path, temporary: &Path) -> anyhow::Result<fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    if file.exists() {
-        anyhow::bail!("{} exists; name another file", file.display());
-    }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(temporary).with_context(|| format!("cannot write {}", temporary.display()))
 }
 
 fn rows(list: &Value, pointers: &[&str]) -> Vec<Vec<String>> {

@@ -11,7 +11,7 @@ use model::{
     manifest::ManifestError,
     problem::{MEDIA_TYPE, Problem},
 };
-use registry::{Compacted, MembershipError, ProposeError, ReadError, Refusal, SnapshotError};
+use registry::{Compacted, MembershipError, ProposeError, ReadError, Refusal, RestoreError, SnapshotError};
 
 use super::tokens::TokenFault;
 use crate::admit::NotAdmitted;
@@ -242,7 +242,8 @@ impl From<Refusal> for ApiError {
             | Refusal::BuiltIn { .. }
             | Refusal::Conflict { .. }
             | Refusal::StaleMember { .. }
-            | Refusal::Founded { .. } => Self::Conflict(text),
+            | Refusal::Founded { .. }
+            | Refusal::Restore { .. } => Self::Conflict(text),
             Refusal::SessionGone { .. } => Self::Gone(text),
             Refusal::NotGranted { .. } | Refusal::Disabled { .. } | Refusal::Join(_) => Self::Forbidden(text),
             Refusal::TooLarge { .. } => Self::invalid("", text),
@@ -286,6 +287,16 @@ impl From<SnapshotError> for ApiError {
         match error {
             SnapshotError::Invalid(_) => Self::Malformed(error.to_string()),
             SnapshotError::Io(_) | SnapshotError::Engine(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<RestoreError> for ApiError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Propose(error) => error.into(),
+            RestoreError::Refused(refusal) => refusal.into(),
+            RestoreError::Read(error) => error.into(),
         }
     }
 }
@@ -366,6 +377,8 @@ mod tests {
         check(ManifestError::Syntax(String::new()), 400);
         check(MembershipError::NotLeader { leader: None }, 503);
         check(SnapshotError::Invalid(String::new()), 400);
+        check(Refusal::Restore { reason: String::new() }, 409);
+        check(RestoreError::Propose(ProposeError::Version), 503);
     }
 
     #[test]

@@ -78,6 +78,14 @@ pub const OPERATIONS: &[Operation] = &[
         query: &["from", "limit"],
         ..read("/v1/audit", Access::Token, "What was changed, when and by whom.")
     },
+    Operation {
+        query: &["kind", "namespace", "name", "from", "to", "continue", "limit", "objects"],
+        ..read("/v1/history", Access::Token, "The last revisions, newest first, with what each changed.")
+    },
+    Operation {
+        query: &["dryRun"],
+        ..post("/v1/rollback", Access::Token, "Lets operators' objects stand as at an earlier revision, in one write.")
+    },
     read("/v1/ca/bundle", Access::Open, "The roots, and what is distrusted."),
     post("/v1/ca/join", Access::Open, "A host or server comes in with a join token."),
     post("/v1/ca/certificates", Access::Node, "Certificates for a host and its services."),
@@ -99,6 +107,11 @@ pub const OPERATIONS: &[Operation] = &[
     Operation { method: "delete", ..read("/v1/cluster/members/{id}", Access::Token, "Removes a member.") },
     post("/v1/cluster/transfer", Access::Token, "Hands leadership over."),
     Operation { answer: BYTES, ..read("/v1/snapshot", Access::Token, "A snapshot of the whole state.") },
+    Operation {
+        query: &["dryRun"],
+        body: Some(BYTES),
+        ..post("/v1/snapshot", Access::Token, "Puts a saved snapshot in force, under another epoch.")
+    },
 ];
 
 /// Whether anybody may ask; `path` as the router has it.
@@ -258,8 +271,8 @@ fn in_path(path: &str) -> impl Iterator<Item = Value> + '_ {
 fn query(name: &str) -> Value {
     let schema = match name {
         "limit" => json!({"type": "integer", "minimum": 1}),
-        "from" | "minRevision" => json!({"type": "integer", "minimum": 0}),
-        "dryRun" => json!({"type": "boolean"}),
+        "from" | "to" | "minRevision" => json!({"type": "integer", "minimum": 0}),
+        "dryRun" | "objects" => json!({"type": "boolean"}),
         "consistency" => {
             json!({"type": "string", "enum": Consistency::ALL.iter().map(|one| one.as_str()).collect::<Vec<_>>()})
         }
