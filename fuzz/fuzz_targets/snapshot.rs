@@ -1,4 +1,4 @@
-//! A snapshot's bytes: the file as it is found, a body of the input's choice under a sound checksum, and the state
+//! A snapshot's bytes, a member's or a saved one: the file as it is found, a body of the input's choice under a sound checksum, and the state
 //! within it by itself. Where only the hash of that state does not fit, it is made to fit, for what comes after it.
 //! Nothing panics, and a state that was read is written and read to the same.
 #![no_main]
@@ -6,7 +6,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use registry::{
     State,
-    raft::snapshot,
+    raft::{self, snapshot},
     state::{Image, ImageError},
 };
 
@@ -15,9 +15,11 @@ const HISTORY: usize = 16;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((mode, rest)) = data.split_first() else { return };
-    match mode % 3 {
+    match mode % 5 {
         0 => drop(snapshot::inspect(rest)),
         1 => drop(snapshot::inspect(&enveloped(rest))),
+        2 => drop(raft::read_saved(rest)),
+        3 => drop(raft::read_saved(&[rest, digest(&SHA256, rest).as_ref()].concat())),
         _ => image(rest),
     }
 });

@@ -52,12 +52,12 @@ impl Line<'_> {
 
 /// `@@ -1,4 +1,5 @@`.
 fn head(lines: &[Line<'_>], from: usize, to: usize) -> String {
-    let side = |stands: fn(&Line<'_>) -> bool| {
-        let before = lines[..from].iter().filter(|line| stands(line)).count();
-        let within = lines[from..to].iter().filter(|line| stands(line)).count();
+    let side = |stands: &dyn Fn(&Line<'_>) -> bool| {
+        let before = lines[..from].iter().filter(|&line| stands(line)).count();
+        let within = lines[from..to].iter().filter(|&line| stands(line)).count();
         format!("{},{within}", if within == 0 { before } else { before + 1 })
     };
-    format!("@@ -{} +{} @@", side(Line::in_old), side(Line::in_new))
+    format!("@@ -{} +{} @@", side(&|line| line.in_old()), side(&|line| line.in_new()))
 }
 
 /// All lines of both, by their longest common sequence.
@@ -85,7 +85,9 @@ fn lines<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Line<'a>> {
         if i < old.len() && j < new.len() && old[i] == new[j] {
             lines.push(Line::Same(old[i]));
             (i, j) = (i + 1, j + 1);
-        } else if i < old.len() && (j == new.len() || common[(i + 1) * width + j] >= common[i * width + j + 1]) {
+        } else if i < old.len()
+            && (j == new.len() || common[(i + 1) * width + j] >= common[i * width + j + 1])
+        {
             lines.push(Line::Gone(old[i]));
             i += 1;
         } else {
@@ -102,7 +104,8 @@ mod tests {
 
     #[track_caller]
     fn check(old: &str, new: &str, want: &[&str]) {
-        let text = |words: &str| words.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("\n");
+        let text =
+            |words: &str| words.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("\n");
         assert_eq!(unified(&text(old), &text(new)), want);
     }
 

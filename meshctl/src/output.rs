@@ -70,7 +70,11 @@ pub(crate) fn coloured(line: &str) -> String {
         Some(b'@') => "\x1b[36m",
         _ => return line.to_owned(),
     };
-    if std::io::stdout().is_terminal() && wanted() { format!("{colour}{line}\x1b[0m") } else { line.to_owned() }
+    if std::io::stdout().is_terminal() && wanted() {
+        format!("{colour}{line}\x1b[0m")
+    } else {
+        line.to_owned()
+    }
 }
 
 /// Asks at the terminal whether to go on.

@@ -20,6 +20,7 @@ mod folder;
 pub mod found;
 pub mod issue;
 mod renew;
+pub mod succeed;
 pub mod unlock;
 
 pub use folder::Folder;

@@ -89,7 +89,7 @@ pub async fn start(listen: SocketAddr, data_dir: Option<&Path>) -> Result<Dev, D
     let mut registry = registry::Settings::new(data_dir.clone(), member.id, member.cluster, addresses);
     registry.program = Some(crate::run::program("dev".to_owned()));
     let sockets = Sockets { api, raft: None, metrics };
-    let server = Server::start(Plan { registry, opening, sockets }).await?;
+    let server = Server::start(Plan { registry, opening, sockets, snapshots: None }).await?;
     Ok(Dev {
         server,
         address: format!("https://{at}"),

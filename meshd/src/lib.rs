@@ -5,6 +5,7 @@
 pub mod admit;
 pub mod api;
 pub mod authority;
+pub mod backup;
 pub mod clock;
 pub mod daemon;
 pub mod dev;
@@ -21,6 +22,7 @@ pub mod proxy_scope;
 pub mod rights;
 pub mod rollback;
 pub mod run;
+pub mod schedule;
 pub mod settings;
 pub mod telemetry;
 pub mod wake;

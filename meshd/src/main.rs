@@ -4,7 +4,7 @@
 use std::{
     io::{self, IsTerminal},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -14,7 +14,7 @@ use clap_complete::Shell;
 use meshd::{
     authority::unlock::unlock,
     dev, home,
-    init::{self, Founding},
+    init::{self, Founding, Resuming},
     join::{self, Joining},
     run::{self, Plan, Server, Sockets},
     settings::{self, Settings},
@@ -52,6 +52,12 @@ enum Verb {
     Init {
         #[command(flatten)]
         config: Config,
+        /// Go on from a saved snapshot, in a new cluster.
+        #[arg(long, value_name = "FILE")]
+        from_snapshot: Option<PathBuf>,
+        /// A file with the recovery passphrase, where the snapshot's root was sealed with another secret than this server's.
+        #[arg(long, value_name = "FILE", requires = "from_snapshot")]
+        recovery_passphrase_file: Option<PathBuf>,
     },
     /// Make this server a member of a cluster that exists.
     Join {
@@ -63,10 +69,27 @@ enum Verb {
         #[command(flatten)]
         config: Config,
     },
+    /// Work with snapshots without a running server.
+    Snapshot {
+        #[command(subcommand)]
+        command: Snapshot,
+    },
     /// Print a script that completes commands in a shell.
     Completion {
         /// Which shell.
         shell: Shell,
+    },
+}
+
+#[derive(Subcommand)]
+enum Snapshot {
+    /// Save a snapshot from the data folder of a server that does not run.
+    Export {
+        /// The server's data folder.
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/meshd")]
+        data_dir: PathBuf,
+        /// The file; it must not exist.
+        file: PathBuf,
     },
 }
 
@@ -99,7 +122,13 @@ async fn obey(cli: Cli) -> anyhow::Result<()> {
         None if cli.dev => develop(cli.listen, cli.data_dir).await,
         None => Ok(Cli::command().print_help()?),
         Some(Verb::Run { config }) => serve(config.read()?).await,
-        Some(Verb::Init { config }) => initialise(config).await,
+        Some(Verb::Init { config, from_snapshot: None, .. }) => initialise(config).await,
+        Some(Verb::Init { config, from_snapshot: Some(file), recovery_passphrase_file }) => {
+            resume(config, &file, recovery_passphrase_file).await
+        }
+        Some(Verb::Snapshot { command: Snapshot::Export { data_dir, file } }) => {
+            export(&data_dir, &file).await
+        }
         Some(Verb::Join { address, token, config }) => join_cluster(&address, &token, config).await,
         Some(Verb::Completion { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "meshd", &mut io::stdout());
@@ -159,7 +188,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     registry.history_revisions_max = settings.registry.history_revisions;
     (registry.snapshot_every, registry.log_kept) =
         (settings.registry.snapshot_every, settings.registry.log_kept);
-    let server = Server::start(Plan { registry, opening, sockets }).await?;
+    let snapshots = settings.snapshots;
+    let server = Server::start(Plan { registry, opening, sockets, snapshots }).await?;
     if stop.run_until_cancelled(server.ready()).await.is_some() {
         tracing::info!(member = member.id, api = %api, "ready");
     }
@@ -194,6 +224,62 @@ async fn initialise(config: Config) -> anyhow::Result<()> {
     println!("     and on each of them:   meshd join https://{api} --token TOKEN");
     println!("  3. let hosts join:        meshctl token join host-a --service 'default/*'");
     println!("     and on each of them:   mesh-proxy join https://{api} --token TOKEN");
+    Ok(())
+}
+
+/// A new cluster that goes on from a snapshot.
+async fn resume(config: Config, file: &Path, recovery: Option<PathBuf>) -> anyhow::Result<()> {
+    let settings = config.read()?;
+    let (api, raft) = settings.advertised(name_of(&settings)?.as_str());
+    let recovery = recovery.map(|path| -> anyhow::Result<_> {
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok(ca::Unlock::recovery(text.trim())?)
+    });
+    let resumed = init::resume(Resuming {
+        file,
+        data_dir: &settings.data_dir,
+        trust_domain: &settings.trust_domain,
+        addresses: Addresses { api: api.to_string(), raft: raft.to_string() },
+        unlock: unlock(&settings.seal)?,
+        recovery: recovery.transpose()?,
+    });
+    let resumed = resumed.await?;
+    println!("The cluster {} goes on from revision {}.", resumed.cluster, resumed.revision);
+    println!("This server is its first member, with id {}.", resumed.member);
+    println!();
+    println!(
+        "Administrator's token {}, shown only now; those of the snapshot are valid too:",
+        resumed.admin_name
+    );
+    println!("  export MESH_ADDR=https://{api}");
+    println!("  export MESH_TOKEN={}", resumed.admin);
+    println!("  export MESH_CACERT={}", resumed.root_file.display());
+    println!();
+    println!("Next:");
+    println!("  1. start it:              meshd run --config {}", config.config.display());
+    println!("  2. let servers join, each with an empty data folder:");
+    println!("                            meshctl token join cp2 --server");
+    println!("                            meshd join https://{api} --token TOKEN");
+    println!("  Hosts come back by themselves, if their `servers` name this address.");
+    Ok(())
+}
+
+/// A snapshot from a folder whose server does not run.
+async fn export(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(!file.exists(), "{} exists; name another file", file.display());
+    let exported = registry::raft::export(data_dir).await?;
+    let (state, cluster) = (exported.state, exported.folder.cluster.to_string());
+    let head = registry::saved::head(&state, &cluster, meshd::clock::wall());
+    let path = file.to_owned();
+    let saved = tokio::task::spawn_blocking(move || {
+        meshd::backup::save(&state, &head, &path).map(|bytes| (bytes, head))
+    });
+    let (bytes, head) = saved.await??;
+    println!("snapshot of revision {} saved to {} ({bytes} bytes)", head.revision, file.display());
+    println!("  log time {}, {} objects, member {}", head.time, head.count(), exported.folder.id);
+    if exported.unconfirmed_entries > 0 {
+        println!("  with {} entries that a majority may not have had", exported.unconfirmed_entries);
+    }
     Ok(())
 }
 

@@ -156,7 +156,8 @@ mod tests {
         write(&mut state, changes).expect("it can be written in this order");
         assert_eq!(state.revision(), revision + 1, "in one revision");
         for kind in [Kind::Namespace, Kind::Service] {
-            let (old, new): (Vec<_>, Vec<_>) = (before.list(kind, None).collect(), state.list(kind, None).collect());
+            let (old, new): (Vec<_>, Vec<_>) =
+                (before.list(kind, None).collect(), state.list(kind, None).collect());
             assert_eq!(old.len(), new.len());
             assert!(old.iter().zip(&new).all(|(old, new)| old.same_input(new)));
         }

@@ -18,6 +18,8 @@ use crate::{
     listener::{self, Listening},
     members::{Dialling, Members},
     proxies::{Batches, Proxies},
+    schedule,
+    settings::Schedule,
     telemetry::{self, Metrics, Sources},
     wake::Wake,
 };
@@ -37,6 +39,8 @@ pub struct Plan {
     pub opening: Opening,
     /// Bound already, so that a port in use is told before anything starts.
     pub sockets: Sockets,
+    /// Snapshots that the server saves by itself.
+    pub snapshots: Option<Schedule>,
 }
 
 /// Where a server listens.
@@ -107,7 +111,7 @@ impl Server {
     /// # Errors
     /// If its folder or keys cannot be used.
     pub async fn start(plan: Plan) -> Result<Self, RunError> {
-        let Plan { registry: settings, opening, sockets } = plan;
+        let Plan { registry: settings, opening, sockets, snapshots } = plan;
         let (cluster, data_dir) = (settings.cluster, settings.data_dir.clone());
         let authority = Authority::open(opening, clock::unix())?;
         let members = Members::new(authority.clone());
@@ -121,6 +125,10 @@ impl Server {
         let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
         let server = Self { registry, listeners, tasks, closing, stop };
         server.spawn_duties(&authority, &daemon, batches);
+        if let Some(snapshots) = snapshots {
+            let (registry, stop) = (server.registry.clone(), server.stop.clone());
+            server.tasks.spawn(schedule::run(snapshots, registry, daemon.metrics.backups(), stop));
+        }
         server.spawn_listeners(sockets, &authority, &daemon, &data_dir);
         Ok(server)
     }

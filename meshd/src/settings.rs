@@ -26,6 +26,10 @@ pub const SNAPSHOT_EVERY: (i64, i64) = (100, 1_000_000);
 pub const LOG_KEPT: (i64, i64) = (0, 1_000_000);
 /// The port of the API where none is named.
 pub const API_PORT: u16 = 8_443;
+/// The least and the longest time between two scheduled snapshots.
+pub const SNAPSHOTS_EVERY: (Timespan, Timespan) = (Timespan::from_secs(1), Timespan::from_secs(2_592_000));
+/// As many scheduled snapshots may be kept, at least and at most: a year of daily ones.
+const SNAPSHOTS_KEPT: (i64, i64) = (1, 366);
 /// The port of the registry where none is named.
 pub const RAFT_PORT: u16 = 8_444;
 
@@ -48,6 +52,8 @@ pub struct Settings {
     pub certificate_ttl: Timespan,
     /// How much log the registry keeps.
     pub registry: LogSettings,
+    /// Snapshots that this server saves by itself; none, if left out.
+    pub snapshots: Option<Schedule>,
 }
 
 /// How much log the registry keeps.
@@ -59,6 +65,17 @@ pub struct LogSettings {
     pub log_kept: u64,
     /// Revisions kept for watchers that come back.
     pub history_revisions: usize,
+}
+
+/// Snapshots that a server saves by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// How long from one to the next.
+    pub every: Timespan,
+    /// As many are kept; older ones are removed.
+    pub keep: usize,
+    /// Where they stand; better on another disk than `data_dir`.
+    pub folder: PathBuf,
 }
 
 /// Where a server listens.
@@ -154,6 +171,7 @@ fn read<'t>(mut whole: Table<'_, 't>, faults: &mut Faults<'t>) -> Settings {
         certificate_ttl: certificate_ttl(whole.table("certificates", faults), faults)
             .unwrap_or(default.certificate_ttl),
         registry: log(whole.table("registry", faults), default.registry, faults),
+        snapshots: schedule(whole.table("snapshots", faults), faults),
     };
     whole.finish(faults);
     settings
@@ -219,6 +237,23 @@ fn certificate_ttl<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Opt
     ttl
 }
 
+fn schedule<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Option<Schedule> {
+    let every = table.parsed::<Timespan>("every", faults);
+    let keep = table.number("keep", SNAPSHOTS_KEPT, faults).and_then(|keep| usize::try_from(keep).ok());
+    let folder = table.parsed("folder", faults);
+    let (least, most) = SNAPSHOTS_EVERY;
+    if every.is_some_and(|every| every < least || every > most) {
+        let what = format!("must be between {least} and {most}");
+        faults.report(table.at("every"), table.name("every"), what);
+    }
+    table.finish(faults);
+    Some(Schedule {
+        every: every?,
+        keep: keep.unwrap_or(28),
+        folder: folder.unwrap_or_else(|| PathBuf::from("/var/lib/meshd/backups")),
+    })
+}
+
 impl Settings {
     /// Where others dial this server, which is called `node`: API, then registry.
     pub fn advertised(&self, node: &str) -> (HostPort, HostPort) {
@@ -250,6 +285,7 @@ impl Default for Settings {
                 log_kept: 2_000,
                 history_revisions: registry::state::HISTORY_REVISIONS_MAX,
             },
+            snapshots: None,
         }
     }
 }

@@ -27,7 +27,7 @@ use prometheus_client::{
 };
 use registry::Registry;
 
-use crate::{clock, members::Members, proxies::Proxies, wake};
+use crate::{clock, members::Members, proxies::Proxies, schedule, wake};
 
 /// What Prometheus text calls itself.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -41,6 +41,7 @@ pub struct Metrics {
     joins: Family<OutcomeLabels, Counter>,
     streams: Gauge<i64, AtomicI64>,
     watches: wake::Counts,
+    backups: schedule::Counts,
     gauges: Gauges,
 }
 
@@ -95,6 +96,7 @@ impl Metrics {
             joins: Family::default(),
             streams: Gauge::default(),
             watches: wake::Counts::default(),
+            backups: schedule::Counts::default(),
             gauges,
             exposition: parking_lot::Mutex::new(Exposition::default()),
         };
@@ -117,6 +119,16 @@ impl Metrics {
             "Watches woken by a change of what they watch",
             metrics.watches.wakeups.clone(),
         );
+        exposition.register(
+            "backup_last_success_timestamp_seconds",
+            "When this server saved its last scheduled snapshot",
+            metrics.backups.last_success.clone(),
+        );
+        exposition.register(
+            "backups_failed",
+            "Scheduled snapshots that could not be saved",
+            metrics.backups.failed.clone(),
+        );
         *metrics.exposition.lock() = exposition;
         Arc::new(metrics)
     }
@@ -135,6 +147,11 @@ impl Metrics {
     pub fn proxy_stream(&self) -> Counted {
         self.streams.inc();
         Counted(self.streams.clone())
+    }
+
+    /// What is counted of scheduled snapshots, where they are saved.
+    pub fn backups(&self) -> schedule::Counts {
+        self.backups.clone()
     }
 
     /// What is counted of watches, where they are woken.

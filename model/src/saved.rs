@@ -92,12 +92,11 @@ impl Head {
     /// # Errors
     /// [`Damaged`].
     pub fn parse(bytes: &[u8]) -> Result<(Self, usize), Damaged> {
-        let (fixed, rest) = bytes.split_at_checked(FIXED_BYTES).ok_or(Damaged::Cut)?;
-        let (magic, fixed) = fixed.split_at(MAGIC.len());
-        let (format, length) = fixed.split_at(2);
-        if magic != MAGIC {
+        if !bytes.starts_with(&MAGIC[..bytes.len().min(MAGIC.len())]) {
             return Err(Damaged::Magic);
         }
+        let (fixed, rest) = bytes.split_at_checked(FIXED_BYTES).ok_or(Damaged::Cut)?;
+        let (format, length) = fixed[MAGIC.len()..].split_at(2);
         let format = u16::from_le_bytes(format.try_into().map_err(|_| Damaged::Cut)?);
         if format != FORMAT {
             return Err(Damaged::Format(format));

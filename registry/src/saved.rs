@@ -165,7 +165,10 @@ mod tests {
         let state = furnished();
         let Saved { head, state: read } = read(&file(&state), 100).expect("its own");
         assert_eq!((read.hash(), read.revision()), (state.hash(), state.revision()));
-        assert_eq!(head.objects["services"], state.objects().iter().filter(|o| o.kind.plural() == "services").count() as u64);
+        assert_eq!(
+            head.objects["services"],
+            state.objects().iter().filter(|o| o.kind.plural() == "services").count() as u64
+        );
         assert_eq!(head.count(), state.objects().len() as u64);
         assert_eq!(read.history().oldest(), read.revision(), "the history is not in it");
     }
@@ -195,11 +198,17 @@ mod tests {
 
     #[test]
     fn a_large_state_has_many_pieces() {
-        let state = furnished();
+        let mut state = furnished();
+        let long = "x".repeat(4_000);
+        for n in 0..200 {
+            crate::state::tests::perform(&mut state, &format!("put Service/shop/s{n} note={long}"));
+        }
         let all: Vec<_> = pieces(&state).collect();
-        assert_eq!(all.len(), 1);
+        assert!(all.len() >= 3 && all.iter().all(|piece| piece.len() < 2 * PIECE_BYTES), "{}", all.len());
         let read = read(&file(&state), 1).expect("its own");
         let again = gather(read.state.sum(), all.iter().map(Vec::as_slice), 1).expect("its own pieces");
         assert_eq!(again.hash(), state.hash());
+        let lacking = all.iter().skip(1).map(Vec::as_slice);
+        assert!(gather(read.state.sum(), lacking, 1).is_err(), "one is missing");
     }
 }

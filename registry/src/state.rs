@@ -37,8 +37,8 @@ pub use restore::{STAGED_BYTES_MAX, STAGED_PARTS_MAX};
 pub use session::{
     CONDITIONS_MAX, ENDPOINTS_PER_NODE_MAX, MANAGED_BY, REGISTRATION, SERVICES_PER_NODE_MAX, Session,
 };
-pub(crate) use table::encode;
 use table::Table;
+pub(crate) use table::encode;
 pub use table::{RecordKey, Unreadable};
 pub use tokens::Held;
 pub use trust::{ROOTS_MAX, Trust};

@@ -74,9 +74,18 @@ struct Position {
     held: Held,
     /// Destinations that were asked for since the stream began.
     asked: BTreeSet<ServiceName>,
+    /// The history of which the present stream tells.
+    epoch: Arc<String>,
     resume: bool,
     unwritten: bool,
     writing: Option<JoinHandle<()>>,
+}
+
+impl Position {
+    /// Whether what is held and what the stream will tell are of one history: revisions of two cannot be compared.
+    fn resumes(&self) -> bool {
+        self.resume && self.held.epoch == *self.epoch
+    }
 }
 
 impl Follower {
@@ -88,7 +97,8 @@ impl Follower {
         });
         let held = held.unwrap_or_default();
         let resume = held.epoch == *self.control.epoch();
-        let mut position = Position { held, asked: BTreeSet::new(), resume, unwritten: false, writing: None };
+        let (asked, epoch) = (BTreeSet::new(), self.control.epoch());
+        let mut position = Position { held, asked, epoch, resume, unwritten: false, writing: None };
         self.put_in_force(&mut position);
         let mut pause = PAUSE;
         loop {
@@ -127,7 +137,10 @@ impl Follower {
     async fn follow(&mut self, position: &mut Position) -> Result<(), ControlError> {
         let mut wanted = self.services.borrow_and_update().upstreams();
         wanted.append(&mut position.asked.clone());
-        let (path, mut coming) = position.held.ask(&wanted, position.resume);
+        // Which history this stream tells of: the server refuses to tell of another than it is asked for. A call beside
+        // this one may learn of another at any time.
+        position.epoch = self.control.epoch();
+        let (path, mut coming) = position.held.ask(&wanted, position.resumes());
         let mut lines = self.control.stream(&path, STREAM_PATIENCE).await?;
         tracing::info!(server = %lines.server(), from = position.held.revision, "following the configuration");
         let mut write = interval(WRITE_INTERVAL);
@@ -170,7 +183,7 @@ impl Follower {
                 return Err(ControlError::Answer("the stream has to begin anew".to_owned()));
             }
             Step::Complete { changed } => {
-                position.held.epoch = self.control.epoch().as_ref().clone();
+                position.held.epoch.clone_from(&position.epoch);
                 position.resume = true;
                 if changed {
                     self.put_in_force(position);
@@ -276,4 +289,25 @@ fn local(instances: &[Instance], held: &Held) -> Vec<LocalApp> {
         }
     };
     instances.iter().map(|instance| instance.app(protocol(instance))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_of_another_history_is_not_resumed_from() {
+        let held = Held { epoch: "old".to_owned(), revision: 7, ..Held::default() };
+        let position = |epoch: &str| Position {
+            held: held.clone(),
+            asked: BTreeSet::new(),
+            epoch: Arc::new(epoch.to_owned()),
+            resume: true,
+            unwritten: false,
+            writing: None,
+        };
+        assert!(position("old").resumes());
+        assert!(!position("new").resumes(), "a keep-alive learned of the restore first");
+        assert!(!Position { resume: false, ..position("old") }.resumes());
+    }
 }

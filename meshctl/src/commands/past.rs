@@ -102,7 +102,11 @@ pub(super) async fn diff_revisions(client: &Client, from: u64, to: Option<u64>) 
         }
     }
     for (name, (before, after)) in objects {
-        show(&name, Some(&before).filter(|value| !value.is_null()), Some(&after).filter(|value| !value.is_null()))?;
+        show(
+            &name,
+            Some(&before).filter(|value| !value.is_null()),
+            Some(&after).filter(|value| !value.is_null()),
+        )?;
     }
     Ok(())
 }

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use super::{Api, auth::Caller, error::ApiError, parameters::Parameters};
 
 /// As many revisions as one answer has.
-pub const HISTORY_ITEMS_MAX: u64 = 1_000;
+const HISTORY_ITEMS_MAX: u64 = 1_000;
 /// Where no limit is named.
 const HISTORY_ITEMS: u64 = 100;
 /// An answer takes no further revision beyond this, in bytes: with their objects they can be large.
-pub const HISTORY_ANSWER_BYTES: usize = 4 << 20;
+const HISTORY_ANSWER_BYTES: usize = 4 << 20;
 
 /// What is asked for.
 struct Query {
@@ -104,8 +104,13 @@ impl Query {
             let key = &changed.key;
             caller.require(Verb::Get, key.kind, key.namespace.as_ref()).is_ok()
         };
-        let changes: Vec<_> =
-            revision.changes.iter().filter(wanted).filter(may_see).map(|changed| self.change(changed)).collect();
+        let changes: Vec<_> = revision
+            .changes
+            .iter()
+            .filter(wanted)
+            .filter(may_see)
+            .map(|changed| self.change(changed))
+            .collect();
         let item = || json!({"revision": revision.revision, "at": revision.at, "changes": changes});
         (!changes.is_empty()).then(item)
     }
@@ -139,4 +144,52 @@ fn actor(changed: &Changed) -> Option<String> {
         _ => None,
     };
     changed.after.as_ref().or(changed.before.as_ref()).and_then(node).map(|node| format!("node/{node}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::testing::put, rights::Rights};
+
+    fn admin() -> Caller {
+        let rights = Rights::built_in("admin").expect("built in");
+        Caller::Token { name: "a".parse().expect("a name"), id: String::new(), rights }
+    }
+
+    fn query(from: Option<u64>, to: Option<u64>, limit: u64) -> Query {
+        Query { kind: None, namespace: None, name: None, from, to, limit, objects: false }
+    }
+
+    fn busy(history: usize, writes: u64) -> State {
+        let mut state = State::with_history(history);
+        for port in 1..=writes {
+            put(&mut state, &format!(r#"Service default/a {{"ports":[{{"port":{port}}}]}}"#));
+        }
+        state
+    }
+
+    #[test]
+    fn what_is_no_longer_kept_is_gone_and_the_oldest_is_named() {
+        let state = busy(3, 9);
+        let gone = query(Some(2), None, 10).answer(&state, &admin()).expect_err("compacted");
+        assert!(matches!(&gone, ApiError::Gone(text) if text.contains("goes back to 6")), "{gone}");
+        let kept = query(None, None, 10).answer(&state, &admin()).expect("what is kept");
+        assert_eq!((kept["items"].as_array().map(Vec::len), &kept["metadata"]["oldest"]), (Some(3), &json!(6)));
+    }
+
+    #[test]
+    fn pages_give_each_revision_once_newest_first() {
+        let state = busy(100, 9);
+        let (mut seen, mut to) = (Vec::new(), None);
+        loop {
+            let page = query(None, to, 4).answer(&state, &admin()).expect("a page");
+            let items = page["items"].as_array().expect("items");
+            seen.extend(items.iter().filter_map(|item| item["revision"].as_u64()));
+            match page["metadata"]["continue"].as_str().expect("a text").parse() {
+                Ok(next) => to = Some(next),
+                Err(_) => break,
+            }
+        }
+        assert_eq!(seen, (1..=9).rev().collect::<Vec<_>>());
+    }
 }

@@ -84,7 +84,11 @@ pub const OPERATIONS: &[Operation] = &[
     },
     Operation {
         query: &["dryRun"],
-        ..post("/v1/rollback", Access::Token, "Lets operators' objects stand as at an earlier revision, in one write.")
+        ..post(
+            "/v1/rollback",
+            Access::Token,
+            "Lets operators' objects stand as at an earlier revision, in one write.",
+        )
     },
     read("/v1/ca/bundle", Access::Open, "The roots, and what is distrusted."),
     post("/v1/ca/join", Access::Open, "A host or server comes in with a join token."),

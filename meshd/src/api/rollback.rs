@@ -12,12 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Api,
-    auth::Caller,
-    body::Dto,
-    conditions::Precondition,
-    error::ApiError,
-    parameters::Parameters,
+    Api, auth::Caller, body::Dto, conditions::Precondition, error::ApiError, parameters::Parameters,
     write::ATTEMPTS_MAX,
 };
 use crate::{
@@ -78,7 +73,9 @@ impl Wanted {
         }
         plan(state, wanted).map_err(|compacted| {
             let oldest = compacted.oldest;
-            ApiError::Gone(format!("revision {wanted} is no longer kept; the oldest to go back to is {oldest}"))
+            ApiError::Gone(format!(
+                "revision {wanted} is no longer kept; the oldest to go back to is {oldest}"
+            ))
         })
     }
 

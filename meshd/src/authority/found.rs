@@ -69,13 +69,14 @@ pub fn found(
         Command::Trust(TrustChange::AddRoot { pem: root.certificate_pem() }),
         Command::Trust(TrustChange::SealRoot { blob }),
         Command::Trust(TrustChange::SetIntermediate { member, pem }),
-        administrator(Credential { id: drawn.id, hash: drawn.hash }),
+        administrator(ADMIN, Credential { id: drawn.id, hash: drawn.hash }),
     ];
     Ok(Founded { genesis, root_pem: root.certificate_pem(), recovery, admin })
 }
 
-fn administrator(credential: Credential) -> Command {
-    let key = Key::mesh_wide(Kind::AccessToken, ADMIN.parse().expect("a valid name"));
+/// An access token of that name which may do everything.
+pub(super) fn administrator(name: &str, credential: Credential) -> Command {
+    let key = Key::mesh_wide(Kind::AccessToken, name.parse().expect("a valid name"));
     let spec = json!({"roles": ["admin"]});
     let object = Object::new(key, spec.as_object().expect("an object").clone());
     let change = Change::Put { object, expect: Expect::Absent, credential: Some(credential) };

@@ -76,7 +76,7 @@ fn every_fault_is_told_with_line_and_key() {
     wrong(
         "nodes = \"cp1\"\ndata_dir = 7\n[listen]\napi = \"cp1:8443\"\nport = 1\n\n[advertise]\nraft = \"0.0.0.0:8444\"\n",
         &[
-            "meshd.toml:1: nodes: is not a key here; known are node, data_dir, trust_domain, listen, advertise, seal, certificates, registry",
+            "meshd.toml:1: nodes: is not a key here; known are node, data_dir, trust_domain, listen, advertise, seal, certificates, registry, snapshots",
             "meshd.toml:2: data_dir: must be a text in quotes, is of type integer",
             "meshd.toml:4: listen.api: 'cp1:8443': invalid socket address syntax",
             "meshd.toml:5: listen.port: is not a key here; known are api, raft, metrics",
@@ -141,5 +141,25 @@ fn kept_history_has_bounds() {
         parse("[registry]\nhistory_revisions = 0x64\n", "f")
             .map(|settings| settings.registry.history_revisions),
         Ok(100)
+    );
+}
+
+#[test]
+fn scheduled_snapshots_are_off_unless_it_says_how_often() {
+    let snapshots = |text: &str| parse(text, "meshd.toml").expect("it is right").snapshots;
+    assert_eq!(snapshots(""), None);
+    assert_eq!(snapshots("[snapshots]\nkeep = 3\n"), None);
+    let folder = PathBuf::from("/var/lib/meshd/backups");
+    let every = Timespan::from_secs(6 * 3_600);
+    assert_eq!(snapshots("[snapshots]\nevery = \"6h\"\n"), Some(Schedule { every, keep: 28, folder }));
+    let folder = PathBuf::from("/srv/b");
+    let text = "[snapshots]\nevery = \"6h\"\nkeep = 2\nfolder = \"/srv/b\"\n";
+    assert_eq!(snapshots(text), Some(Schedule { every, keep: 2, folder }));
+    wrong(
+        "[snapshots]\nevery = \"0s\"\nkeep = 0\n",
+        &[
+            "meshd.toml:2: snapshots.every: must be between 1s and 720h",
+            "meshd.toml:3: snapshots.keep: must be a whole number from 1 to 366",
+        ],
     );
 }

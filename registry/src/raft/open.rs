@@ -64,7 +64,8 @@ pub(super) async fn open(
     let held = found.wal.held();
     let wal = Arc::new(found.wal);
     let mut log = Log::<Types>::new(wal).await.map_err(|error| engine(&error))?;
-    let (applied, source) = choose(settings.history_revisions_max, found.indexed, &found.snapshots, &mut log).await?;
+    let (applied, source) =
+        choose(settings.history_revisions_max, found.indexed, &found.snapshots, &mut log).await?;
     let last = log.get_log_state().await.map_err(|error| engine(&error))?.last_log_id;
     let from = applied.log_id.map_or(0, |id| id.index + 1);
     let recovery = Recovery {

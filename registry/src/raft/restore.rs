@@ -135,3 +135,27 @@ impl Registry {
         Err(ProposeError::Unknown.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use openraft::alias::{SnapshotMetaOf, StoredMembershipOf};
+
+    use super::*;
+    use crate::{raft::Types, state::tests::furnished};
+
+    #[test]
+    fn what_version_0_1_0_saved_is_read() {
+        let meta = SnapshotMetaOf::<Types> {
+            last_log_id: None,
+            last_membership: StoredMembershipOf::<Types>::default(),
+        };
+        let state = furnished();
+        let mut bytes = snapshot::encode(meta, &state).expect("it is small").to_vec();
+        let Saved { head, state: read } = read_saved(&bytes).expect("it is sound");
+        assert_eq!((head.revision, read.hash()), (state.revision(), state.hash()));
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        assert!(read_saved(&bytes).is_err());
+        assert_eq!(read_saved(b"kind: Service").map(drop).expect_err("no snapshot"), Damaged::Magic);
+    }
+}

@@ -8,12 +8,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use model::{
-    identity::SpiffeId,
-    kind::Kind,
-    name::Name,
-    object::Object,
-    resource::Source,
-    trust::Distrusted,
+    identity::SpiffeId, kind::Kind, name::Name, object::Object, resource::Source, trust::Distrusted,
 };
 use uuid::Uuid;
 
@@ -123,7 +118,8 @@ impl State {
         set_epoch(&mut trust, epoch, 0);
         let Founder { id, admission } = founder;
         let (addresses, incarnation) = (admission.addresses, admission.incarnation);
-        let member = Member { id, addresses, incarnation, boot: 0, nonce: Uuid::nil(), command_version: 0 };
+        let (boot, nonce) = (0, Uuid::nil());
+        let member = Member { id, addresses, incarnation, boot, nonce, command_version: 0, program: None };
         self.members = Members::new();
         self.members.by_id.insert(id, member);
         self.members.next.insert((), id + 1);
@@ -158,7 +154,8 @@ impl State {
     fn take_back_trust(&mut self, saved: &Self, epoch: Uuid) -> Result<(), Refusal> {
         let refused = |reason: String| Refusal::Restore { reason };
         let present = self.trust().ok_or_else(|| refused("this cluster was never founded".to_owned()))?;
-        let old = saved.trust().ok_or_else(|| refused("it is of a cluster that was never founded".to_owned()))?;
+        let old =
+            saved.trust().ok_or_else(|| refused("it is of a cluster that was never founded".to_owned()))?;
         let (ours, theirs) = (&present.bundle.trust_domain, &old.bundle.trust_domain);
         if ours != theirs {
             return Err(refused(format!("it is of trust domain {theirs}, this cluster of {ours}")));
@@ -205,7 +202,8 @@ impl State {
         let exists = |namespace: &Name| self.namespace_exists(namespace).is_ok();
         let claims = self.sessions.get(node).map(|session| session.claims.clone()).unwrap_or_default();
         let claimed: BTreeSet<_> = claims.into_iter().map(|claim| claim.service.namespace).collect();
-        let stands: Vec<_> = self.objects.endpoints_on(node).filter_map(|key| key.namespace.clone()).collect();
+        let stands: Vec<_> =
+            self.objects.endpoints_on(node).filter_map(|key| key.namespace.clone()).collect();
         claimed.iter().chain(&stands).all(exists)
     }
 
@@ -226,7 +224,9 @@ fn fate(object: &Arc<Object>) -> Fate {
     match object.kind {
         Kind::Node => Fate::Joined,
         Kind::Role | Kind::AccessToken | Kind::JoinToken => Fate::Stands,
-        Kind::Endpoint if endpoint(object).is_none_or(|spec| spec.source == Source::Registration) => Fate::Stands,
+        Kind::Endpoint if endpoint(object).is_none_or(|spec| spec.source == Source::Registration) => {
+            Fate::Stands
+        }
         _ => Fate::Restored,
     }
 }

@@ -85,7 +85,7 @@ fn run(text: &str) -> String {
 }
 
 /// One block: lines are one entry together, or one `show`.
-fn perform(state: &mut State, commands: &str) -> String {
+pub(crate) fn perform(state: &mut State, commands: &str) -> String {
     if let Some(what) = commands.strip_prefix("show ") {
         return show(state, what);
     }

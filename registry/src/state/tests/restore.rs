@@ -76,7 +76,10 @@ fn what_operators_wrote_comes_back_and_facts_of_the_present_stand() {
     assert!(state.revision() > before.revision(), "no number is seen twice");
     // What operators configured is as it was, under a revision that nobody has seen.
     let web = perform(&mut state, "show Service/shop/web");
-    assert!(web.starts_with(&format!("revision {}", state.revision())) && web.contains("\"port\":80"), "{web}");
+    assert!(
+        web.starts_with(&format!("revision {}", state.revision())) && web.contains("\"port\":80"),
+        "{web}"
+    );
     assert_eq!(lines(&mut state, &["show Service/shop/late", "show Namespace/new"]), "none\nnone");
     // Tokens: a revoked one stays so, one made since stays, and what was used of a join token is used.
     assert_eq!(lines(&mut state, &["show token boss"]), "none");
@@ -127,7 +130,10 @@ fn a_member_that_missed_a_piece_refuses_and_is_told_apart() {
             let before = lacking.clone();
             let reply = apply(&mut lacking, step.clone());
             if at == 2 {
-                assert!(matches!(&reply, Reply::Refused(Refusal::Restore { reason }) if reason.contains("piece 1")), "{reply}");
+                assert!(
+                    matches!(&reply, Reply::Refused(Refusal::Restore { reason }) if reason.contains("piece 1")),
+                    "{reply}"
+                );
                 assert_eq!(lacking.hash(), before.hash(), "half a snapshot changes nothing");
             }
         }
@@ -176,9 +182,15 @@ fn a_snapshot_of_another_domain_is_refused() {
     let mut other = State::new();
     perform(&mut other, "found other.example");
     let reply = restore(&mut state, &other);
-    assert!(matches!(&reply, Reply::Refused(Refusal::Restore { reason }) if reason.contains("other.example")), "{reply}");
+    assert!(
+        matches!(&reply, Reply::Refused(Refusal::Restore { reason }) if reason.contains("other.example")),
+        "{reply}"
+    );
     let reply = restore(&mut state, &State::new());
-    assert!(matches!(&reply, Reply::Refused(Refusal::Restore { reason }) if reason.contains("never founded")), "{reply}");
+    assert!(
+        matches!(&reply, Reply::Refused(Refusal::Restore { reason }) if reason.contains("never founded")),
+        "{reply}"
+    );
 }
 
 #[test]
@@ -200,7 +212,10 @@ fn a_new_cluster_begins_with_everything_but_the_members() {
     assert_eq!(perform(&mut state, "show sessions"), perform(&mut saved.clone(), "show sessions"));
     let trust = state.trust().expect("founded");
     assert!(trust.intermediates.is_empty());
-    assert_eq!(trust.bundle.distrusted.ids.keys().map(ToString::to_string).collect::<Vec<_>>(), ["spiffe://mesh.internal/meshd/1"]);
+    assert_eq!(
+        trust.bundle.distrusted.ids.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        ["spiffe://mesh.internal/meshd/1"]
+    );
     let reply = steps(&saved, founder(3)).into_iter().map(|step| apply(&mut state, step)).last();
     assert!(matches!(reply, Some(Reply::Refused(_))), "only a new cluster begins so");
 }
