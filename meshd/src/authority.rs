@@ -75,8 +75,22 @@ pub enum AuthorityError {
     /// There is no intermediate.
     #[error("{0} is missing: this server was neither initialised nor did it join")]
     NoIntermediate(String),
+    /// The intermediate does not read back.
+    #[error(
+        "{path}: {reason}. Put it back from a copy, or remove this member from the cluster (meshctl cluster remove), move \
+         its data folder away and let it join anew"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// There is no trust to start with.
-    #[error("{0} is missing or unreadable: this server was neither initialised nor did it join")]
+    #[error(
+        "{0} is missing or unreadable: this server was neither initialised nor did it join, or the file is damaged; copy it \
+         from another server, or let this one join anew"
+    )]
     NoBundle(String),
     /// The roots make no trust.
     #[error(transparent)]
@@ -127,7 +141,11 @@ impl Authority {
         let domain = bundle.trust_domain.clone();
         let text = folder.read(INTERMEDIATE_FILE)?;
         let text = text.ok_or_else(|| missing(&folder, INTERMEDIATE_FILE, AuthorityError::NoIntermediate))?;
-        let mut intermediate = Intermediate::from_pem(&domain, &text, &text)?;
+        let damaged = |error: SignerError| AuthorityError::Damaged {
+            path: folder.path(INTERMEDIATE_FILE).display().to_string(),
+            reason: error.to_string(),
+        };
+        let mut intermediate = Intermediate::from_pem(&domain, &text, &text).map_err(damaged)?;
         if now > intermediate.validity().1 {
             intermediate = revive(&folder, &bundle, member, unlock.as_ref(), now)?;
         }

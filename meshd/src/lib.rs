@@ -9,6 +9,7 @@ pub mod backup;
 pub mod clock;
 pub mod daemon;
 pub mod dev;
+pub mod divergence;
 pub mod guard;
 pub mod home;
 pub mod init;

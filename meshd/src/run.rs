@@ -13,6 +13,7 @@ use crate::{
     authority::{Authority, AuthorityError, Opening},
     clock,
     daemon::Daemon,
+    divergence,
     guard::Guard,
     leader,
     listener::{self, Listening},
@@ -141,6 +142,7 @@ impl Server {
         self.tasks.spawn(authority.clone().keep_fresh(registry.clone(), stop.clone()));
         self.tasks.spawn(daemon.members.clone().keep_checking(registry.clone(), stop.clone()));
         self.tasks.spawn(batches.run(registry.clone(), stop.clone()));
+        self.tasks.spawn(divergence::watch(registry.clone(), authority.clone(), stop.clone()));
         self.tasks.spawn(leader::run(registry.clone(), stop.clone()));
     }
 

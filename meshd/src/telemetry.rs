@@ -3,7 +3,10 @@
 
 use std::{
     fmt::Write as _,
-    sync::{Arc, atomic::AtomicI64},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -57,6 +60,11 @@ struct Gauges {
     sessions: Gauge,
     proxies: Gauge,
     connections: Gauge,
+    disk_full: Gauge,
+    diverged: Gauge,
+    fsyncs: Counter,
+    fsync_seconds: Counter<f64, AtomicU64>,
+    log_bytes: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -184,6 +192,11 @@ impl Metrics {
 
 impl Gauges {
     fn register(exposition: &mut Exposition) -> Self {
+        let (fsyncs, log_bytes) = (Counter::default(), Counter::default());
+        let fsync_seconds = Counter::<f64, AtomicU64>::default();
+        exposition.register("wal_fsyncs", "Syncs of the log", fsyncs.clone());
+        exposition.register("wal_fsync_seconds", "How long they took together", fsync_seconds.clone());
+        exposition.register("wal_written_bytes", "Bytes of records", log_bytes.clone());
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::<i64, AtomicI64>::default();
             exposition.register(name, help, gauge.clone());
@@ -200,6 +213,11 @@ impl Gauges {
             sessions: gauge("sessions", "Hosts that are here"),
             proxies: gauge("proxies", "Proxies whose signs of life come through this member"),
             connections: gauge("member_connections", "Connections from and to other members"),
+            disk_full: gauge("disk_full", "1 while the disk has no room and writes are refused"),
+            diverged: gauge("state_diverged", "Members that hold another state than this one: an alarm"),
+            fsyncs,
+            fsync_seconds,
+            log_bytes,
         }
     }
 
@@ -217,6 +235,13 @@ impl Gauges {
         self.sessions.set(count(state.sessions().count()));
         self.proxies.set(count(sources.proxies.len()));
         self.connections.set(count(sources.members.connections()));
+        self.disk_full.set(i64::from(sources.registry.disk().borrow().any()));
+        self.diverged.set(count(sources.registry.diverged().len()));
+        let log = sources.registry.log_counts();
+        self.fsyncs.inner().store(log.fsyncs, Ordering::Relaxed);
+        self.log_bytes.inner().store(log.bytes, Ordering::Relaxed);
+        let seconds = Duration::from_nanos(log.fsync_nanos).as_secs_f64();
+        self.fsync_seconds.inner().store(seconds.to_bits(), Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -15,13 +19,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     command::{Change, Command, Outcome, Reply, RestoreStep},
+    disk::{Disk, Part, ROOM_RETRY},
     file,
     state::State,
 };
 
 mod segment;
 
-use segment::Segments;
+use segment::{AppendError, Segments};
 
 /// Batches of records that may wait for the disk; then applying waits too.
 const QUEUE_BATCHES_MAX: usize = 1_024;
@@ -56,7 +61,11 @@ pub struct Action {
 
 /// The way to the file.
 #[derive(Debug, Clone)]
-pub struct Sink(mpsc::Sender<Message>);
+pub struct Sink {
+    lines: mpsc::Sender<Message>,
+    /// The member ends: what there is no room for is not waited for.
+    ending: Arc<AtomicBool>,
+}
 
 enum Message {
     Records(Vec<Record>),
@@ -70,23 +79,29 @@ enum Message {
 ///
 /// # Errors
 /// The disk refuses.
-pub fn open(folder: &Path) -> io::Result<(Sink, thread::JoinHandle<()>)> {
+pub(crate) fn open(folder: &Path, disk: Disk) -> io::Result<(Sink, thread::JoinHandle<()>)> {
     file::folder(folder)?;
     let segments = Segments::open(folder.to_path_buf())?;
-    let (sender, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
-    let thread = thread::Builder::new().name("audit".to_owned()).spawn(move || run(segments, receiver))?;
-    Ok((Sink(sender), thread))
+    let (lines, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
+    let ending = Arc::new(AtomicBool::new(false));
+    let sink = Sink { lines, ending: ending.clone() };
+    let writer = Writer { segments, disk, ending };
+    let thread = thread::Builder::new().name("audit".to_owned()).spawn(move || run(writer, receiver))?;
+    Ok((sink, thread))
 }
 
-/// The lines after the entry `since`, in order. Blocks.
+/// The lines after the entry `since`, in order. Where some are damaged, a line says so in their place. Blocks.
 ///
 /// # Errors
-/// The disk refuses, or a line that is not the last is damaged.
+/// The disk refuses.
 pub fn read(folder: &Path, since: u64) -> io::Result<Vec<Record>> {
     let mut records = Vec::new();
     for path in segment::files(folder)? {
-        records.extend(segment::read(&path)?.0.into_iter().filter(|record| record.index > since));
+        let lines = segment::read(&path)?;
+        records.extend(lines.damaged.and_then(|at| Record::damaged(&path, at, &lines.records)));
+        records.extend(lines.records);
     }
+    records.retain(|record| record.index > since);
     Ok(records)
 }
 
@@ -154,6 +169,22 @@ pub fn records(index: u64, state: &State, actions: Vec<Option<Action>>, reply: &
 }
 
 impl Record {
+    /// Stands before the lines of a file of which some are damaged.
+    fn damaged(path: &Path, at: u64, sound: &[Self]) -> Option<Self> {
+        let outcome = format!(
+            "lines from byte {at} of {} on are damaged and left out; another member has them",
+            path.display()
+        );
+        let first = sound.first()?.clone();
+        Some(Self {
+            actor: "mesh".to_owned(),
+            action: "gap".to_owned(),
+            target: String::new(),
+            outcome,
+            ..first
+        })
+    }
+
     /// Entries that this member never applied: it got their result as a snapshot.
     pub(crate) fn gap(index: u64, state: &State) -> Self {
         Self {
@@ -171,7 +202,7 @@ impl Record {
 impl Sink {
     /// Hands lines over; waits where the disk is behind.
     pub(crate) async fn record(&self, records: Vec<Record>) {
-        if !records.is_empty() && self.0.send(Message::Records(records)).await.is_err() {
+        if !records.is_empty() && self.lines.send(Message::Records(records)).await.is_err() {
             tracing::error!("the audit has ended");
         }
     }
@@ -180,18 +211,26 @@ impl Sink {
     pub(crate) async fn synced(&self) -> io::Result<()> {
         let ended = || io::Error::other("the audit has ended");
         let (done, wait) = oneshot::channel();
-        self.0.send(Message::Sync(done)).await.map_err(|_| ended())?;
+        self.lines.send(Message::Sync(done)).await.map_err(|_| ended())?;
         wait.await.map_err(|_| ended())
     }
 
     /// Ends the thread once all that was handed over is on disk.
     pub(crate) async fn end(&self) {
-        let _ = self.0.send(Message::End).await;
+        self.ending.store(true, Ordering::Relaxed);
+        let _ = self.lines.send(Message::End).await;
     }
 }
 
+/// The thread's side.
+struct Writer {
+    segments: Segments,
+    disk: Disk,
+    ending: Arc<AtomicBool>,
+}
+
 /// One write and one sync for all that waits.
-fn run(mut segments: Segments, mut messages: mpsc::Receiver<Message>) {
+fn run(mut writer: Writer, mut messages: mpsc::Receiver<Message>) {
     while let Some(first) = messages.blocking_recv() {
         let (mut records, mut waiting, mut next, mut end) = (Vec::new(), Vec::new(), Some(first), false);
         while let Some(message) = next {
@@ -202,16 +241,42 @@ fn run(mut segments: Segments, mut messages: mpsc::Receiver<Message>) {
             }
             next = messages.try_recv().ok();
         }
-        if let Err(error) = segments.append(&records) {
-            // What a failed sync left behind cannot be known; going on would purge the log that the lines come from.
-            tracing::error!(%error, "the audit cannot go on, the process ends");
-            std::process::abort();
+        if !writer.append(&records) {
+            return;
         }
         for done in waiting {
             let _ = done.send(());
         }
         if end {
             return;
+        }
+    }
+}
+
+impl Writer {
+    /// Waits for room; `false` if the member ends before there is some: a replay of the log brings the lines again.
+    fn append(&mut self, records: &[Record]) -> bool {
+        loop {
+            match self.segments.append(records) {
+                Ok(()) => {
+                    self.disk.set(Part::Audit, false);
+                    return true;
+                }
+                Err(AppendError::Full(error)) => {
+                    if !self.disk.set(Part::Audit, true) {
+                        tracing::error!(%error, "the audit waits for room");
+                    }
+                    if self.ending.load(Ordering::Relaxed) {
+                        return false;
+                    }
+                    thread::sleep(ROOM_RETRY);
+                }
+                Err(AppendError::Failed(error)) => {
+                    // What a failed sync left behind cannot be known; going on would purge the log that the lines come from.
+                    tracing::error!(%error, "the audit cannot go on, the process ends");
+                    std::process::abort();
+                }
+            }
         }
     }
 }

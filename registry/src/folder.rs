@@ -21,6 +21,23 @@ pub struct Folder {
     pub boot: u64,
 }
 
+/// The file: version 0.1.0 wrote it without a checksum.
+#[derive(Serialize, Deserialize)]
+struct Checked {
+    #[serde(flatten)]
+    folder: Folder,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crc: Option<String>,
+}
+
+fn parse(bytes: &[u8]) -> Result<Folder, String> {
+    let Checked { folder, crc } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match crc {
+        Some(crc) if crc != folder.crc() => Err("its checksum does not fit".to_owned()),
+        _ => Ok(folder),
+    }
+}
+
 impl Folder {
     /// What a folder says; `None` if nothing was started in it yet.
     ///
@@ -30,9 +47,7 @@ impl Folder {
         let path = data_dir.join("member.json");
         let at = |source| OpenError::Folder { path: path.clone(), source };
         match fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map(Some).map_err(|error| at(io::Error::other(error)))
-            }
+            Ok(bytes) => parse(&bytes).map(Some).map_err(|reason| OpenError::Identity { path, reason }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(at(error)),
         }
@@ -68,6 +83,12 @@ impl Folder {
         Ok(started)
     }
 
+    /// Of its fields: a number that turned into another one must not pass.
+    fn crc(&self) -> String {
+        let text = format!("{} {} {} {}", self.id, self.cluster, self.incarnation, self.boot);
+        format!("{:08x}", crc32fast::hash(text.as_bytes()))
+    }
+
     fn must_be(&self, data_dir: &Path, id: MemberId, cluster: Uuid) -> Result<(), OpenError> {
         if (self.id, self.cluster) == (id, cluster) {
             return Ok(());
@@ -79,7 +100,36 @@ impl Folder {
 
     fn write(&self, data_dir: &Path) -> Result<(), OpenError> {
         let path = data_dir.join("member.json");
-        let bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        let checked = Checked { folder: *self, crc: Some(self.crc()) };
+        let bytes = serde_json::to_vec_pretty(&checked).unwrap_or_default();
         file::replace(&path, &bytes).map_err(|source| OpenError::Folder { path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_flipped_bit_passes_and_the_file_of_0_1_0_does() {
+        let place = tempfile::tempdir().expect("a folder");
+        let path = place.path().join("member.json");
+        let (cluster, incarnation) = (Uuid::from_u128(7), Uuid::from_u128(8));
+        Folder::prepare(place.path(), 3, cluster, incarnation).expect("written");
+        let sound = fs::read(&path).expect("readable");
+        let folder = Folder { id: 3, cluster, incarnation, boot: 0 };
+        assert_eq!(Folder::read(place.path()).expect("sound"), Some(folder));
+        for bit in 0..sound.len() * 8 {
+            let mut damaged = sound.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, damaged).expect("writable");
+            match Folder::read(place.path()) {
+                // White space may turn into other white space, and an upper-case digit means the same.
+                Ok(read) => assert_eq!(read, Some(folder), "bit {bit}"),
+                Err(error) => assert!(error.to_string().contains("member.json"), "{error}"),
+            }
+        }
+        fs::write(&path, serde_json::to_vec(&folder).expect("plain fields")).expect("writable");
+        assert_eq!(Folder::read(place.path()).expect("readable"), Some(folder));
     }
 }

@@ -6,6 +6,7 @@
 pub mod audit;
 mod clock;
 pub mod command;
+pub mod disk;
 pub mod feed;
 mod file;
 pub mod folder;

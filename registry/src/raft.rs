@@ -16,11 +16,14 @@ use tokio::{
 
 use crate::{
     command::{Admission, Command, Entry, MemberChange, MemberId, Reply},
+    disk::Full,
     folder::Folder,
     state::State,
+    wal::metrics::Counts,
 };
 
 mod ask;
+pub mod checkpoint;
 mod core;
 mod end;
 pub mod error;
@@ -37,9 +40,11 @@ mod network;
 mod open;
 mod peer;
 pub mod restore;
+mod room;
 pub mod settings;
 pub mod snapshot;
 
+pub use checkpoint::Checkpoint;
 use core::Core;
 pub use error::{MembershipError, OpenError, ProposeError, ReadError, SnapshotError};
 pub use export::{Exported, export};
@@ -261,6 +266,39 @@ impl Registry {
     /// What this member knows of the cluster.
     pub fn status(&self) -> ClusterStatus {
         self.core.status()
+    }
+
+    /// Whether the disk has room, as far as this member needs it: while it has none, writes are refused here.
+    pub fn disk(&self) -> watch::Receiver<Full> {
+        self.core.disk.subscribe()
+    }
+
+    /// What this member's state added up to at its newest checkpoints.
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
+        self.core.view.checkpoints.lock().list()
+    }
+
+    /// Compares with another member's checkpoints; the first entry at which the states differ, if they do. It is
+    /// remembered until they agree again.
+    pub fn compare(&self, member: MemberId, theirs: &[Checkpoint]) -> Option<u64> {
+        let compared = self.core.view.checkpoints.lock().compare(theirs);
+        let mut diverged = self.core.diverged.lock();
+        match compared {
+            Some(Ok(())) => drop(diverged.remove(&member)),
+            Some(Err(index)) => drop(diverged.insert(member, index)),
+            None => {}
+        }
+        diverged.get(&member).copied()
+    }
+
+    /// Members whose state differs from this one's, each with the entry at which that was seen.
+    pub fn diverged(&self) -> BTreeMap<MemberId, u64> {
+        self.core.diverged.lock().clone()
+    }
+
+    /// What the log counted since it was opened.
+    pub fn log_counts(&self) -> Counts {
+        self.core.log_metrics.counts()
     }
 
     /// Who this data folder is.

@@ -152,6 +152,11 @@ impl Wal {
         Arc::downgrade(&self.held)
     }
 
+    /// What it counts, for whoever watches it from outside.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.shared.metrics)
+    }
+
     /// Opens the log in `dir`, which is made if it is missing, and gives what it holds. When this returns,
     /// all of that is on disk. Blocks on the disk: not for an async worker.
     ///

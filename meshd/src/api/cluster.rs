@@ -14,8 +14,11 @@ use registry::{ClusterStatus, Command, Member, MemberChange, MemberId, Membershi
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Api, auth::Caller, body::Json, error::ApiError};
-use crate::peer::{Peer, PeerError};
+use super::{Api, auth::Caller, body::Json, error::ApiError, health};
+use crate::{
+    divergence::Checkpoints,
+    peer::{Peer, PeerError},
+};
 
 /// How long a member may take to say that it lives.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -28,6 +31,7 @@ const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/cluster", get(status))
+        .route("/v1/cluster/checkpoints", get(checkpoints))
         .route("/v1/cluster/members/{id}", delete(remove))
         .route("/v1/cluster/transfer", post(transfer))
 }
@@ -58,13 +62,19 @@ async fn describe(api: &Api, member: &Arc<Member>, status: &ClusterStatus) -> Va
     let heard =
         status.heard.iter().find(|(other, _)| *other == id).map(|(_, ago)| Timespan::from_millis(*ago));
     let (name, version) = called(member);
+    let health = if id == status.member {
+        Some(json!({"disk": health::disk(api)}))
+    } else {
+        health_of(api, &member.addresses.api).await
+    };
     json!({
         "id": id, "name": name, "api": member.addresses.api, "raft": member.addresses.raft,
         "role": if status.voters.contains(&id) { "voter" } else { "learner" },
         "leader": status.leader == Some(id), "applied": applied, "lag": status.lag(id),
         "lastContact": heard.map(|ago| ago.to_string()),
         "version": version, "commandVersion": member.command_version,
-        "reachable": id == status.member || lives(api, &member.addresses.api).await,
+        "reachable": health.is_some(), "disk": health.map(|health| health["disk"].clone()),
+        "divergedAt": api.registry.diverged().get(&id),
     })
 }
 
@@ -79,12 +89,16 @@ fn called(member: &Member) -> (String, String) {
     }
 }
 
-/// Whether a member answers, and is one.
-async fn lives(api: &Api, address: &str) -> bool {
-    let Ok(peer) = Peer::member(&api.authority, address) else { return false };
-    tokio::time::timeout(PROBE_TIMEOUT, peer.get::<Value>("/healthz"))
-        .await
-        .is_ok_and(|answer| answer.is_ok())
+/// What a member says of itself, if it answers and is one.
+async fn health_of(api: &Api, address: &str) -> Option<Value> {
+    let peer = Peer::member(&api.authority, address).ok()?;
+    tokio::time::timeout(PROBE_TIMEOUT, peer.get::<Value>("/healthz")).await.ok()?.ok()
+}
+
+/// What this member's state added up to, for another member to compare: only the same version must agree.
+async fn checkpoints(State(api): State<Api>, caller: Caller) -> Result<Answer<Checkpoints>, ApiError> {
+    caller.require_member()?;
+    Ok(Answer(Checkpoints::of(&api.registry)))
 }
 
 /// Takes a member out for good. Only the leader knows whom it can do without; it makes the voters follow. One that leads

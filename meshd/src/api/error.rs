@@ -264,6 +264,7 @@ impl From<ProposeError> for ApiError {
             ProposeError::NoLeader { .. }
             | ProposeError::Unknown
             | ProposeError::Busy
+            | ProposeError::DiskFull(_)
             | ProposeError::Version
             | ProposeError::Stopped(_) => Self::Unavailable(error.to_string()),
         }
@@ -286,6 +287,9 @@ impl From<SnapshotError> for ApiError {
     fn from(error: SnapshotError) -> Self {
         match error {
             SnapshotError::Invalid(_) => Self::Malformed(error.to_string()),
+            SnapshotError::Io(ref io) if io.kind() == std::io::ErrorKind::StorageFull => {
+                Self::Unavailable(format!("the disk of this server is full: {error}"))
+            }
             SnapshotError::Io(_) | SnapshotError::Engine(_) => Self::Internal(error.to_string()),
         }
     }

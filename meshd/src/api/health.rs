@@ -17,13 +17,23 @@ use super::{
 /// How long a server that is ready takes for a read at most.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// `GET /healthz`: the process answers.
-pub(super) async fn alive() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+/// `GET /healthz`: the process answers, and whether its disk has room.
+pub(super) async fn alive(State(api): State<Api>) -> Json<Value> {
+    Json(json!({"status": "ok", "disk": disk(&api)}))
 }
 
-/// `GET /readyz`: there is a leader, and this member has applied what the leader has.
+/// `ok`, or that there is no room.
+pub(super) fn disk(api: &Api) -> &'static str {
+    if api.registry.disk().borrow().any() { "full" } else { "ok" }
+}
+
+/// `GET /readyz`: there is a leader, this member has applied what the leader has, and its disk has room for more.
 pub(super) async fn ready(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+    if disk(&api) != "ok" {
+        return Err(ApiError::Unavailable(
+            "the disk of this server is full: it takes no writes until there is room".to_owned(),
+        ));
+    }
     let leader = api.registry.leadership().borrow().leader;
     if leader.is_none() {
         return Err(ApiError::Unavailable("the control plane has no leader".to_owned()));

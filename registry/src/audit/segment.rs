@@ -23,18 +23,45 @@ pub(super) struct Segments {
     last: u64,
 }
 
+/// Why lines are not on disk.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AppendError {
+    /// There is no room; what was there still is, and the same lines may be appended again.
+    #[error("no room for the audit: {0}")]
+    Full(io::Error),
+    /// Nobody knows what is on disk.
+    #[error(transparent)]
+    Failed(#[from] io::Error),
+}
+
+/// What a file holds.
+pub(super) struct Lines {
+    /// All that read back.
+    pub(super) records: Vec<Record>,
+    /// Bytes up to the first line that does not.
+    pub(super) whole: u64,
+    /// A line that does not read back though others after it do stands here, in bytes: damage, and no torn write.
+    pub(super) damaged: Option<u64>,
+}
+
 impl Segments {
-    /// Cuts off a last line that was not written whole.
+    /// Cuts off a last line that was not written whole. A damaged file stays as it is, and is not written to any more.
     pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
         let mut segments = Self { folder, active: None, length: 0, last: 0 };
         let files = files(&segments.folder)?;
-        for path in files.iter().rev() {
-            let (records, whole) = read(path)?;
-            if segments.active.is_none() {
-                let file = OpenOptions::new().append(true).open(path)?;
-                file.set_len(whole)?;
-                file.sync_all()?;
-                (segments.active, segments.length) = (Some(file), whole);
+        for (age, path) in files.iter().rev().enumerate() {
+            let Lines { records, whole, damaged } = read(path)?;
+            match damaged {
+                Some(at) => {
+                    tracing::error!(path = %path.display(), at, "the audit is damaged at this byte; it goes on in a new file")
+                }
+                None if age == 0 => {
+                    let file = OpenOptions::new().append(true).open(path)?;
+                    file.set_len(whole)?;
+                    file.sync_all()?;
+                    (segments.active, segments.length) = (Some(file), whole);
+                }
+                None => {}
             }
             if let Some(record) = records.last() {
                 segments.last = record.index;
@@ -45,20 +72,24 @@ impl Segments {
     }
 
     /// Appends lines, and syncs them.
-    pub(super) fn append(&mut self, records: &[Record]) -> io::Result<()> {
+    pub(super) fn append(&mut self, records: &[Record]) -> Result<(), AppendError> {
         let last = self.last;
         let fresh: Vec<_> = records.iter().filter(|record| record.index > last).collect();
         let Some(newest) = fresh.last() else { return Ok(()) };
         if self.active.is_none() || self.length > SEGMENT_BYTES {
-            self.rotate(fresh[0].index)?;
+            self.rotate(fresh[0].index).map_err(full)?;
         }
         let mut lines = Vec::new();
         for record in &fresh {
-            let json = serde_json::to_string(record)?;
+            let json = serde_json::to_string(record).map_err(io::Error::other)?;
             writeln!(lines, "{:08x} {json}", crc32fast::hash(json.as_bytes()))?;
         }
         let Some(active) = self.active.as_mut() else { return Ok(()) };
-        active.write_all(&lines)?;
+        if let Err(error) = active.write_all(&lines) {
+            // Half a line must not stand before the next one.
+            active.set_len(self.length)?;
+            return Err(full(error));
+        }
         active.sync_data()?;
         self.length += lines.len() as u64;
         self.last = newest.index;
@@ -86,23 +117,29 @@ pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The lines of a file, and how many bytes of it they are: what comes after was not written whole.
-pub(super) fn read(path: &Path) -> io::Result<(Vec<Record>, u64)> {
-    let bytes = fs::read(path)?;
-    let (mut records, mut whole) = (Vec::new(), 0);
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let Some(record) = parse(line) else {
-            let rest = &bytes[whole + line.len()..];
-            if rest.split_inclusive(|byte| *byte == b'\n').any(|line| parse(line).is_some()) {
-                let message = format!("{}: the line at byte {whole} is damaged", path.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-            }
-            break;
-        };
-        records.push(record);
-        whole += line.len();
+fn full(error: io::Error) -> AppendError {
+    match file::is_full(&error) {
+        true => AppendError::Full(error),
+        false => AppendError::Failed(error),
     }
-    Ok((records, whole as u64))
+}
+
+/// The lines of a file.
+pub(super) fn read(path: &Path) -> io::Result<Lines> {
+    let bytes = fs::read(path)?;
+    let (mut records, mut at, mut bad) = (Vec::new(), 0, None);
+    let mut damaged = None;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        match parse(line) {
+            Some(record) => {
+                damaged = damaged.or(bad);
+                records.push(record);
+            }
+            None => bad = bad.or(Some(at)),
+        }
+        at += line.len() as u64;
+    }
+    Ok(Lines { records, whole: bad.unwrap_or(at), damaged })
 }
 
 fn parse(line: &[u8]) -> Option<Record> {

@@ -57,6 +57,9 @@ impl Core {
         if actual > COMMAND_BYTES_MAX {
             return Err(ProposeError::TooLarge { actual, limit: COMMAND_BYTES_MAX });
         }
+        if let Some(data_dir) = self.disk_full() {
+            return Err(ProposeError::DiskFull(data_dir));
+        }
         let (deadline, repeatable) = (clock::now() + ASK_TIMEOUT, command.repeatable());
         let (mut uncertain, mut tried) = (false, None);
         loop {
@@ -165,7 +168,9 @@ impl Core {
             timeout_at(clock::now() + ASK_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await;
         match reached {
             Ok(_) => Ok(self.view.state()),
-            Err(_) => Err(ReadError::NoLeader { retry_after: RETRY_AFTER }),
+            Err(_) => Err(self
+                .disk_full()
+                .map_or(ReadError::NoLeader { retry_after: RETRY_AFTER }, ReadError::DiskFull)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a running member consists of, and who leads as far as it knows.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use super::{
     link::Peers,
     machine::{Machine, View},
 };
-use crate::{audit, command::MemberId, folder::Folder};
+use crate::{audit, command::MemberId, disk::Disk, folder::Folder, wal};
 
 /// A running member.
 pub(super) struct Core {
@@ -45,6 +46,12 @@ pub(super) struct Core {
     pub(super) audit: audit::Sink,
     /// Tells when the log has let go of its folder.
     pub(super) wal: Weak<()>,
+    /// What the log counts.
+    pub(super) log_metrics: Arc<wal::metrics::Metrics>,
+    /// Whether there is room.
+    pub(super) disk: Disk,
+    /// Members whose state is another than this one's, and since which entry.
+    pub(super) diverged: Mutex<BTreeMap<MemberId, u64>>,
 }
 
 impl Core {

@@ -16,6 +16,9 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 impl Core {
     pub(super) async fn snapshot(&self) -> Result<Bytes, SnapshotError> {
         let engine = |error: &dyn std::fmt::Display| SnapshotError::Engine(error.to_string());
+        if self.disk_full().is_some() {
+            return Err(SnapshotError::Io(io::ErrorKind::StorageFull.into()));
+        }
         let wanted = self.view.applied().log_id;
         let mut progress = self.raft.watch_snapshot_progress();
         self.raft.trigger().snapshot().await.map_err(|error| engine(&error))?;

@@ -29,8 +29,8 @@ pub enum OpenError {
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] crate::wal::Error),
-    /// A snapshot is damaged.
-    #[error("{path}: {reason}; remove it if another member is alive, the state comes back from there")]
+    /// A snapshot is damaged, and neither an older one nor the log makes it good.
+    #[error("snapshot {path}: {reason}, and the log does not reach back to an older one. {WAY_OUT}")]
     Snapshot {
         /// Which file.
         path: PathBuf,
@@ -39,7 +39,8 @@ pub enum OpenError {
     },
     /// The log was purged beyond what snapshot and index hold.
     #[error(
-        "the log starts after entry {purged}, but the newest snapshot ends at {applied:?}: remove the data folder and join anew"
+        "the log starts after entry {purged}, but the newest snapshot ends at {}. {WAY_OUT}",
+        at(applied)
     )]
     Hole {
         /// The last entry that was purged.
@@ -47,9 +48,26 @@ pub enum OpenError {
         /// The last entry that is held.
         applied: Option<u64>,
     },
+    /// Who this member is cannot be read.
+    #[error("{path}: {reason}. {WAY_OUT}")]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The Raft engine refuses.
     #[error("raft: {0}")]
     Engine(String),
+}
+
+/// What the operator of a member can do whose data are damaged beyond what it can make good by itself.
+const WAY_OUT: &str = "Do not edit the files. Remove this member from the cluster (meshctl cluster remove), move its data \
+                       folder away and let it join anew: the others have everything; a cluster of one is restored from its \
+                       last backup";
+
+fn at(applied: &Option<u64>) -> String {
+    applied.map_or_else(|| "nothing, there is none".to_owned(), |index| index.to_string())
 }
 
 /// A command could not be carried out, or it is not known whether it was.
@@ -78,6 +96,9 @@ pub enum ProposeError {
     /// A member does not understand the command yet; nothing was done.
     #[error("not every member understands this change yet: update them all first")]
     Version,
+    /// This member's disk has no room; nothing was done.
+    #[error("the disk of this server is full ({}): ask another one, or make room", .0.display())]
+    DiskFull(PathBuf),
     /// This member ended, or was refused by the others.
     #[error("this member has stopped: {0}")]
     Stopped(String),
@@ -92,6 +113,9 @@ pub enum ReadError {
         /// When it is worth to try again.
         retry_after: Duration,
     },
+    /// This member's disk has no room, so that it cannot follow the leader.
+    #[error("the disk of this server is full ({}), it is behind: ask another one, or make room", .0.display())]
+    DiskFull(PathBuf),
     /// This member ended, or was refused by the others.
     #[error("this member has stopped: {0}")]
     Stopped(String),

@@ -57,7 +57,8 @@ pub(super) struct Duties {
 impl Core {
     /// Hands a command to this member as the leader.
     pub(super) async fn lead(&self, command: Command) -> Proposed {
-        if !self.leading().is_me || !self.understood(&command) {
+        // With a full disk it leads only until another one does: who asks again then is served.
+        if !self.leading().is_me || !self.understood(&command) || self.disk.full().any() {
             return Proposed::NotLeader;
         }
         let (answer, wait) = oneshot::channel();

@@ -17,13 +17,22 @@ use openraft::{
     alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf},
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
 };
+use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Types,
+    checkpoint::Checkpoints,
     snapshot::{self, Snapshots},
 };
-use crate::{audit, command::Reply, state::State};
+use crate::{
+    audit,
+    command::Reply,
+    disk::{Disk, Part, ROOM_RETRY},
+    file,
+    state::State,
+};
 
 /// Entries applied before their results are shown and their writers answered: a long replay shows progress, a burst is
 /// shown once.
@@ -47,6 +56,8 @@ pub(super) struct View {
     pub(super) index: watch::Sender<u64>,
     /// Entries applied since this process opened the folder.
     applied_count: AtomicU64,
+    /// What the state added up to, for other members to compare.
+    pub(super) checkpoints: Mutex<Checkpoints>,
 }
 
 /// The state machine.
@@ -55,15 +66,45 @@ pub(super) struct Machine {
     log_id: Option<LogIdOf<Types>>,
     membership: StoredMembershipOf<Types>,
     view: Arc<View>,
-    snapshots: Snapshots,
-    audit: audit::Sink,
+    keeping: Keeping,
+}
+
+/// Where a state machine keeps things.
+#[derive(Clone)]
+pub(super) struct Keeping {
+    pub(super) snapshots: Snapshots,
+    pub(super) audit: audit::Sink,
+    pub(super) disk: Disk,
+    /// The member ends.
+    pub(super) stop: CancellationToken,
 }
 
 /// Makes one snapshot of what was applied when it was made.
 pub(super) struct Builder {
     applied: Arc<Applied>,
-    snapshots: Snapshots,
-    audit: audit::Sink,
+    keeping: Keeping,
+}
+
+impl Keeping {
+    /// Keeps a snapshot; on a full disk it waits for room, since an error would end the engine.
+    async fn save(&self, index: u64, snapshot: Bytes) -> io::Result<()> {
+        loop {
+            let (snapshots, bytes) = (self.snapshots.clone(), snapshot.clone());
+            match blocking(move || snapshots.save(index, &bytes)).await {
+                Err(error) if file::is_full(&error) => {
+                    if !self.disk.set(Part::Snapshots, true) {
+                        tracing::error!(%error, "a snapshot waits for room");
+                    }
+                    let ended = self.stop.run_until_cancelled(tokio::time::sleep(ROOM_RETRY)).await;
+                    ended.ok_or(error)?;
+                }
+                done => {
+                    self.disk.set(Part::Snapshots, false);
+                    return done;
+                }
+            }
+        }
+    }
 }
 
 impl View {
@@ -74,6 +115,7 @@ impl View {
             revision: watch::Sender::new(revision),
             index: watch::Sender::new(index),
             applied_count: AtomicU64::new(0),
+            checkpoints: Mutex::default(),
         }
     }
 
@@ -98,14 +140,13 @@ impl View {
 }
 
 impl Machine {
-    pub(super) fn new(applied: &Applied, view: Arc<View>, snapshots: Snapshots, audit: audit::Sink) -> Self {
+    pub(super) fn new(applied: &Applied, view: Arc<View>, keeping: Keeping) -> Self {
         Self {
             state: (*applied.state).clone(),
             log_id: applied.log_id,
             membership: applied.membership.clone(),
             view,
-            snapshots,
-            audit,
+            keeping,
         }
     }
 
@@ -127,7 +168,10 @@ impl Machine {
                 {
                     self.state.check().expect("the state keeps its invariants");
                 }
-                self.audit.record(audit::records(index, &self.state, actions, &reply)).await;
+                if Checkpoints::due(index) {
+                    self.view.checkpoints.lock().keep(index, self.state.hash());
+                }
+                self.keeping.audit.record(audit::records(index, &self.state, actions, &reply)).await;
                 reply
             }
         }
@@ -179,11 +223,15 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder {
-            applied: Arc::new(self.applied()),
-            snapshots: self.snapshots.clone(),
-            audit: self.audit.clone(),
+        Builder { applied: Arc::new(self.applied()), keeping: self.keeping.clone() }
+    }
+
+    /// None for the policy while there is no room for one.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        if self.keeping.disk.full().any() && !force {
+            return None;
         }
+        Some(self.get_snapshot_builder().await)
     }
 
     async fn install_snapshot(
@@ -191,14 +239,12 @@ impl RaftStateMachine<Types> for Machine {
         meta: &SnapshotMetaOf<Types>,
         snapshot: Bytes,
     ) -> Result<(), io::Error> {
-        let (snapshots, index) = (self.snapshots.clone(), meta.last_log_id.map_or(0, |id| id.index));
-        let taken = blocking(move || {
-            let taken = snapshots.decode(&snapshot).map_err(io::Error::other)?;
-            snapshots.save(index, &snapshot)?;
-            Ok(taken)
-        })
-        .await?;
-        self.audit.record(vec![audit::Record::gap(index, &taken.state)]).await;
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        let (snapshots, bytes) = (self.keeping.snapshots.clone(), snapshot.clone());
+        let taken = blocking(move || snapshots.decode(&bytes).map_err(io::Error::other)).await?;
+        self.keeping.save(index, snapshot).await?;
+        self.keeping.audit.record(vec![audit::Record::gap(index, &taken.state)]).await;
+        self.view.checkpoints.lock().forget();
         self.state = taken.state;
         self.log_id = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -206,17 +252,18 @@ impl RaftStateMachine<Types> for Machine {
         Ok(())
     }
 
+    /// What is sent to a follower, and what a start goes back to. A damaged one is neither: the state is here, so another
+    /// one is made.
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, Bytes>>, io::Error> {
-        let snapshots = self.snapshots.clone();
-        blocking(move || {
-            let damaged = |(path, reason): (std::path::PathBuf, String)| {
-                io::Error::other(format!("{}: {reason}", path.display()))
-            };
-            let Some((path, bytes)) = snapshots.newest().map_err(damaged)? else { return Ok(None) };
-            let taken = snapshots.decode(&bytes).map_err(|reason| damaged((path, reason)))?;
-            Ok(Some(SnapshotOf::<Types, Bytes> { meta: taken.meta, snapshot: bytes }))
-        })
-        .await
+        let snapshots = self.keeping.snapshots.clone();
+        let damaged = match blocking(move || Ok(snapshots.sendable())).await? {
+            Ok(newest) => {
+                return Ok(newest.map(|(meta, snapshot)| SnapshotOf::<Types, Bytes> { meta, snapshot }));
+            }
+            Err(damaged) => damaged,
+        };
+        tracing::error!(path = %damaged.path.display(), reason = damaged.reason, "a snapshot was damaged on disk; another one is made");
+        self.get_snapshot_builder().await.build_snapshot().await.map(Some)
     }
 }
 
@@ -225,18 +272,17 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, Bytes>, io::Error> {
         // The audit comes first: the log that it could be made from again may be purged after this.
-        self.audit.synced().await?;
-        let (applied, snapshots) = (self.applied.clone(), self.snapshots.clone());
-        blocking(move || {
-            let meta = SnapshotMetaOf::<Types> {
-                last_log_id: applied.log_id,
-                last_membership: applied.membership.clone(),
-            };
-            let bytes = snapshot::encode(meta.clone(), &applied.state).map_err(io::Error::other)?;
-            snapshots.save(applied.log_id.map_or(0, |id| id.index), &bytes)?;
-            Ok(SnapshotOf::<Types, Bytes> { meta, snapshot: bytes })
-        })
-        .await
+        self.keeping.audit.synced().await?;
+        let applied = self.applied.clone();
+        let meta = SnapshotMetaOf::<Types> {
+            last_log_id: applied.log_id,
+            last_membership: applied.membership.clone(),
+        };
+        let (index, of) = (applied.log_id.map_or(0, |id| id.index), meta.clone());
+        let encoded = move || snapshot::encode(of, &applied.state).map_err(io::Error::other);
+        let snapshot = blocking(encoded).await?;
+        self.keeping.save(index, snapshot.clone()).await?;
+        Ok(SnapshotOf::<Types, Bytes> { meta, snapshot })
     }
 }
 

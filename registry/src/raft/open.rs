@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use openraft::{
     Raft,
-    alias::{LogIdOf, StoredMembershipOf},
+    alias::{LogIdOf, StoredMembershipOf, VoteOf},
     storage::{RaftLogReader, RaftLogStorage},
 };
 use tokio::{
@@ -24,13 +24,15 @@ use super::{
     lead::{self, Duties, PROPOSALS_MAX},
     link::Peers,
     log::Log,
-    machine::{Applied, Machine, View},
+    machine::{Applied, Keeping, Machine, View},
     network::{self, Factory},
-    snapshot::Snapshots,
+    room,
+    snapshot::{Damaged, Snapshots},
 };
 use crate::{
     audit, clock,
-    command::{COMMAND_VERSION, Command, MemberChange, Program, Refusal, Reply},
+    command::{COMMAND_VERSION, Command, MemberChange, MemberId, Program, Refusal, Reply},
+    disk::Disk,
     folder::Folder,
     state::State,
     wal::{self, Wal},
@@ -50,6 +52,7 @@ struct Found {
     store: Option<Arc<dyn crate::store::Store>>,
     audit: audit::Sink,
     audit_thread: std::thread::JoinHandle<()>,
+    disk: Disk,
 }
 
 pub(super) async fn open(
@@ -61,9 +64,10 @@ pub(super) async fn open(
     let found = tokio::task::spawn_blocking(move || read_folder(&asked)).await;
     let found = found.map_err(|error| OpenError::Engine(error.to_string()))??;
     let engine = |error: &dyn std::fmt::Display| OpenError::Engine(error.to_string());
-    let held = found.wal.held();
+    let (held, log_metrics) = (found.wal.held(), found.wal.metrics());
     let wal = Arc::new(found.wal);
     let mut log = Log::<Types>::new(wal).await.map_err(|error| engine(&error))?;
+    resign(settings.member, &mut log).await.map_err(|error| engine(&error))?;
     let (applied, source) =
         choose(settings.history_revisions_max, found.indexed, &found.snapshots, &mut log).await?;
     let last = log.get_log_state().await.map_err(|error| engine(&error))?.last_log_id;
@@ -75,7 +79,10 @@ pub(super) async fn open(
     };
     let view = Arc::new(View::new(applied));
     let shown = view.applied();
-    let machine = Machine::new(&shown, view.clone(), found.snapshots, found.audit.clone());
+    let stop = CancellationToken::new();
+    let (audit, disk) = (found.audit.clone(), found.disk.clone());
+    let keeping = Keeping { snapshots: found.snapshots, audit, disk, stop: stop.clone() };
+    let machine = Machine::new(&shown, view.clone(), keeping);
     let vote = log.read_vote().await.map_err(|error| engine(&error))?;
     let start = floor::Start {
         last: last.map(network::place).unwrap_or_default(),
@@ -90,7 +97,6 @@ pub(super) async fn open(
     let (readers, reading) = mpsc::channel(ask::READERS_MAX);
     let (leased_readers, leasing) = mpsc::channel(ask::READERS_MAX);
     let votes_from = votes_from(&raft, &settings).await?;
-    let stop = CancellationToken::new();
     let mut threads = vec![found.audit_thread];
     if let Some(store) = found.store {
         let thread =
@@ -116,6 +122,9 @@ pub(super) async fn open(
         threads: parking_lot::Mutex::new(threads),
         audit: found.audit,
         wal: held,
+        log_metrics,
+        disk: found.disk,
+        diverged: parking_lot::Mutex::default(),
     });
     start_tasks(&core, proposed, [(reading, Round::Majority), (leasing, Round::Lease)]);
     Ok((core, recovery))
@@ -126,6 +135,18 @@ fn identity(folder: Folder, start: floor::Start) -> Identity {
     let Folder { id, incarnation, boot, .. } = folder;
     let (nonce, commands) = (clock::unique(), COMMAND_VERSION);
     Identity { id, incarnation, boot, nonce, commands, start: Some(start) }
+}
+
+/// A member that led when it ended stands for election again. The engine would let it go on in its old term, but a leader
+/// sends entries before they are on its own disk: what a majority of others acknowledged may be missing here, and another
+/// entry would get the same place and term.
+async fn resign(member: MemberId, log: &mut Log<Types>) -> std::io::Result<()> {
+    match log.read_vote().await? {
+        Some(vote) if vote.committed && vote.leader_id.node_id == member => {
+            log.save_vote(&VoteOf::<Types>::new(vote.leader_id.term + 1, member)).await
+        }
+        _ => Ok(()),
+    }
 }
 
 fn read_folder(settings: &Settings) -> Result<Found, OpenError> {
@@ -146,8 +167,9 @@ fn read_folder(settings: &Settings) -> Result<Found, OpenError> {
     let store = index::open(&data_dir.join("index"));
     let indexed = store.as_ref().and_then(|store| index::load(&**store, settings.history_revisions_max));
     let audit_at = audit::folder(data_dir);
-    let (audit, audit_thread) = audit::open(&audit_at).map_err(at(&audit_at))?;
-    Ok(Found { folder, wal, snapshots, indexed, store, audit, audit_thread })
+    let disk = Disk::new();
+    let (audit, audit_thread) = audit::open(&audit_at, disk.clone()).map_err(at(&audit_at))?;
+    Ok(Found { folder, wal, snapshots, indexed, store, audit, audit_thread, disk })
 }
 
 /// The newest state that fits the log: the index if it can be trusted, else the snapshot, else the log alone.
@@ -165,10 +187,10 @@ pub(super) async fn choose(
         }
         tracing::warn!("the index does not fit the log, it is made anew");
     }
-    let damaged = |(path, reason)| OpenError::Snapshot { path, reason };
-    let (applied, source) = match snapshots.newest().map_err(damaged)? {
-        Some((path, bytes)) => {
-            let taken = snapshots.decode(&bytes).map_err(|reason| damaged((path, reason)))?;
+    let at = |source| OpenError::Folder { path: snapshots.path().to_path_buf(), source };
+    let (sound, damaged) = snapshots.newest().map_err(at)?;
+    let (applied, source) = match sound {
+        Some(taken) => {
             let (log_id, membership) = (taken.meta.last_log_id, taken.meta.last_membership);
             (Applied { state: Arc::new(taken.state), log_id, membership }, Source::Snapshot)
         }
@@ -180,12 +202,35 @@ pub(super) async fn choose(
             )
         }
     };
+    let held = applied.log_id.map(|id| id.index);
+    make_good(snapshots, damaged, held, purged.map(|id| id.index), log_state.last_log_id.map(|id| id.index))?;
     match purged {
         Some(purged) if applied.log_id < Some(purged) => {
-            Err(OpenError::Hole { purged: purged.index, applied: applied.log_id.map(|id| id.index) })
+            Err(OpenError::Hole { purged: purged.index, applied: held })
         }
         _ => Ok((applied, source)),
     }
+}
+
+/// Puts damaged snapshots aside if what is `held` without them, and the log after it, make the same state.
+fn make_good(
+    snapshots: &Snapshots,
+    damaged: Vec<Damaged>,
+    held: Option<u64>,
+    purged: Option<u64>,
+    last: Option<u64>,
+) -> Result<(), OpenError> {
+    for damaged in damaged {
+        // One beyond the log replaced what was acknowledged with it; one whose name says nothing may have.
+        let in_log = damaged.index.is_some_and(|index| Some(index) <= last);
+        if held < purged || !in_log {
+            return Err(OpenError::Snapshot { path: damaged.path, reason: damaged.reason });
+        }
+        let path = damaged.path.clone();
+        snapshots.set_aside(&damaged).map_err(|source| OpenError::Folder { path, source })?;
+        tracing::warn!(path = %damaged.path.display(), reason = damaged.reason, ?held, "a damaged snapshot is set aside; the state is made from the log");
+    }
+    Ok(())
 }
 
 /// Whether the index ends at an entry that the log has: its writes are not waited for, and a folder may be put together
@@ -234,6 +279,7 @@ fn start_tasks(
     spawn(Box::pin(announce(core.clone())));
     spawn(Box::pin(overtaken(core.clone())));
     spawn(Box::pin(step_aside(core.clone())));
+    spawn(Box::pin(room::watch(core.clone())));
 }
 
 /// Tells the cluster that this member started. Not before it is a member: the founder and those who join are told so by

@@ -28,6 +28,9 @@ const APPENDS_MAX: usize = 64;
 /// Responses that wait for the wire.
 const OUTGOING_MAX: usize = 1_024;
 
+/// What a leader is told by a member whose disk is full.
+const NO_ROOM: &str = "the disk is full";
+
 type Answers = mpsc::Sender<Numbered<Response>>;
 
 /// Serves a peer until it hangs up.
@@ -99,6 +102,9 @@ async fn append_in_order(
             Some((id, append)) = waiting.recv(), if under_way.len() < APPENDS_MAX => {
                 let core = core.clone();
                 let mut response = Box::pin(unconstrained(async move {
+                    if !core.has_room_for(&append) {
+                        return (id, Response::Failed(NO_ROOM.to_owned()));
+                    }
                     match core.raft.append_entries(append).await {
                         Ok(response) => (id, Response::Append(response)),
                         Err(error) => (id, Response::Failed(error.to_string())),
@@ -139,6 +145,7 @@ async fn carry_out(core: &Core, request: Request) -> Response {
             Ok(response) => Response::Vote(response),
             Err(error) => failed(error.to_string()),
         },
+        Request::TransferLeader(_) if core.disk_full().is_some() => failed(NO_ROOM.to_owned()),
         Request::TransferLeader(transfer) => match core.raft.handle_transfer_leader(transfer).await {
             Ok(response) => Response::TransferLeader(response),
             Err(error) => failed(error.to_string()),

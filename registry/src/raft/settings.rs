@@ -12,8 +12,9 @@ use crate::{
 
 /// Entries between two snapshots: a restart without its index replays at most so many, in about a second.
 pub const SNAPSHOT_EVERY: u64 = 10_000;
-/// Entries that stay in the log behind a snapshot: a member that was away for a moment needs no whole snapshot.
-pub const LOG_KEPT: u64 = 2_000;
+/// Entries that stay in the log behind a snapshot: a member that was away for a moment needs no whole snapshot, and where
+/// the newest snapshot turns out to be damaged, the one before it and the log make the same state.
+pub const LOG_KEPT: u64 = SNAPSHOT_EVERY + 2_000;
 /// Entries in one append to a follower; their bytes are bounded where they are read.
 const APPEND_ENTRIES_MAX: u64 = 256;
 

@@ -2,7 +2,7 @@
 //! state, the history that watchers may ask for, and where in the log it stands. The log is purged only after one is
 //! safely on disk.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{fs, io, path::{Path, PathBuf}, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -23,8 +23,10 @@ const VERSION: u16 = 1;
 const HEAD_BYTES: usize = 8 + 2 + 8 + 32;
 /// The largest snapshot, in bytes: it is sent and read whole, and a member must have it in memory twice.
 pub const SNAPSHOT_BYTES_MAX: usize = 512 * 1024 * 1024;
-/// Old snapshots that stay beside the newest: it may turn out to be damaged.
+/// Old snapshots that stay beside the newest: it may turn out to be damaged. The log is kept long enough to go on from it.
 const OLD_KEPT: usize = 1;
+/// What a damaged snapshot is called from then on: out of the way, and there for whoever wants to know why.
+const DAMAGED: &str = "damaged";
 
 /// A state with its place in the log.
 pub(super) struct Taken {
@@ -39,10 +41,26 @@ pub(super) struct Snapshots {
     history_max: usize,
 }
 
+/// A snapshot file that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Damaged {
+    pub(super) path: PathBuf,
+    /// What is wrong with it.
+    pub(super) reason: String,
+    /// Where in the log it stood, as its name says.
+    pub(super) index: Option<u64>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Body {
     meta: SnapshotMetaOf<Types>,
     image: Image,
+}
+
+/// Of a body only its place in the log.
+#[derive(Deserialize)]
+struct Place {
+    meta: SnapshotMetaOf<Types>,
 }
 
 impl Snapshots {
@@ -51,22 +69,59 @@ impl Snapshots {
         Ok(Self { folder: Arc::new(folder), history_max })
     }
 
+    /// Where they stand.
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
     /// Writes a snapshot; it survives a power cut when this returns. Blocks.
     pub(super) fn save(&self, index: u64, bytes: &[u8]) -> io::Result<()> {
-        file::replace(&self.folder.join(format!("{index:020}.snap")), bytes)?;
+        let path = self.folder.join(format!("{index:020}.snap"));
+        if let Err(error) = file::replace(&path, bytes) {
+            // On a full disk half a snapshot would only be in the way.
+            let _ = fs::remove_file(path.with_extension("tmp"));
+            return Err(error);
+        }
         for path in self.files()?.into_iter().rev().skip(1 + OLD_KEPT) {
             fs::remove_file(path)?;
         }
         Ok(())
     }
 
-    /// The newest one, as bytes that were checked. A damaged newest one is an error, not a reason to take an older: the
-    /// log may be purged beyond that.
-    pub(super) fn newest(&self) -> Result<Option<(PathBuf, Bytes)>, (PathBuf, String)> {
-        let files = self.files().map_err(|error| (self.folder.to_path_buf(), error.to_string()))?;
+    /// The newest sound one, and those newer ones that are damaged. It is for the caller to know whether the log reaches
+    /// back to it. Blocks.
+    pub(super) fn newest(&self) -> io::Result<(Option<Taken>, Vec<Damaged>)> {
+        let mut damaged = Vec::new();
+        for path in self.files()?.into_iter().rev() {
+            match fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| self.decode(&bytes)) {
+                Ok(taken) => return Ok((Some(taken), damaged)),
+                Err(reason) => damaged.push(Damaged::new(path, reason)),
+            }
+        }
+        Ok((None, damaged))
+    }
+
+    /// The newest one, to be sent: its bytes were checked, and where it stands in the log. Blocks.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub(super) fn sendable(&self) -> Result<Option<(SnapshotMetaOf<Types>, Bytes)>, Damaged> {
+        let files =
+            self.files().map_err(|error| Damaged::new(self.folder.to_path_buf(), error.to_string()))?;
         let Some(path) = files.last() else { return Ok(None) };
-        let bytes = fs::read(path).map_err(|error| (path.clone(), error.to_string()))?;
-        Ok(Some((path.clone(), Bytes::from(bytes))))
+        let bytes = fs::read(path).map_err(|error| error.to_string());
+        let checked = bytes.and_then(|bytes| {
+            let Place { meta } =
+                rmp_serde::from_slice(open_envelope(&bytes)?).map_err(|error| error.to_string())?;
+            Ok((meta, Bytes::from(bytes)))
+        });
+        checked.map(Some).map_err(|reason| Damaged::new(path.clone(), reason))
+    }
+
+    /// Puts a damaged one out of the way. Blocks.
+    pub(super) fn set_aside(&self, damaged: &Damaged) -> io::Result<()> {
+        fs::rename(&damaged.path, damaged.path.with_extension(DAMAGED))?;
+        file::sync_folder(&self.folder)
     }
 
     pub(super) fn decode(&self, bytes: &[u8]) -> Result<Taken, String> {
@@ -83,6 +138,13 @@ impl Snapshots {
         let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(is_snapshot).collect();
         files.sort();
         Ok(files)
+    }
+}
+
+impl Damaged {
+    fn new(path: PathBuf, reason: String) -> Self {
+        let index = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        Self { path, reason, index }
     }
 }
 
@@ -164,15 +226,35 @@ mod tests {
     fn the_newest_counts_and_one_older_stays() {
         let folder = tempfile::tempdir().expect("a folder");
         let snapshots = Snapshots::open(folder.path().join("snapshots"), 100).expect("it opens");
-        assert!(snapshots.newest().expect("it reads").is_none());
+        assert!(snapshots.sendable().expect("it reads").is_none());
         for index in [5, 900, 31_000] {
             snapshots.save(index, &snapshot()).expect("it is written");
         }
-        let (path, bytes) = snapshots.newest().expect("it reads").expect("there is one");
-        assert_eq!(
-            (path.file_stem().and_then(|stem| stem.to_str()), bytes),
-            (Some("00000000000000031000"), snapshot())
-        );
-        assert_eq!(snapshots.files().expect("it reads").len(), 2);
+        let (_, bytes) = snapshots.sendable().expect("it reads").expect("there is one");
+        assert_eq!(bytes, snapshot());
+        let names: Vec<_> = snapshots
+            .files()
+            .expect("it reads")
+            .iter()
+            .filter_map(|path| path.file_stem().map(ToOwned::to_owned))
+            .collect();
+        assert_eq!(names, ["00000000000000000900", "00000000000000031000"]);
+    }
+
+    #[test]
+    fn a_damaged_one_is_passed_over_never_sent_and_set_aside() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let snapshots = Snapshots::open(folder.path().join("snapshots"), 100).expect("it opens");
+        snapshots.save(5, &snapshot()).expect("it is written");
+        let mut spoiled = snapshot().to_vec();
+        let last = spoiled.len() - 1;
+        spoiled[last] ^= 1;
+        snapshots.save(900, &spoiled).expect("it is written");
+        let damaged = snapshots.sendable().expect_err("it is damaged");
+        assert_eq!((damaged.index, damaged.reason.as_str()), (Some(900), "its checksum does not fit"));
+        let (sound, passed) = snapshots.newest().expect("it reads");
+        assert!(sound.is_some() && passed == [damaged.clone()], "{passed:?}");
+        snapshots.set_aside(&damaged).expect("it is renamed");
+        assert!(snapshots.sendable().expect("sound").is_some());
     }
 }

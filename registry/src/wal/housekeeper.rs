@@ -2,8 +2,8 @@
 //! ones. It never touches a segment that is written to.
 //!
 //! **A full disk.** Without room for the next segment it says so (`Metrics::disk_full`) and tries again
-//! every second; the active segment goes on until it is full itself. Only when the writer then needs the
-//! next one, and there is still no room, does the process end.
+//! every second; the active segment goes on until it is full itself. When the writer then needs the next
+//! one, it waits: nothing that was acknowledged is at stake, and when there is room all goes on.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -49,7 +49,7 @@ enum Spare {
     /// It waits for the writer.
     Ready(File, u64),
     /// No room for so many bytes; the housekeeper will try again.
-    Full(Error, u64),
+    Full(u64),
     /// The writer has it.
     Taken,
     /// The housekeeper has ended.
@@ -81,15 +81,22 @@ impl Housekeeper {
         Ok(Self { desk, thread: Some(thread) })
     }
 
-    /// A prepared file of at least `len` bytes and its length; waits for it if need be. The caller has it
-    /// alone until it calls [`Housekeeper::prepare`].
-    pub(super) fn take(&self, len: u64) -> Result<(File, u64), Error> {
+    /// A prepared file of at least `len` bytes and its length; waits for it if need be, on a full disk until
+    /// `closed`, which is [`Error::Stopped`]. The caller has it alone until it calls [`Housekeeper::prepare`].
+    pub(super) fn take(&self, len: u64, closed: &dyn Fn() -> bool) -> Result<(File, u64), Error> {
         let mut work = self.desk.work.lock();
         let mut asked = false;
         loop {
             match std::mem::replace(&mut work.spare, Spare::Taken) {
                 Spare::Ready(file, ready) if ready >= len => return Ok((file, ready)),
-                Spare::Full(error, _) if asked => return Err(error),
+                Spare::Full(wanted) if asked => {
+                    work.spare = Spare::Full(wanted);
+                    if closed() {
+                        return Err(Error::Stopped);
+                    }
+                    self.desk.changed.wait_for(&mut work, FULL_RETRY);
+                    continue;
+                }
                 Spare::Broken => return Err(Error::Stopped),
                 Spare::Ready(..) | Spare::Full(..) | Spare::Taken => {
                     asked = true;
@@ -174,7 +181,7 @@ impl Keeper {
             if work.closed {
                 return Job::Close;
             }
-            if let Spare::Full(_, len) = work.spare {
+            if let Spare::Full(len) = work.spare {
                 let timed_out = self.desk.changed.wait_for(&mut work, FULL_RETRY).timed_out();
                 if timed_out && matches!(work.spare, Spare::Full(..)) {
                     work.spare = Spare::Wanted(len);
@@ -197,7 +204,7 @@ impl Keeper {
                 if !self.metrics.set_disk_full(true) {
                     tracing::error!(%error, "no room for the log's next segment; free some before the active one is full");
                 }
-                self.desk.set(Spare::Full(error, len));
+                self.desk.set(Spare::Full(len));
             }
             Err(error) => return Err(error),
         }
@@ -219,11 +226,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
         let housekeeper = start(&folder, 100);
-        let (first, len) = housekeeper.take(80).unwrap();
+        let (first, len) = housekeeper.take(80, &|| false).unwrap();
         assert_eq!((len, first.metadata().unwrap().len()), (100, 100));
         std::fs::rename(dir.path().join("new.tmp"), dir.path().join("used")).unwrap();
         housekeeper.prepare(100);
-        let (_, len) = housekeeper.take(100).unwrap();
+        let (_, len) = housekeeper.take(100, &|| false).unwrap();
         assert_eq!(len, 100);
         assert_eq!(first.metadata().unwrap().len(), 100);
     }
@@ -232,7 +239,7 @@ mod tests {
     fn a_larger_one_is_made_when_the_spare_is_too_small() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
-        let (file, len) = start(&folder, 100).take(5_000).unwrap();
+        let (file, len) = start(&folder, 100).take(5_000, &|| false).unwrap();
         assert_eq!((len, file.metadata().unwrap().len()), (5_000, 5_000));
     }
 

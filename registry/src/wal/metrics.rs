@@ -1,6 +1,7 @@
 //! Pure. What the log counts. Written by the log alone, read by whoever exports it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Counters since the log was opened.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub struct Metrics {
     segments: AtomicU64,
     file_reads: AtomicU64,
     disk_full: AtomicBool,
+    room: AtomicU64,
+    fsync_nanos: AtomicU64,
 }
 
 /// All of them at one moment (each is exact; together they may be a group apart).
@@ -31,6 +34,10 @@ pub struct Counts {
     pub file_reads: u64,
     /// There is no room for the next segment: refuse writes while the active one still has some.
     pub disk_full: bool,
+    /// Bytes that are left in the active segment.
+    pub room: u64,
+    /// How long the fdatasync calls took together, in nanoseconds.
+    pub fsync_nanos: u64,
 }
 
 impl Metrics {
@@ -45,6 +52,8 @@ impl Metrics {
             segments: read(&self.segments),
             file_reads: read(&self.file_reads),
             disk_full: self.disk_full.load(Ordering::Relaxed),
+            room: read(&self.room),
+            fsync_nanos: read(&self.fsync_nanos),
         }
     }
 
@@ -54,8 +63,14 @@ impl Metrics {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn synced(&self) {
+    pub(super) fn set_room(&self, bytes: u64) {
+        self.room.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn synced(&self, took: Duration) {
         self.fsyncs.fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.fsync_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     pub(super) fn segment_begun(&self) {

@@ -19,6 +19,7 @@ use super::ledger::{Ledger, Mark};
 use super::record::{self, Record, Stamp};
 use super::segment::{Folder, Segment};
 use super::{Durability, Entry, Options, Shared};
+use crate::clock;
 
 /// A group takes no further request beyond this many bytes: with more, those at its front would wait for
 /// bytes that are not theirs.
@@ -126,6 +127,7 @@ impl Writer {
             group: Vec::new(),
             placed: Vec::new(),
         };
+        writer.shared.metrics.set_room(writer.active.len.saturating_sub(writer.offset));
         // A crash may have come between a purge and the end of its unlinking.
         writer.drop_purged();
         Ok(writer)
@@ -135,19 +137,21 @@ impl Writer {
     pub(super) fn run(mut self, mut queue: Receiver<Request>) {
         while let Some(first) = queue.blocking_recv() {
             let batch = drain(first, &mut queue);
-            if let Err(error) = self.commit(&batch) {
-                (self.options.on_fatal)(&error);
-                return;
+            match self.commit(&batch, &|| queue.is_closed()) {
+                Ok(()) => {}
+                // Closed while it waited for room: nothing of this was acknowledged.
+                Err(Error::Stopped) => return,
+                Err(error) => return (self.options.on_fatal)(&error),
             }
             self.finish(batch);
         }
     }
 
     /// Puts the batch on disk as one group.
-    fn commit(&mut self, batch: &[Request]) -> Result<(), Error> {
+    fn commit(&mut self, batch: &[Request], closed: &dyn Fn() -> bool) -> Result<(), Error> {
         let len: usize = batch.iter().map(|request| request.op.encoded_len()).sum();
         if self.offset + len as u64 > self.active.len {
-            self.begin_segment(len)?;
+            self.begin_segment(len, closed)?;
         }
         let before = self.sequence;
         self.encode(batch);
@@ -155,6 +159,7 @@ impl Writer {
         if len > 0 {
             self.active.write(&self.group, self.offset)?;
             self.offset += len as u64;
+            self.shared.metrics.set_room(self.active.len - self.offset);
             self.shared.metrics.group_written(self.sequence - before, len as u64);
         }
         if batch.iter().any(|request| request.op.needs_sync()) {
@@ -194,18 +199,20 @@ impl Writer {
             return Ok(());
         }
         if self.options.durability == Durability::Synced {
+            let began = clock::now();
             self.active.sync_data()?;
-            self.shared.metrics.synced();
+            self.shared.metrics.synced(clock::now().duration_since(began));
         }
         self.durable = self.sequence;
         Ok(())
     }
 
-    /// Finishes the active segment and goes on in the next, which holds at least `group_len` bytes.
-    fn begin_segment(&mut self, group_len: usize) -> Result<(), Error> {
+    /// Finishes the active segment and goes on in the next, which holds at least `group_len` bytes. On a full disk that
+    /// waits for room.
+    fn begin_segment(&mut self, group_len: usize, closed: &dyn Fn() -> bool) -> Result<(), Error> {
         // A committed mark may have been written without a sync; a finished segment is durable whole.
         self.sync()?;
-        let (file, len) = self.housekeeper.take((HEADER_LEN + group_len) as u64)?;
+        let (file, len) = self.housekeeper.take((HEADER_LEN + group_len) as u64, closed)?;
         let header = Header {
             identity: self.identity,
             number: self.active.number + 1,
