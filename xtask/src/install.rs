@@ -21,6 +21,7 @@ const FOR_TESTS: &[Package] = &[
     ("iproute2", "ip", "hosts as network namespaces"),
     ("nftables", "nft", "partitions"),
     ("faketime", "faketime", "clocks that jump"),
+    ("eatmydata", "eatmydata", "syncs left out, which power cuts must show"),
     ("procps", "ps", "what a process uses"),
     ("openssl", "openssl", "a TLS client that is not ours"),
     ("xz-utils", "xz", "the archive of the release before this one"),
