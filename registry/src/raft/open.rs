@@ -71,12 +71,7 @@ pub(super) async fn open(
     let (applied, source) =
         choose(settings.history_revisions_max, found.indexed, &found.snapshots, &mut log).await?;
     let last = log.get_log_state().await.map_err(|error| engine(&error))?.last_log_id;
-    let from = applied.log_id.map_or(0, |id| id.index + 1);
-    let recovery = Recovery {
-        source,
-        replayed_entries: last.map_or(0, |last| (last.index + 1).saturating_sub(from)),
-        boot: found.folder.boot,
-    };
+    let recovery = recovery(source, &applied, last.map(|last| last.index), found.folder.boot);
     let view = Arc::new(View::new(applied));
     let shown = view.applied();
     let stop = CancellationToken::new();
@@ -135,6 +130,12 @@ fn identity(folder: Folder, start: floor::Start) -> Identity {
     let Folder { id, incarnation, boot, .. } = folder;
     let (nonce, commands) = (clock::unique(), COMMAND_VERSION);
     Identity { id, incarnation, boot, nonce, commands, start: Some(start) }
+}
+
+fn recovery(source: Source, applied: &Applied, last: Option<u64>, boot: u64) -> Recovery {
+    let from = applied.log_id.map_or(0, |id| id.index + 1);
+    let replayed_entries = last.map_or(0, |last| (last + 1).saturating_sub(from));
+    Recovery { source, replayed_entries, boot }
 }
 
 /// A member that led when it ended stands for election again. The engine would let it go on in its old term, but a leader

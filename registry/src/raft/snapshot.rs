@@ -2,7 +2,11 @@
 //! state, the history that watchers may ask for, and where in the log it stands. The log is purged only after one is
 //! safely on disk.
 
-use std::{fs, io, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
