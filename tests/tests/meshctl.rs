@@ -435,6 +435,6 @@ spec: {ports: [{port: 70000, protocol: smtp}], colour: red}
         ] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb} in {help}");
         }
-        has(&dev.meshctl(&["--version"]).fine(), &["meshctl 0.1.0"]);
+        has(&dev.meshctl(&["--version"]).fine(), &[concat!("meshctl ", env!("CARGO_PKG_VERSION"))]);
     }
 }
