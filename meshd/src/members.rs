@@ -204,8 +204,13 @@ impl Members {
         };
         let id = id.map_err(Refused::Identity)?.ok_or(Refused::Identity(SvidError::NoCertificate))?;
         match id.identity() {
-            // A new member's state is empty until the leader has filled it over this very connection.
-            Identity::Meshd(member) if state.trust().is_none() || state.member(member).is_some() => {
+            // A new member's state is filled by the leader over this very connection, and may not have come to the
+            // leader's own admission yet: only who was let in and is not there any more is refused.
+            Identity::Meshd(member)
+                if state.trust().is_none()
+                    || state.member(member).is_some()
+                    || !state.id_was_given(member) =>
+            {
                 Ok(member)
             }
             _ => Err(Refused::NotAMember(id)),
