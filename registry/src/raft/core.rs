@@ -110,8 +110,8 @@ pub(super) async fn follow_leadership(core: Arc<Core>) {
     }
 }
 
-/// Lets this member stand for election once its promises are over.
+/// Lets this member stand for election once its promises are over, unless its disk is full by then: see `room`.
 pub(super) async fn allow_elections(core: Arc<Core>) {
     core.promises_over().await;
-    core.raft.runtime_config().elect(true);
+    core.raft.runtime_config().elect(core.disk_full().is_none() || core.status().voters.len() == 1);
 }
