@@ -160,7 +160,7 @@ impl Server {
         }
         let (proxies, metrics) = (daemon.proxies.clone(), daemon.metrics.clone());
         let wake = Wake::new(registry.applied(), metrics.watches());
-        self.tasks.spawn(wake.clone().follow(registry.clone(), self.stop.clone()));
+        self.tasks.spawn(wake.clone().follow(registry.clone(), self.closing.clone()));
         let closing = self.closing.clone();
         let api = Api::new(registry.clone(), authority.clone(), proxies.clone(), wake, data_dir, closing);
         let router = api::router(api)

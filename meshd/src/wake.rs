@@ -2,7 +2,13 @@
 //! that it concerns; the others sleep on, and may go over the revision unseen. What a watch then tells its client is not
 //! decided here.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
@@ -29,6 +35,8 @@ pub struct Wake {
     index: Mutex<Index<Notify>>,
     /// The state up to which every revision was judged.
     judged: watch::Sender<Arc<State>>,
+    /// Nothing is followed any more.
+    closed: AtomicBool,
     counts: Counts,
 }
 
@@ -53,19 +61,21 @@ impl Wake {
     /// Nobody watches yet.
     pub fn new(state: Arc<State>, counts: Counts) -> Arc<Self> {
         let index = Mutex::new(Index::new(&state));
-        Arc::new(Self { index, judged: watch::Sender::new(state), counts })
+        Arc::new(Self { index, judged: watch::Sender::new(state), closed: AtomicBool::new(false), counts })
     }
 
-    /// Follows the registry until `stop`.
-    pub async fn follow(self: Arc<Self>, registry: Registry, stop: CancellationToken) {
+    /// Follows the registry until `closing`; then rings for everybody, so that nobody has to wait for both.
+    pub async fn follow(self: Arc<Self>, registry: Registry, closing: CancellationToken) {
         let mut revisions = registry.revisions();
         loop {
             revisions.borrow_and_update();
             self.advance(registry.applied());
-            if !matches!(stop.run_until_cancelled(revisions.changed()).await, Some(Ok(()))) {
-                return;
+            if !matches!(closing.run_until_cancelled(revisions.changed()).await, Some(Ok(()))) {
+                break;
             }
         }
+        self.closed.store(true, Ordering::Release);
+        self.index.lock().everybody().for_each(|slot| slot.bell.notify_one());
     }
 
     /// Marks come before the state can be seen, bells after: who sees the state sees what it means for them.
@@ -113,9 +123,12 @@ impl Watch {
         self.slot.told(place);
     }
 
-    /// Waits for something of interest that was not looked at yet.
-    pub async fn changed(&self) {
-        self.slot.bell.notified().await;
+    /// Waits for something of interest that was not looked at yet; `None` when the server closes.
+    pub async fn changed(&self) -> Option<()> {
+        if !self.wake.closed.load(Ordering::Acquire) {
+            self.slot.bell.notified().await;
+        }
+        (!self.wake.closed.load(Ordering::Acquire)).then_some(())
     }
 
     /// Other topics from now on, for one who was told everything up to `place`.

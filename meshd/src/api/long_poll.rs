@@ -49,7 +49,7 @@ pub(super) async fn list(
     let _permit = watch::permit(&api)?;
     let first = watch::resume(&api, from).await?;
     let poll = Poll { watch: api.wake.watch(interest(&scope)), scope, place: from };
-    let (state, changed) = poll.wait(&api, &first, end).await?;
+    let (state, changed) = poll.wait(&first, end).await?;
     // It may have lost its rights while it waited.
     auth::again(&api, &caller)?.require(Verb::List, poll.scope.kind, poll.scope.namespace.as_ref())?;
     let revision = state.revision();
@@ -93,7 +93,7 @@ struct Poll {
 
 impl Poll {
     /// The state in which something is new, or that of the end.
-    async fn wait(&self, api: &Api, first: &State, end: Instant) -> Result<(Arc<State>, bool), ApiError> {
+    async fn wait(&self, first: &State, end: Instant) -> Result<(Arc<State>, bool), ApiError> {
         loop {
             let look = self.watch.look(self.place);
             if look.state.epoch() != first.epoch() {
@@ -105,8 +105,7 @@ impl Poll {
                 return Ok((look.state, true));
             }
             self.watch.told(look.state.revision());
-            let changed = api.closing.run_until_cancelled(timeout_at(end, self.watch.changed())).await;
-            if !matches!(changed, Some(Ok(()))) {
+            if !matches!(timeout_at(end, self.watch.changed()).await, Ok(Some(()))) {
                 return Ok((look.state, false));
             }
         }

@@ -194,6 +194,9 @@ fn describe(operation: &Operation) -> Value {
         "parameters": in_path(operation.path).chain(query).collect::<Vec<_>>(),
         "responses": responses(json!({"description": "Done.", "content": {operation.answer: {"schema": {}}}}), &["200"]),
     });
+    if operation.path == "/v1/watch" {
+        described["responses"]["200"]["content"]["text/event-stream"] = json!({"schema": {}});
+    }
     if let Some(media) = operation.body {
         described["requestBody"] =
             json!({"required": true, "content": {media: {"schema": {"type": "object"}}}});
@@ -261,7 +264,11 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
 fn responses(success: Value, codes: &[&str]) -> Value {
     let mut responses = Map::new();
     for code in codes {
-        responses.insert((*code).to_owned(), success.clone());
+        let answer = match *code {
+            "304" => json!({"description": "Nothing changed until the end of the wait."}),
+            _ => success.clone(),
+        };
+        responses.insert((*code).to_owned(), answer);
     }
     responses.insert("default".to_owned(), json!({"$ref": "#/components/responses/Problem"}));
     Value::Object(responses)

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -17,7 +18,7 @@ use model::{kind::Kind, name::Name, object::Key, resource::Verb};
 use registry::State;
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 use uuid::Uuid;
 
@@ -162,6 +163,8 @@ struct Watcher {
     held: VecDeque<Bytes>,
     /// When the last line was sent.
     spoke: Instant,
+    /// Rings when a line may be due. One timer for the whole stream: what is told does not touch it.
+    due: Pin<Box<Sleep>>,
     /// When it was last asked whether the caller may watch.
     asked: Instant,
     ended: bool,
@@ -173,7 +176,9 @@ impl Watcher {
         let watch = api.wake.watch(interest(&feed, &caller, state));
         let held = VecDeque::from([encoded::opening(feed.form())]);
         let (epoch, now) = (state.epoch(), clock::now());
-        Self { api, caller, feed, watch, epoch, held, spoke: now, asked: now, ended: false, _permit: permit }
+        let due = Box::pin(sleep_until(now + BOOKMARK_INTERVAL));
+        let (spoke, asked) = (now, now);
+        Self { api, caller, feed, watch, epoch, held, spoke, due, asked, ended: false, _permit: permit }
     }
 
     /// The next lines; `None` ends the stream. Called when the connection has taken those before.
@@ -232,10 +237,14 @@ impl Watcher {
     /// Until something changed, or it is time for a sign of life. `None` when this server goes.
     async fn wait(&mut self) -> Option<()> {
         tokio::select! {
-            () = self.watch.changed() => {}
-            () = self.api.closing.cancelled() => return None,
-            () = sleep_until(self.spoke + BOOKMARK_INTERVAL) => self.sign_of_life(),
+            changed = self.watch.changed() => return changed,
+            () = &mut self.due => {}
         }
+        if self.spoke + BOOKMARK_INTERVAL <= clock::now() {
+            self.sign_of_life();
+            self.spoke = clock::now();
+        }
+        self.due.as_mut().reset(self.spoke + BOOKMARK_INTERVAL);
         Some(())
     }
 

@@ -157,6 +157,11 @@ impl<B> Index<B> {
         behind
     }
 
+    /// All watches; those of several topics several times.
+    pub(super) fn everybody(&self) -> impl Iterator<Item = &Arc<Slot<B>>> {
+        self.by_topic.values().flat_map(BTreeMap::values)
+    }
+
     /// Judges what came since the last time; whom to ring.
     pub(super) fn judge(&mut self, state: &State) -> Vec<Arc<Slot<B>>> {
         self.round += 1;

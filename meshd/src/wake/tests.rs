@@ -21,7 +21,7 @@ async fn a_write_of_a_role_wakes_no_watcher_of_services() {
     wake.advance(Arc::new(state.clone()));
     assert_eq!(counts.wakeups.get(), 3);
     for watch in watches {
-        watch.changed().await;
+        assert_eq!(watch.changed().await, Some(()));
         assert_eq!(watch.look(0).state.revision(), 2);
     }
     assert_eq!(counts.watches.get(), 0);
@@ -36,6 +36,6 @@ async fn what_comes_between_a_look_and_the_wait_ends_the_wait() {
     watch.told(look.state.revision());
     put(&mut state, "Service default/a");
     wake.advance(Arc::new(state.clone()));
-    watch.changed().await;
+    assert_eq!(watch.changed().await, Some(()));
     assert_eq!((watch.look(0).place, wake.at_least(1).await.revision()), (0, 1));
 }

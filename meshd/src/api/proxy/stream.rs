@@ -137,15 +137,13 @@ impl Stream {
 
     /// Until something has to be told, or a line is due all the same.
     async fn wait(&mut self, heartbeat: Instant) {
-        let closing = self.api.closing.clone();
         loop {
             // What came before the watch was registered rings no bell: look first, then wait.
             self.advance();
             if self.ended || self.unsynced || !self.pending.is_empty() {
                 break;
             }
-            let changed = closing.run_until_cancelled(timeout_at(heartbeat, self.watch.changed())).await;
-            if !matches!(changed, Some(Ok(()))) {
+            if !matches!(timeout_at(heartbeat, self.watch.changed()).await, Ok(Some(()))) {
                 self.advance();
                 break;
             }
