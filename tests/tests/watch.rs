@@ -372,6 +372,60 @@ mod heavy {
         line.and_then(|number| number.parse().ok()).expect("its memory")
     }
 
+    /// A restore begins another history: every watch of the old one ends with 410, and sees the restored state anew.
+    #[tokio::test]
+    async fn a_restore_ends_every_watch_and_the_next_one_sees_what_was_restored() {
+        let scratch = Scratch::new("watch-restore");
+        let cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
+        let mut run = Run::first(&cluster).await;
+        let mut writers = run.writers(&cluster);
+        run.write(&mut writers, 5).await;
+        let before = run.end(&cluster, writers).await;
+        let file = scratch.path().join("snapshot").display().to_string();
+        cluster.said(&["snapshot", "save", &file]).await.fine();
+        let mut run = Run::after(&before);
+        for plan in plans(&cluster) {
+            // None leaves in the middle: an initial state is longer than its patience.
+            run.watch(Plan { from: Some(before.end.0), hops_after: None, ..plan });
+        }
+        let mut writers = run.writers(&cluster);
+        run.write(&mut writers, 3).await;
+        cluster.said(&["snapshot", "restore", &file, "--yes"]).await.fine();
+        let seen = run.end(&cluster, writers).await;
+        for journal in &seen.journals {
+            let gone = journal.entries.iter().position(|entry| matches!(entry, Entry::Gone(_)));
+            let gone = gone.unwrap_or_else(|| panic!("{} was not told", journal.watcher));
+            let mut known = known(&journal.entries[gone + 1..]);
+            let mut want = seen.end.1.clone();
+            want.retain(|key, _| journal.scope.holds(key));
+            known.retain(|key, _| journal.scope.holds(key));
+            assert_eq!(known, want, "{}", journal.watcher);
+        }
+        println!(
+            "{} watchers: each told of the other history, and of the restored state",
+            seen.journals.len()
+        );
+    }
+
+    /// What a watcher knows after these entries, the first of which opens a stream.
+    fn known(entries: &[Entry]) -> BTreeMap<model::object::Key, String> {
+        let mut known = BTreeMap::new();
+        for entry in entries {
+            match entry {
+                Entry::Event { change, .. } if change.put => {
+                    known.insert(change.key.clone(), change.value.clone());
+                }
+                Entry::Event { change, .. } => drop(known.remove(&change.key)),
+                Entry::List { objects, .. } => {
+                    known = objects.iter().map(|(one, _)| (one.key.clone(), one.value.clone())).collect();
+                }
+                Entry::Opened(None) => known.clear(),
+                _ => {}
+            }
+        }
+        known
+    }
+
     /// Many at once, over some connections; all are told of everything.
     async fn a_thousand(cluster: &Cluster, before: &Seen) {
         let (mut run, watchers, from) = (Run::after(before), count(1_000, 3_000), before.end.0);
