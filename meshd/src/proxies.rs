@@ -126,8 +126,13 @@ impl Batches {
             .await
             .is_some_and(|count| count > 0)
         {
+            // A member that stood still must not speak for those who have given it up since.
+            batch.retain(|(_, answer)| !answer.is_closed());
             let (alive, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
             let nodes: Vec<Name> = alive.iter().map(|alive| alive.node.clone()).collect();
+            if alive.is_empty() {
+                continue;
+            }
             let said = registry.keep_alive(alive).await;
             for (node, answer) in nodes.iter().zip(answers) {
                 let kept = said.clone().map(|said| match said.gone.contains(node) {

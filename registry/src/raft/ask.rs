@@ -215,7 +215,7 @@ impl Core {
             }
             let leading = self.leading();
             let told = match leading.is_me {
-                true => self.hear(&alive),
+                true => self.hear(&alive).await,
                 false => match self.ask(leading, Request::KeepAlive(alive.clone())).await {
                     Some(Response::KeptAlive(told)) => told,
                     _ => None,

@@ -22,7 +22,7 @@ use super::{KeepAlive, KeepAlives, ask::Round, core::Core, frame::Proposed};
 use crate::{
     clock,
     command::{Change, Command, Entry, Reply, SessionRef},
-    session::{Sessions, Sign, TICK},
+    session::{Look, Sessions, Sign, TICK},
 };
 
 /// Commands that may wait to be taken into an entry; who comes then is told to come again.
@@ -52,6 +52,15 @@ pub(super) struct Duties {
     sessions: Sessions,
     /// The term in which this member has applied all that was acknowledged before it: then it may judge sessions.
     ready: Option<u64>,
+    /// From when its time is counted.
+    start: Option<Instant>,
+}
+
+impl Duties {
+    fn now(&mut self) -> Duration {
+        let now = clock::now();
+        now.duration_since(*self.start.get_or_insert(now))
+    }
 }
 
 impl Core {
@@ -71,7 +80,9 @@ impl Core {
     }
 
     /// Takes signs of life as the leader; `None` if this member cannot judge them.
-    pub(super) fn hear(&self, signs: &[KeepAlive]) -> Option<KeepAlives> {
+    pub(super) async fn hear(&self, signs: &[KeepAlive]) -> Option<KeepAlives> {
+        // One that was cut off or stood still may believe that it leads: only its lease says that nobody else does.
+        self.read_index(Round::Lease).await?;
         let leading = self.leading();
         let mut duties = self.duties.lock();
         if !leading.is_me || duties.ready != Some(leading.term) {
@@ -82,7 +93,8 @@ impl Core {
             acked: alive.acked,
         };
         let signs: Vec<_> = signs.iter().map(sign).collect();
-        let gone = duties.sessions.hear(&signs, &self.view.state());
+        let now = duties.now();
+        let gone = duties.sessions.hear(now, &signs, &self.view.state());
         Some(KeepAlives { term: leading.term, gone })
     }
 
@@ -186,12 +198,11 @@ async fn enter(core: Arc<Core>, mut batch: Vec<Proposal>, _slot: OwnedSemaphoreP
 
 /// Judges sessions while this member leads.
 pub(super) async fn watch_sessions(core: Arc<Core>) {
-    let start = clock::now();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Some(command) = tick(&core, start).await {
+        if let Some(command) = tick(&core).await {
             // Asked again at a later tick, if it is lost.
             let outcome = core.lead(command).await;
             tracing::info!(done = matches!(outcome, Proposed::Done(_)), "sessions were lost");
@@ -199,7 +210,7 @@ pub(super) async fn watch_sessions(core: Arc<Core>) {
     }
 }
 
-async fn tick(core: &Core, start: Instant) -> Option<Command> {
+async fn tick(core: &Core) -> Option<Command> {
     let leading = core.leading();
     if !leading.is_me {
         core.duties.lock().ready = None;
@@ -210,8 +221,9 @@ async fn tick(core: &Core, start: Instant) -> Option<Command> {
         core.raft.ensure_linearizable(ReadPolicy::ReadIndex).await.ok()?;
         core.duties.lock().ready = Some(leading.term);
     }
-    let elapsed: Duration = clock::now().duration_since(start);
-    core.duties.lock().sessions.tick(elapsed, leading.term, &core.view.state())
+    let mut duties = core.duties.lock();
+    let look = Look { now: duties.now(), wall: clock::wall(), term: leading.term };
+    duties.sessions.tick(look, &core.view.state())
 }
 
 /// How many bytes a command has in the log, about.

@@ -153,7 +153,7 @@ async fn carry_out(core: &Core, request: Request) -> Response {
         Request::Propose(command) => Response::Proposed(core.lead(command).await),
         Request::ReadIndex => Response::ReadIndex(core.read_index(Round::Majority).await),
         Request::LeaseIndex => Response::ReadIndex(core.read_index(Round::Lease).await),
-        Request::KeepAlive(alive) => Response::KeptAlive(core.hear(&alive)),
+        Request::KeepAlive(alive) => Response::KeptAlive(core.hear(&alive).await),
     }
 }
 
