@@ -70,6 +70,8 @@ pub enum ControlError {
         server: Server,
         /// Its reason.
         problem: Box<Problem>,
+        /// When it wants to be asked again (`Retry-After`), if it said so.
+        after: Option<Duration>,
     },
     /// An answer is not what the API promises.
     #[error("unexpected answer: {0}")]
@@ -81,6 +83,14 @@ impl ControlError {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { problem, .. } => Some(problem.status),
+            _ => None,
+        }
+    }
+
+    /// How long a server holds us back: a node that came and went too often.
+    pub fn held(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { problem, after, .. } if problem.status == 429 => *after,
             _ => None,
         }
     }
@@ -217,7 +227,10 @@ impl Control {
         let text = || String::from_utf8_lossy(&body).chars().take(200).collect::<String>();
         let problem = serde_json::from_slice(&body)
             .unwrap_or_else(|_| Problem::new(head.status.as_u16(), title, text()));
-        Err(ControlError::Refused { server: self.servers[server].clone(), problem: Box::new(problem) })
+        let after = head.headers.get(header::RETRY_AFTER);
+        let after = after.and_then(|after| after.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        let (server, problem) = (self.servers[server].clone(), Box::new(problem));
+        Err(ControlError::Refused { server, problem, after })
     }
 
     /// The cluster was restored: its history is another from now on.

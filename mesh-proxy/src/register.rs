@@ -1,5 +1,6 @@
 //! Tells the control plane what this host runs and how it is, and that the host is there. It says it all in one write,
-//! again whenever something of it changes, and whenever its session was lost.
+//! again whenever something of it changes, and whenever its session was lost. A server that holds it back is obeyed: the
+//! session that it has lives on meanwhile.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -73,12 +74,12 @@ pub struct Registrar {
 impl Registrar {
     /// Registers, and keeps the session alive, for as long as it is polled.
     pub async fn run(mut self) {
-        let mut pause = PAUSE;
+        let (mut pause, mut session) = (PAUSE, None);
         loop {
             match self.register().await {
                 Ok((registered, body)) => {
                     pause = PAUSE;
-                    self.keep(registered.generation, &body).await;
+                    session = self.keep(registered.generation, &body).await.then_some(registered.generation);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "not registered");
@@ -87,12 +88,33 @@ impl Registrar {
                         standing.problem = Some(error.to_string());
                         standing.tries += 1;
                     });
-                    tokio::select! {
-                        () = sleep(clock::jittered(pause)) => {}
-                        () = self.changed() => {}
+                    let held = error.held();
+                    // Jittered upwards only: who comes too early waits again.
+                    let wait =
+                        held.map_or_else(|| clock::jittered(pause), |held| held + clock::jittered(PAUSE));
+                    if !self.wait(wait, session, held.is_some()).await {
+                        session = None;
                     }
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
+            }
+        }
+    }
+
+    /// Waits to register again, and keeps the session alive that there is; `false` when it was lost. News ends the wait,
+    /// but not for who is held back, unless he is going away.
+    async fn wait(&mut self, pause: Duration, session: Option<u64>, held: bool) -> bool {
+        let mut waited = std::pin::pin!(sleep(pause));
+        let mut beat = self.beat();
+        let mut alive = true;
+        loop {
+            tokio::select! {
+                () = &mut waited => return alive,
+                () = self.changed(), if !held => return alive,
+                Ok(()) = self.leaving.changed(), if held => return alive,
+                _ = beat.tick() => if let Some(generation) = session.filter(|_| alive) {
+                    alive = self.keep_alive(generation).await;
+                },
             }
         }
     }
@@ -137,34 +159,47 @@ impl Registrar {
         registration(&self.node, &self.place, &instances, state)
     }
 
-    /// Keeps the session alive until there is something new to register.
-    async fn keep(&mut self, generation: u64, registered: &Registration) {
+    fn beat(&self) -> tokio::time::Interval {
         let mut beat = interval(KEEPALIVE_INTERVAL.duration());
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        beat
+    }
+
+    /// Keeps the session alive until there is something new to register; `false` when it was lost.
+    async fn keep(&mut self, generation: u64, registered: &Registration) -> bool {
+        let mut beat = self.beat();
         let mut acks = self.acks.clone();
         acks.mark_changed();
         loop {
             tokio::select! {
                 () = self.changed() => match self.body() == *registered {
                     true => continue,
-                    false => return,
+                    false => return true,
                 },
                 _ = beat.tick() => {}
-                changed = acks.changed() => if changed.is_err() { return },
+                changed = acks.changed() => if changed.is_err() { return true },
             }
-            let Ack { revision, nack } = acks.borrow_and_update().clone();
-            let body = KeepAlive { generation, revision, nack };
-            let call =
-                self.control.call(Method::POST, "/v1/proxy/keepalive", Some(&body), KEEPALIVE_PATIENCE);
-            match call.await {
-                Ok(KeptAlive { .. }) => {}
-                Err(error) if error.status() == Some(410) => {
-                    tracing::warn!("the session was lost; registering anew");
-                    return;
-                }
-                Err(error) => tracing::warn!(%error, "the session was not kept alive"),
+            acks.mark_unchanged();
+            if !self.keep_alive(generation).await {
+                return false;
             }
         }
+    }
+
+    /// One sign of life; `false` if there is no such session any more.
+    async fn keep_alive(&self, generation: u64) -> bool {
+        let Ack { revision, nack } = self.acks.borrow().clone();
+        let body = KeepAlive { generation, revision, nack };
+        let call = self.control.call(Method::POST, "/v1/proxy/keepalive", Some(&body), KEEPALIVE_PATIENCE);
+        match call.await {
+            Ok(KeptAlive { .. }) => {}
+            Err(error) if error.status() == Some(410) => {
+                tracing::warn!("the session was lost; registering anew");
+                return false;
+            }
+            Err(error) => tracing::warn!(%error, "the session was not kept alive"),
+        }
+        true
     }
 
     /// Waits until there is something new to register.

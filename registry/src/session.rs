@@ -19,6 +19,8 @@ use crate::{
     state::State,
 };
 
+pub mod damping;
+
 /// The leader looks this often; twice as fine as anyone could notice.
 pub const TICK: Duration = Duration::from_millis(500);
 /// A longer gap between two ticks is a pause of ours, in which nobody could be heard.
@@ -98,7 +100,11 @@ impl Sessions {
     pub fn hear(&mut self, now: Duration, signs: &[Sign], state: &State) -> Vec<Name> {
         // As the next tick will count it; after a gap that tick forgives everyone.
         let heard = self.counted + self.last_tick.map_or(Duration::ZERO, |last| now.saturating_sub(last));
-        signs.iter().filter(|sign| !self.lives(sign, heard, state)).map(|sign| sign.session.node.clone()).collect()
+        signs
+            .iter()
+            .filter(|sign| !self.lives(sign, heard, state))
+            .map(|sign| sign.session.node.clone())
+            .collect()
     }
 
     fn lives(&mut self, sign: &Sign, heard: Duration, state: &State) -> bool {

@@ -71,6 +71,14 @@ pub enum ApiError {
     /// Over a limit that passes.
     #[error("{0}")]
     TooMany(String),
+    /// Held back for a while.
+    #[error("{detail}")]
+    Held {
+        /// Why.
+        detail: String,
+        /// When to ask again, in seconds.
+        after_seconds: u64,
+    },
     /// No leader, or not the one that was thought: ask again.
     #[error("{0}")]
     Unavailable(String),
@@ -114,7 +122,7 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany(_) | Self::Held { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -135,7 +143,7 @@ impl ApiError {
             Self::TooLarge(_) => "Too large",
             Self::MediaType(_) => "Unsupported media type",
             Self::Invalid(_) => "Invalid",
-            Self::TooMany(_) => "Too many",
+            Self::TooMany(_) | Self::Held { .. } => "Too many",
             Self::Unavailable(_) => "Unavailable",
             Self::Internal(_) => "Internal error",
         }
@@ -162,6 +170,9 @@ impl ApiError {
                 Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
             }
             Self::TooMany(_) => Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_LATER_SECONDS))),
+            Self::Held { after_seconds, .. } => {
+                Some((header::RETRY_AFTER, HeaderValue::from(*after_seconds)))
+            }
             _ => None,
         }
     }
@@ -245,6 +256,9 @@ impl From<Refusal> for ApiError {
             | Refusal::Founded { .. }
             | Refusal::Restore { .. } => Self::Conflict(text),
             Refusal::SessionGone { .. } => Self::Gone(text),
+            Refusal::Restless { retry_after_seconds, .. } => {
+                Self::Held { detail: text, after_seconds: retry_after_seconds }
+            }
             Refusal::NotGranted { .. } | Refusal::Disabled { .. } | Refusal::Join(_) => Self::Forbidden(text),
             Refusal::TooLarge { .. } => Self::invalid("", text),
         }
@@ -375,6 +389,7 @@ mod tests {
         check(Refusal::Conflict { key: key(), with: None, message: String::new() }, 409);
         check(Refusal::UnknownNamespace { namespace: "a".parse().expect("a name") }, 422);
         check(Refusal::SessionGone { node: "a".parse().expect("a name") }, 410);
+        check(Refusal::Restless { node: "a".parse().expect("a name"), retry_after_seconds: 20 }, 429);
         check(Refusal::Join(model::join::JoinRefused::Expired), 403);
         check(Compacted { oldest: 7 }, 410);
         check(TokenFault::Unknown, 401);

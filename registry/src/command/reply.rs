@@ -159,6 +159,14 @@ pub enum Refusal {
         /// Which.
         node: Name,
     },
+    /// The node came and went too often of late.
+    #[error("node {node} came and went too often of late; it may register again in {retry_after_seconds} s")]
+    Restless {
+        /// Which.
+        node: Name,
+        /// When it may.
+        retry_after_seconds: u64,
+    },
     /// The token does not let it in.
     #[error(transparent)]
     Join(JoinRefused),

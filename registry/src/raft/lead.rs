@@ -21,8 +21,11 @@ use tokio::{
 use super::{KeepAlive, KeepAlives, ask::Round, core::Core, frame::Proposed};
 use crate::{
     clock,
-    command::{Change, Command, Entry, Reply, SessionRef},
-    session::{Look, Sessions, Sign, TICK},
+    command::{Change, Command, Entry, Refusal, Register, Reply, SessionRef},
+    session::{
+        Look, Sessions, Sign, TICK,
+        damping::{Damping, News},
+    },
 };
 
 /// Commands that may wait to be taken into an entry; who comes then is told to come again.
@@ -38,6 +41,8 @@ const ENTRIES_UNDER_WAY_MAX: usize = 8;
 
 /// The command version of the first members that, started anew, wait out what they promised a leader before.
 const LEASES_SINCE: u32 = 2;
+/// The command version since which members know [`Refusal::Restless`].
+const RESTLESS_SINCE: u32 = 2;
 
 /// A command that waits to be taken.
 pub(super) struct Proposal {
@@ -50,6 +55,7 @@ pub(super) struct Proposal {
 #[derive(Default)]
 pub(super) struct Duties {
     sessions: Sessions,
+    damping: Damping,
     /// The term in which this member has applied all that was acknowledged before it: then it may judge sessions.
     ready: Option<u64>,
     /// From when its time is counted.
@@ -70,6 +76,11 @@ impl Core {
         if !self.leading().is_me || !self.understood(&command) || self.disk.full().any() {
             return Proposed::NotLeader;
         }
+        if let Command::Register(register) = &command
+            && let Err(refusal) = self.ration(register)
+        {
+            return Proposed::Done(Reply::Refused(refusal));
+        }
         let (answer, wait) = oneshot::channel();
         let bytes = size(&command);
         match self.proposals.try_send(Proposal { command, bytes, answer }) {
@@ -77,6 +88,24 @@ impl Core {
             Err(mpsc::error::TrySendError::Full(_)) => Proposed::Busy,
             Err(mpsc::error::TrySendError::Closed(_)) => Proposed::NotLeader,
         }
+    }
+
+    /// Whether the node may register now, or has done so too often of late.
+    fn ration(&self, register: &Register) -> Result<(), Refusal> {
+        let state = self.view.state();
+        // An older member could not read the refusal. Who is no node is refused by the state.
+        if state.command_version() < RESTLESS_SINCE || !state.has_node(&register.node) {
+            return Ok(());
+        }
+        let news = News::of(register, &state);
+        let mut duties = self.duties.lock();
+        let now = duties.now();
+        let held = duties.damping.admit(now, &register.node, news).err();
+        held.map_or(Ok(()), |after| {
+            // Rounded up: who comes then is let in.
+            let retry_after_seconds = after.as_secs() + 1;
+            Err(Refusal::Restless { node: register.node.clone(), retry_after_seconds })
+        })
     }
 
     /// Takes signs of life as the leader; `None` if this member cannot judge them.
@@ -219,10 +248,13 @@ async fn tick(core: &Core) -> Option<Command> {
     if core.duties.lock().ready != Some(leading.term) {
         // Sessions that an earlier leader acknowledged must be seen before any is said to be gone.
         core.raft.ensure_linearizable(ReadPolicy::ReadIndex).await.ok()?;
-        core.duties.lock().ready = Some(leading.term);
+        let mut duties = core.duties.lock();
+        (duties.ready, duties.damping) = (Some(leading.term), Damping::default());
     }
     let mut duties = core.duties.lock();
-    let look = Look { now: duties.now(), wall: clock::wall(), term: leading.term };
+    let now = duties.now();
+    duties.damping.forget_calm(now);
+    let look = Look { now, wall: clock::wall(), term: leading.term };
     duties.sessions.tick(look, &core.view.state())
 }
 

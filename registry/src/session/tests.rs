@@ -144,7 +144,11 @@ fn time_in_which_the_leader_did_not_run_does_not_count() {
     let mut world = World::new(2);
     assert_eq!(world.pass(TTL - 1_000, 0..0), []);
     world.term += 1;
-    assert_eq!(world.pass(TTL + 1_000, 0..0), [], "a new term, and what the old leader's lease may have let through");
+    assert_eq!(
+        world.pass(TTL + 1_000, 0..0),
+        [],
+        "a new term, and what the old leader's lease may have let through"
+    );
     assert_eq!(world.pass(1_000, 0..0).len(), 1);
 }
 

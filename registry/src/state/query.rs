@@ -59,6 +59,11 @@ impl State {
         self.objects.routes_of(service)
     }
 
+    /// Whether the mesh has this node.
+    pub fn has_node(&self, node: &Name) -> bool {
+        self.get(&Key::mesh_wide(Kind::Node, node.clone())).is_some()
+    }
+
     /// A node's session.
     pub fn session(&self, node: &Name) -> Option<&Arc<Session>> {
         self.sessions.get(node)
