@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod dev;
 pub mod dice;
 pub mod exact;
+pub mod fleet;
 pub mod foreign;
 pub mod histogram;
 pub mod host;

@@ -220,6 +220,25 @@ impl Stranger {
         self.http.get(format!("{server}{path}"))
     }
 
+    /// A call as this node to another server; status and body.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn call_at(
+        &self,
+        url: &str,
+        method: reqwest::Method,
+        path: &str,
+        body: &Value,
+    ) -> anyhow::Result<(u16, Value)> {
+        read(self.http.request(method, format!("{url}{path}")).json(body).send().await?).await
+    }
+
+    /// Calls as this node, by hand.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
     /// Asks for a service's certificate.
     ///
     /// # Errors
