@@ -185,7 +185,7 @@ impl Api {
         move |node| {
             let by_leader = || {
                 let revision = *acked.get(node)?;
-                Some(Heard { generation: 0, revision, nack: None })
+                Some(Heard { generation: 0, revision, nack: None, until: None })
             };
             self.proxies.heard_of(node).or_else(by_leader)
         }

@@ -4,13 +4,16 @@
 use std::{collections::HashMap, sync::Arc};
 
 use model::{
+    duration::Millis,
     name::Name,
-    proxy::{KeepAlive, Nack},
+    proxy::{KeepAlive, Nack, SESSION_TTL},
 };
 use parking_lot::Mutex;
 use registry::{ReadError, Registry};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+use crate::clock;
 
 /// Signs of life that wait for the leader at once; each proxy has one. More proxies than this have to ask again.
 const WAITING_MAX: usize = 4_096;
@@ -26,6 +29,8 @@ pub struct Heard {
     pub revision: u64,
     /// What it could not compile.
     pub nack: Option<Nack>,
+    /// Its session does not end before this without a further sign of life, as far as is known here.
+    pub until: Option<Millis>,
 }
 
 /// What the leader said to a sign of life.
@@ -82,12 +87,15 @@ impl Proxies {
             mpsc::error::TrySendError::Full(_) => KeepError::Busy,
             mpsc::error::TrySendError::Closed(_) => KeepError::Stopping,
         })?;
+        // The leader counts from when it hears of it, which is later.
+        let ttl = u64::try_from(SESSION_TTL.duration().as_millis()).unwrap_or(u64::MAX);
+        let until = Some(Millis(clock::wall().0.saturating_add(ttl)));
         let kept = answered.await.map_err(|_| KeepError::Stopping)?.map_err(KeepError::Leader)?;
         let mut heard = self.heard.lock();
         match kept {
             Kept::Alive(_) => {
                 let KeepAlive { generation, revision, nack } = said;
-                heard.insert(node, Heard { generation, revision, nack });
+                heard.insert(node, Heard { generation, revision, nack, until });
             }
             Kept::Gone => {
                 heard.remove(&node);
@@ -96,9 +104,11 @@ impl Proxies {
         Ok(kept)
     }
 
-    /// What a proxy of this member said last.
+    /// What a proxy of this member said last. One that talks to another member by now may live longer than is known here.
     pub fn heard_of(&self, node: &Name) -> Option<Heard> {
-        self.heard.lock().get(node).cloned()
+        let mut heard = self.heard.lock().get(node).cloned()?;
+        heard.until = heard.until.filter(|until| *until > clock::wall());
+        Some(heard)
     }
 
     /// How many proxies were heard of.

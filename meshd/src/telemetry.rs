@@ -58,6 +58,7 @@ struct Gauges {
     revision: Gauge,
     voters: Gauge,
     sessions: Gauge,
+    stale: Gauge,
     proxies: Gauge,
     connections: Gauge,
     disk_full: Gauge,
@@ -211,6 +212,7 @@ impl Gauges {
             revision: gauge("revision", "The state's revision"),
             voters: gauge("raft_voters", "Members that vote"),
             sessions: gauge("sessions", "Hosts that are here"),
+            stale: gauge("sessions_stale", "Hosts that are silent and whose endpoints are kept"),
             proxies: gauge("proxies", "Proxies whose signs of life come through this member"),
             connections: gauge("member_connections", "Connections from and to other members"),
             disk_full: gauge("disk_full", "1 while the disk has no room and writes are refused"),
@@ -233,6 +235,7 @@ impl Gauges {
         self.revision.set(number(Some(state.revision())));
         self.voters.set(count(status.voters.len()));
         self.sessions.set(count(state.sessions().count()));
+        self.stale.set(count(state.sessions().filter(|(_, session)| session.stale_since.is_some()).count()));
         self.proxies.set(count(sources.proxies.len()));
         self.connections.set(count(sources.members.connections()));
         self.disk_full.set(i64::from(sources.registry.disk().borrow().any()));

@@ -89,9 +89,9 @@ mod heavy {
 
     /// The leader looks twice a second, an election takes under a second, the delete has to come through; the rest is
     /// for a busy machine. After a new term hosts that were not heard may be waited for while others come back.
-    const LATEST: Duration = Duration::from_secs(30);
+    const LATEST: Duration = Duration::from_secs(60);
     /// How long the mesh may take to do what it does by itself.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_secs(120);
     /// Hosts: more than twice as many as die, so that those are single faults.
     const HOSTS: usize = 8;
     const PAUSE: Duration = Duration::from_secs(15);
@@ -144,7 +144,7 @@ mod heavy {
                     _ => {}
                 }
             }
-            // As often as a proxy does: it is what is played here.
+            // Pace: three times as often as a proxy, so that one lost on a busy machine ends nobody.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
@@ -227,6 +227,7 @@ mod heavy {
 
         // A host dies, and the leader with it half a time later: the next one gives it a full time.
         hosts.kill("host-0");
+        // Pace: the leader is to die in the middle of the time to live.
         tokio::time::sleep(TTL / 2).await;
         let leader = cluster.leader().await.expect("a leader");
         cluster.members[leader].kill();
@@ -242,6 +243,7 @@ mod heavy {
         let leader = cluster.leader().await.expect("a leader");
         let paused = cluster.members[leader].process.as_ref().expect("it runs");
         paused.signal(Signal::STOP);
+        // Pace: the pause itself is what is tested.
         tokio::time::sleep(PAUSE).await;
         paused.signal(Signal::CONT);
         hosts.judged(&cluster, &["host-0", "host-1"], now()).await;
@@ -251,6 +253,7 @@ mod heavy {
         let follower = (leader + 1) % 3;
         let paused = cluster.members[follower].process.as_ref().expect("it runs");
         paused.signal(Signal::STOP);
+        // Pace: the pause itself is what is tested.
         tokio::time::sleep(PAUSE).await;
         paused.signal(Signal::CONT);
         hosts.judged(&cluster, &["host-0", "host-1"], now()).await;

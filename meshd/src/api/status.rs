@@ -60,13 +60,21 @@ impl Known<'_> {
     fn node(&self, node: &Name, status: &mut Map<String, Value>) {
         let session = self.state.session(node);
         let mut shown = json!({"state": session_state(session)});
+        let heard = (self.heard)(node);
         if let Some(session) = session {
             shown["since"] = json!(session.opened_at);
+            match session.stale_since {
+                Some(since) => shown["staleSince"] = json!(since),
+                None => {
+                    let until = heard.as_ref().and_then(|heard| heard.until);
+                    until.into_iter().for_each(|until| shown["expiresAt"] = json!(until));
+                }
+            }
             status.insert("version".to_owned(), json!(session.version));
             status.insert("addresses".to_owned(), json!(session.addresses));
         }
         status.insert("session".to_owned(), shown);
-        if let Some(heard) = (self.heard)(node) {
+        if let Some(heard) = heard {
             status.insert("revision".to_owned(), json!(heard.revision));
             if let Some(nack) = &heard.nack {
                 status.insert("nack".to_owned(), json!(nack));
@@ -169,7 +177,7 @@ pub fn with_token(mut object: Object, token: &str) -> Object {
     object
 }
 
-/// When a session ends without a further keep-alive is known to the leader alone; here only whether there is one.
+/// When it ends is counted by the leader; a member that passed its keep-alives on knows when it does not end yet.
 fn session_state(session: Option<&Arc<Session>>) -> &'static str {
     match session.map(|session| session.stale_since) {
         Some(None) => "Live",

@@ -81,8 +81,10 @@ impl Host {
                 }
                 Err(Failed::Status(_, Some(after))) => {
                     self.seen.refused.fetch_add(1, Relaxed);
+                    // Pace: as the server says.
                     sleep(after.max(jittered(pause))).await;
                 }
+                // Pace: as `mesh-proxy` does.
                 Err(_) => sleep(jittered(pause)).await,
             }
             pause = (pause * 2).min(PAUSES.1);
@@ -118,6 +120,7 @@ impl Host {
                 from = None;
             }
             pause = if from == before { (pause * 2).min(PAUSES.1) } else { PAUSES.0 };
+            // Pace: as `mesh-proxy` does.
             sleep(jittered(pause)).await;
         }
     }

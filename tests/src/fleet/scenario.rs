@@ -118,7 +118,7 @@ pub fn settings(cluster: &Cluster, proxies: usize) -> anyhow::Result<Settings> {
 async fn held(cluster: &Cluster, fleet: &Fleet, hold: Duration) -> anyhow::Result<Span> {
     let (began, before, cpu) = (now(), fleet.counts(), cpus(cluster));
     let first = revision(cluster).await?;
-    // It lasts as long as it is asked to: time is what is measured.
+    // Pace: it lasts as long as it is asked to; what happens in the meantime is measured.
     tokio::time::sleep(hold).await;
     let seconds = (now() - began).as_secs_f64();
     let used: Vec<f64> =

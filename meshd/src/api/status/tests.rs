@@ -8,8 +8,14 @@ const SERVICE: &str = r#"Service default/orders {"ports":[{"name":"http","port":
 #[track_caller]
 fn shown(state: &State, text: &str) -> Value {
     let key = object(text).key();
-    let heard =
-        |node: &Name| (node.as_str() == "host-a").then_some(Heard { generation: 1, revision: 7, nack: None });
+    let heard = |node: &Name| {
+        (node.as_str() == "host-a").then_some(Heard {
+            generation: 1,
+            revision: 7,
+            nack: None,
+            until: Some(Millis(1_000)),
+        })
+    };
     let object = Known { state, heard: &heard }.show(state.get(&key).expect("it exists"));
     object.status.expect("a status")
 }
@@ -59,6 +65,7 @@ fn nodes_show_their_session_and_what_they_run() {
     register(&mut state, "Healthy");
     let status = shown(&state, "Node host-a");
     assert_eq!(status["session"]["state"], "Live");
+    assert_eq!(status["session"]["expiresAt"], "1970-01-01T00:00:01Z");
     assert_eq!((&status["version"], &status["revision"]), (&json!("0.1.0"), &json!(7)));
     assert_eq!(status["addresses"], json!(["10.0.0.5"]));
     let proxies = Known { state: &state, heard: &|_| None }.proxies();

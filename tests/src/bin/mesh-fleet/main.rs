@@ -84,6 +84,7 @@ async fn others(cli: &Cli) -> anyhow::Result<bool> {
     let fleet = Fleet::join(&settings).await?;
     fleet.register();
     fleet.watch();
+    // Pace: they are held for as long as was asked.
     tokio::time::sleep(cli.hold).await;
     let counts = fleet.counts();
     match cli.json {
