@@ -110,8 +110,7 @@ impl Registrar {
         loop {
             tokio::select! {
                 () = &mut waited => return alive,
-                () = self.changed(), if !held => return alive,
-                Ok(()) = self.leaving.changed(), if held => return alive,
+                () = self.news(held) => return alive,
                 _ = beat.tick() => if let Some(generation) = session.filter(|_| alive) {
                     alive = self.keep_alive(generation).await;
                 },
@@ -200,6 +199,15 @@ impl Registrar {
             Err(error) => tracing::warn!(%error, "the session was not kept alive"),
         }
         true
+    }
+
+    /// Waits until there is something to say that may be said.
+    async fn news(&mut self, held: bool) {
+        match held {
+            false => self.changed().await,
+            true if self.leaving.changed().await.is_ok() => {}
+            true => std::future::pending().await,
+        }
     }
 
     /// Waits until there is something new to register.
