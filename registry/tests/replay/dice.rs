@@ -19,6 +19,7 @@ impl Dice {
         self.next() % end.max(1)
     }
 
+    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }
