@@ -141,7 +141,7 @@ async fn obey(cli: Cli) -> anyhow::Result<()> {
 async fn develop(listen: SocketAddr, data_dir: Option<PathBuf>) -> anyhow::Result<()> {
     let stop = stopped_by_signals()?;
     let dev = dev::start(listen, data_dir.as_deref()).await?;
-    if stop.run_until_cancelled(dev.server.ready()).await.is_some() {
+    if stop.run_until_cancelled(dev.server.ready()).await == Some(true) {
         println!("MESH_ADDR={}", dev.address);
         println!("MESH_TOKEN={}", dev.token);
         println!("MESH_CACERT={}", dev.root_file.display());
@@ -190,7 +190,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         (settings.registry.snapshot_every, settings.registry.log_kept);
     let snapshots = settings.snapshots;
     let server = Server::start(Plan { registry, opening, sockets, snapshots }).await?;
-    if stop.run_until_cancelled(server.ready()).await.is_some() {
+    if stop.run_until_cancelled(server.ready()).await == Some(true) {
         tracing::info!(member = member.id, api = %api, "ready");
     }
     server.run_until(stop).await?;

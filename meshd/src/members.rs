@@ -230,7 +230,7 @@ impl Members {
                 tracing::error!(
                     member,
                     alert,
-                    "a member refuses this server's certificate; was this server removed?"
+                    "a member refuses this server's certificate; was this server removed, or is its clock wrong?"
                 );
             }
         };

@@ -182,11 +182,13 @@ impl Server {
         });
     }
 
-    /// Waits until there is a leader and this server has caught up with it.
-    pub async fn ready(&self) {
+    /// Waits until there is a leader and this server has caught up with it; `false` if it is over before.
+    pub async fn ready(&self) -> bool {
         loop {
             match tokio::time::timeout(LEADER_WAIT, self.registry.read()).await {
-                Ok(Ok(_)) => return,
+                Ok(Ok(_)) => return true,
+                // [`Server::run_until`] says why.
+                Ok(Err(ReadError::Stopped(_))) => return false,
                 Ok(Err(error)) => tracing::debug!(%error, "not ready yet"),
                 Err(_) => tracing::warn!("no leader yet; still waiting for a majority of the members"),
             }

@@ -1,6 +1,18 @@
 //! Where the programs under test are: beside the program that runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The path of a program of the release before this one.
+///
+/// # Panics
+/// If it was not built: `cargo xtask previous` does.
+pub fn previous(name: &str) -> PathBuf {
+    let own = path("meshd");
+    let target = own.parent().and_then(Path::parent).expect("programs stand in target/<profile>");
+    let path = target.join("previous/bin").join(name);
+    assert!(path.exists(), "{} is missing: run `cargo xtask previous`, then `cargo build`", path.display());
+    path
+}
 
 /// The path of one of the workspace's programs, built with the same profile as the caller.
 ///

@@ -33,6 +33,10 @@ pub struct Cluster {
     pub token: String,
     /// The file with the root certificate.
     pub cacert: PathBuf,
+    /// The `meshd` that new members are started with.
+    pub program: PathBuf,
+    /// What stands in their configuration beside what all have.
+    pub settings: String,
     folder: PathBuf,
     wrapper: Vec<String>,
     announce: fn(&str),
@@ -51,6 +55,10 @@ pub struct Member {
     pub process: Option<Process>,
     /// A program and its arguments that start it; itself alone where this is empty.
     pub wrapper: Vec<String>,
+    /// The `meshd` that it is started with.
+    pub program: PathBuf,
+    /// What it finds in its environment.
+    pub environment: Vec<(String, String)>,
     folder: PathBuf,
 }
 
@@ -87,12 +95,39 @@ impl Cluster {
         wrapper: Vec<String>,
         announce: fn(&str),
     ) -> anyhow::Result<Self> {
+        let mut cluster = Self::nobody(network, folder, announce)?;
+        cluster.wrapper = wrapper;
+        cluster.grown_to(size).await
+    }
+
+    /// The same with another `meshd`, or with further settings.
+    ///
+    /// # Errors
+    /// If one of them does not come up.
+    pub async fn start_with(
+        folder: &Path,
+        size: u8,
+        program: PathBuf,
+        settings: String,
+        announce: fn(&str),
+    ) -> anyhow::Result<Self> {
+        let mut cluster = Self::nobody(Network::claim(), folder, announce)?;
+        (cluster.program, cluster.settings) = (program, settings);
+        cluster.grown_to(size).await
+    }
+
+    fn nobody(network: Network, folder: &Path, announce: fn(&str)) -> anyhow::Result<Self> {
         let folder = folder.to_path_buf();
         std::fs::write(folder.join("seal.key"), "a key for loopback and nothing else: 0123456789abcdef\n")?;
         restrict(&folder.join("seal.key"))?;
         let cacert = folder.join("ca.pem");
-        let mut cluster =
-            Self { network, members: Vec::new(), token: String::new(), cacert, folder, wrapper, announce };
+        let (members, token, wrapper) = (Vec::new(), String::new(), Vec::new());
+        let (program, settings) = (binaries::path("meshd"), String::new());
+        Ok(Self { network, members, token, cacert, program, settings, folder, wrapper, announce })
+    }
+
+    async fn grown_to(self, size: u8) -> anyhow::Result<Self> {
+        let mut cluster = self;
         cluster.first().await?;
         for n in 2..=size {
             cluster.join(n).await?;
@@ -179,10 +214,9 @@ impl Cluster {
     }
 
     async fn first(&mut self) -> anyhow::Result<()> {
-        let mut member = Member::configure(&self.folder, 1, self.network)?;
-        member.wrapper = numbered(&self.wrapper, 1);
+        let member = self.configure(1)?;
         (self.announce)(&format!("meshd init --config {}", member.config.display()));
-        let printed = run(tokio::process::Command::new(binaries::path("meshd"))
+        let printed = run(tokio::process::Command::new(&member.program)
             .arg("init")
             .arg("--config")
             .arg(&member.config))
@@ -209,17 +243,36 @@ impl Cluster {
     /// # Errors
     /// If it does not come up.
     pub async fn join(&mut self, n: u8) -> anyhow::Result<()> {
+        let member = self.admit(n).await?;
+        self.members.push(member);
+        self.run(self.members.len() - 1).await
+    }
+
+    /// Lets one more member in, with its own token, and does not start it.
+    ///
+    /// # Errors
+    /// If it is not let in.
+    pub async fn admit(&self, n: u8) -> anyhow::Result<Member> {
         let name = format!("cp{n}");
         let token =
             self.meshctl(&["token", "join", &format!("server-{name}"), "--server", "--node", &name]).await?;
-        let mut member = Member::configure(&self.folder, n, self.network)?;
-        member.wrapper = numbered(&self.wrapper, n);
+        let member = self.configure(n)?;
         let first = self.members[0].url();
         (self.announce)(&format!("meshd join {first} --token mesh1.… --config {}", member.config.display()));
-        let mut command = tokio::process::Command::new(binaries::path("meshd"));
+        let mut command = tokio::process::Command::new(&member.program);
         run(command.args(["join", &first, "--token", token.trim(), "--config"]).arg(&member.config)).await?;
-        self.members.push(member);
-        self.run(self.members.len() - 1).await
+        Ok(member)
+    }
+
+    /// The folder and the configuration of the `n`th member.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn configure(&self, n: u8) -> anyhow::Result<Member> {
+        let program = self.program.clone();
+        let mut member = Member::configure(&self.folder, n, self.network, program, &self.settings)?;
+        member.wrapper = numbered(&self.wrapper, n);
+        Ok(member)
     }
 
     /// Starts the `index`th member (again) and waits until it is ready.
@@ -277,7 +330,13 @@ impl Cluster {
 }
 
 impl Member {
-    fn configure(folder: &Path, n: u8, network: Network) -> anyhow::Result<Self> {
+    fn configure(
+        folder: &Path,
+        n: u8,
+        network: Network,
+        program: PathBuf,
+        settings: &str,
+    ) -> anyhow::Result<Self> {
         let (name, address) = (format!("cp{n}"), network.address(n));
         let folder = folder.join(&name);
         std::fs::create_dir_all(&folder)?;
@@ -288,10 +347,11 @@ impl Member {
         let config = folder.join("meshd.toml");
         let text = format!(
             "node = \"{name}\"\ndata_dir = {data:?}\n\n[listen]\napi = \"{address}:8443\"\nraft = \"{address}:8444\"\nmetrics = \"{address}:8480\"\n\n\
-             [advertise]\napi = \"{address}:8443\"\nraft = \"{address}:8444\"\n\n[seal]\nkind = \"keyfile\"\npath = {seal:?}\n"
+             [advertise]\napi = \"{address}:8443\"\nraft = \"{address}:8444\"\n\n[seal]\nkind = \"keyfile\"\npath = {seal:?}\n{settings}"
         );
         std::fs::write(&config, text)?;
-        Ok(Self { name, address, config, process: None, wrapper: Vec::new(), folder })
+        let (wrapper, environment) = (Vec::new(), Vec::new());
+        Ok(Self { name, address, config, process: None, wrapper, program, environment, folder })
     }
 
     /// Where its API is.
@@ -314,8 +374,9 @@ impl Member {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(&mut self) -> anyhow::Result<()> {
-        let words: Vec<_> = self.wrapper.iter().map(PathBuf::from).chain([binaries::path("meshd")]).collect();
+        let words: Vec<_> = self.wrapper.iter().map(PathBuf::from).chain([self.program.clone()]).collect();
         let mut command = Command::new(&words[0]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&words[1..]).arg("run").arg("--config").arg(&self.config);
         self.process = Some(Process::spawn(&self.name, &self.folder, &mut command)?);
         Ok(())

@@ -26,6 +26,8 @@ pub struct Host {
     pub address: Ipv4Addr,
     /// `None` while its proxy is stopped.
     pub proxy: Option<Process>,
+    /// The `mesh-proxy` that is started.
+    pub program: PathBuf,
     folder: PathBuf,
 }
 
@@ -113,7 +115,13 @@ impl Host {
         let address = cluster.network.address(n);
         let folder = folder.join(name);
         std::fs::create_dir_all(folder.join("services.d"))?;
-        let host = Self { name: name.to_owned(), address, proxy: None, folder };
+        let host = Self {
+            name: name.to_owned(),
+            address,
+            proxy: None,
+            program: binaries::path("mesh-proxy"),
+            folder,
+        };
         let servers: Vec<_> = cluster.members.iter().map(|member| format!("{:?}", member.url())).collect();
         std::fs::write(host.config(), host.toml(&servers.join(", ")))?;
         for service in services {
@@ -150,7 +158,7 @@ impl Host {
         let token = cluster.meshctl(&arguments).await?;
         let server = cluster.members[0].url();
         announce(&format!("mesh-proxy join {server} --token mesh1.… --config {}", self.config().display()));
-        let mut command = tokio::process::Command::new(binaries::path("mesh-proxy"));
+        let mut command = tokio::process::Command::new(&self.program);
         run(command.args(["join", &server, "--token", token.trim(), "--config"]).arg(self.config())).await?;
         Ok(())
     }
@@ -160,7 +168,7 @@ impl Host {
     /// # Errors
     /// If it does not come up.
     pub async fn run(&mut self) -> anyhow::Result<()> {
-        let mut command = Command::new(binaries::path("mesh-proxy"));
+        let mut command = Command::new(&self.program);
         self.proxy = Some(Process::spawn(
             "mesh-proxy",
             &self.folder,

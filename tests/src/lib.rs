@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod foreign;
 pub mod histogram;
 pub mod host;
+pub mod life;
 pub mod linear;
 pub mod loopback;
 pub mod nemesis;

@@ -27,6 +27,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// that is frozen must not freeze those who ask for it.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the leader may take to change the membership for another member: handing over, and two entries that must be
+/// acknowledged.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// The paths of the cluster.
 pub fn routes() -> Router<Api> {
     Router::new()
@@ -117,22 +121,42 @@ async fn remove(
         return Err(ApiError::NotFound(format!("there is no member {id}")));
     }
     tracing::warn!(target: "audit", actor = caller.actor(), member = id, "a member is removed");
-    if caller.require_member().is_err() {
-        let path = format!("/v1/cluster/members/{id}");
-        if let Some(answer) = ask_leader_to(&api, |peer| async move { peer.delete(&path).await }).await? {
-            return Ok(Answer(answer));
-        }
+    if api.registry.status().leader == Some(api.registry.status().member) {
+        return taken_out(&api, id).await.map(Answer);
     }
-    may_go(&api.registry.status(), id)?;
-    if api.registry.status().leader == Some(id) {
+    match delete_at_leader(&api, id).await? {
+        Some(answer) => Ok(Answer(answer)),
+        None => forgotten(&api, id).await.map(Answer),
+    }
+}
+
+async fn delete_at_leader(api: &Api, id: MemberId) -> Result<Option<Value>, ApiError> {
+    let path = format!("/v1/cluster/members/{id}");
+    ask_leader_to(api, |peer| async move { peer.delete(&path).await }).await
+}
+
+/// As the leader: first out of the vote, which may need the member's own, and only then forgotten and distrusted.
+async fn taken_out(api: &Api, id: MemberId) -> Result<Value, ApiError> {
+    let status = api.registry.status();
+    may_go(&status, id)?;
+    if status.member == id {
         api.registry.transfer_leader(None).await.map_err(not_handed_over)?;
+        let again = || ApiError::Unavailable("leadership was handed over; ask again".to_owned());
+        return delete_at_leader(api, id).await?.ok_or_else(again);
     }
+    if status.voters.contains(&id) || status.learners.contains(&id) {
+        api.registry.remove(id).await.map_err(not_handed_over)?;
+    }
+    forgotten(api, id).await
+}
+
+async fn forgotten(api: &Api, id: MemberId) -> Result<Value, ApiError> {
     match api.registry.propose(Command::Member(MemberChange::Forget { id })).await? {
         // It was a member above: somebody removed it since. That may have been this very command, whose first answer was
         // lost with the leader.
-        Reply::Refused(Refusal::UnknownMember { .. }) => Ok(Answer(json!({"id": id, "removed": true}))),
+        Reply::Refused(Refusal::UnknownMember { .. }) => Ok(json!({"id": id, "removed": true})),
         Reply::Refused(refusal) => Err(refusal.into()),
-        _ => Ok(Answer(json!({"id": id, "removed": true}))),
+        _ => Ok(json!({"id": id, "removed": true})),
     }
 }
 
@@ -193,25 +217,27 @@ async fn transfer(
     Ok(Answer(json!({"leader": api.registry.leadership().borrow().leader})))
 }
 
-/// As [`ask_leader`], but what the leader will not do is told on.
+/// Has the leader do something; `None` where this member leads itself, or the leader lets no other member ask for it, as
+/// 0.1.0 does not. What it will not do is told on.
 async fn ask_leader_to<F>(api: &Api, ask: impl FnOnce(Peer) -> F) -> Result<Option<Value>, ApiError>
 where
     F: Future<Output = Result<Value, PeerError>>,
 {
-    let refusal = std::sync::Mutex::new(None);
-    let noted = |peer| async {
-        let asked = ask(peer).await;
-        if let Err(PeerError::Refused { problem, .. }) = &asked
-            && problem.status == ApiError::CONFLICT
-        {
-            *refusal.lock().expect("nobody panics here") = Some(problem.detail.clone());
+    let leadership = *api.registry.leadership().borrow();
+    let state = api.registry.applied();
+    let leader = leadership.leader.filter(|_| !leadership.is_me).and_then(|leader| state.member(leader));
+    let Some(leader) = leader else { return Ok(None) };
+    let unavailable =
+        |error: &dyn std::fmt::Display| ApiError::Unavailable(format!("the leader did not do it: {error}"));
+    let peer = Peer::member(&api.authority, &leader.addresses.api).map_err(|error| unavailable(&error))?;
+    match tokio::time::timeout(CHANGE_TIMEOUT, ask(peer)).await {
+        Ok(Ok(answer)) => Ok(Some(answer)),
+        Ok(Err(PeerError::Refused { problem, .. })) if problem.status == ApiError::CONFLICT => {
+            Err(ApiError::Conflict(problem.detail))
         }
-        asked
-    };
-    let answer = ask_leader(api, noted).await;
-    match refusal.into_inner().expect("nobody panics here") {
-        Some(detail) => Err(ApiError::Conflict(detail)),
-        None => Ok(answer),
+        Ok(Err(PeerError::Refused { problem, .. })) if problem.status == ApiError::FORBIDDEN => Ok(None),
+        Ok(Err(error)) => Err(unavailable(&error)),
+        Err(_) => Err(unavailable(&format!("no answer within {CHANGE_TIMEOUT:?}"))),
     }
 }
 

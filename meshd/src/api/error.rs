@@ -90,6 +90,8 @@ pub enum ApiError {
 impl ApiError {
     /// The status of a [`ApiError::Conflict`], by which one server knows another's refusal.
     pub const CONFLICT: u16 = StatusCode::CONFLICT.as_u16();
+    /// The status of a [`ApiError::Forbidden`].
+    pub const FORBIDDEN: u16 = StatusCode::FORBIDDEN.as_u16();
 
     /// One wrong field or query parameter.
     pub fn invalid(path: impl std::fmt::Display, message: impl std::fmt::Display) -> Self {

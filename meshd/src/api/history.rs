@@ -174,7 +174,10 @@ mod tests {
         let gone = query(Some(2), None, 10).answer(&state, &admin()).expect_err("compacted");
         assert!(matches!(&gone, ApiError::Gone(text) if text.contains("goes back to 6")), "{gone}");
         let kept = query(None, None, 10).answer(&state, &admin()).expect("what is kept");
-        assert_eq!((kept["items"].as_array().map(Vec::len), &kept["metadata"]["oldest"]), (Some(3), &json!(6)));
+        assert_eq!(
+            (kept["items"].as_array().map(Vec::len), &kept["metadata"]["oldest"]),
+            (Some(3), &json!(6))
+        );
     }
 
     #[test]

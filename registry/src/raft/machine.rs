@@ -243,6 +243,7 @@ impl RaftStateMachine<Types> for Machine {
         let (snapshots, bytes) = (self.keeping.snapshots.clone(), snapshot.clone());
         let taken = blocking(move || snapshots.decode(&bytes).map_err(io::Error::other)).await?;
         self.keeping.save(index, snapshot).await?;
+        tracing::info!(index, revision = taken.state.revision(), "took a snapshot from the leader");
         self.keeping.audit.record(vec![audit::Record::gap(index, &taken.state)]).await;
         self.view.checkpoints.lock().forget();
         self.state = taken.state;
