@@ -41,6 +41,11 @@ impl Disk {
         Ok(disk)
     }
 
+    /// Where it is mounted.
+    pub(crate) fn mount(&self) -> &Path {
+        &self.mount
+    }
+
     /// The power goes: what is not on the disk by now never will be.
     pub(crate) fn cut(&self) -> anyhow::Result<()> {
         let folder = File::open(&self.mount)?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use futures_util::future::{join_all, try_join_all};
-use mesh_tests::{cluster::Cluster, steady::now, wait::until};
+use mesh_tests::{cluster::Cluster, process, steady::now, wait::until};
 use model::{
     client::{ClientError, Selection},
     kind::Kind,
@@ -17,6 +17,7 @@ use model::{
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::{
     Cli,
@@ -260,7 +261,13 @@ fn unavailable(error: ClientError) -> String {
 pub(crate) async fn run(cli: &Cli) -> anyhow::Result<Summary> {
     let folder = tempfile::Builder::new().prefix("mesh-powercut-").tempdir()?;
     let trial = Trial::start(folder.path(), cli).await.context("the cluster does not start")?;
-    trial.run(cli).await
+    let disks: Vec<_> = trial.disks.iter().map(|disk| disk.mount().to_owned()).collect();
+    let summary = trial.run(cli).await;
+    for disk in disks {
+        // What is still mounted could not be removed with the folder.
+        process::run(Command::new("umount").arg("--lazy").arg(disk)).await?;
+    }
+    summary
 }
 
 #[cfg(test)]
