@@ -281,8 +281,8 @@ impl Default for Settings {
             seal: SealSource::Credential,
             certificate_ttl: Timespan::from_secs(72 * 3_600),
             registry: LogSettings {
-                snapshot_every: 10_000,
-                log_kept: 2_000,
+                snapshot_every: registry::raft::settings::SNAPSHOT_EVERY,
+                log_kept: registry::raft::settings::LOG_KEPT,
                 history_revisions: registry::state::HISTORY_REVISIONS_MAX,
             },
             snapshots: None,
