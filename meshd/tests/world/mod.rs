@@ -9,7 +9,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -24,6 +28,12 @@ use tempfile::TempDir;
 
 /// Nothing that these tests wait for takes as long on a machine that works.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Ports for listeners start here and end below the ephemeral ones (32768 on Linux).
+const PORTS_FROM: u32 = 12_000;
+const PORTS: u32 = 20_000;
+/// What one test may take: a cluster of five and its metrics fit, with room for restarts.
+const PORTS_OF_A_TEST: u32 = 50;
 
 /// A `meshd` process; killed when dropped.
 pub(crate) struct Meshd {
@@ -61,10 +71,18 @@ pub(crate) fn meshd() -> Command {
     Command::new(env!("CARGO_BIN_EXE_meshd"))
 }
 
-/// A port that is free now.
+/// A port that is free now, and that no connection is given for its own end meanwhile: below the ephemeral ones. Tests run
+/// in processes of their own, each with a place of its own in the range.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("bound").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() % (PORTS / PORTS_OF_A_TEST) * PORTS_OF_A_TEST;
+    loop {
+        let nth = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(PORTS_FROM + nth % PORTS).expect("below the ephemeral ones");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Polls until `probe` has something.
