@@ -41,6 +41,8 @@ struct Step {
 impl World {
     pub(crate) async fn new() -> Self {
         let dev = dev::start(SocketAddr::from(([127, 0, 0, 1], 0)), None).await.expect("a server");
+        // As `meshd --dev` waits before it prints where it is: it has stood for election.
+        assert!(dev.server.ready().await, "it leads itself");
         let client = client(&dev, |builder| builder);
         Self { dev, client, names: BTreeMap::new() }
     }
