@@ -11,7 +11,11 @@ use super::{
 /// That part, by the beginnings of its operations.
 pub(super) fn smallest(history: &[Operation], known: &Known) -> Vec<Operation> {
     let wrong = |part: &[Operation]| search(part, known) == Verdict::Wrong;
-    let mut part = first_wrong(history, &wrong);
+    let asked = first_wrong(history, &wrong);
+    let mut part: Vec<_> = asked.iter().map(weaker).collect();
+    if !wrong(&part) {
+        part.clone_from(&asked);
+    }
     let mut size = part.len().div_ceil(2);
     while size > 0 {
         let (mut at, mut smaller) = (0, false);
@@ -28,8 +32,23 @@ pub(super) fn smallest(history: &[Operation], known: &Known) -> Vec<Operation> {
         }
         size = if size == 1 && smaller { 1 } else { size / 2 };
     }
-    part.sort_by_key(|operation| (operation.began, operation.ended));
-    part
+    let kept: HashSet<_> = part.iter().map(|operation| (operation.client, operation.began)).collect();
+    let mut shown = asked;
+    shown.retain(|operation| kept.contains(&(operation.client, operation.began)));
+    shown.sort_by_key(|operation| (operation.began, operation.ended));
+    shown
+}
+
+/// A write that was done, without what it says of the moment before: a right history stays right, and what only that rested
+/// on can go.
+fn weaker(operation: &Operation) -> Operation {
+    let mut weaker = operation.clone();
+    match (&mut weaker.call, &mut weaker.outcome) {
+        (Call::Put { expect, .. }, Outcome::Written { created, .. }) => (*expect, *created) = (Expect::Any, false),
+        (Call::Delete { expect }, Outcome::Removed { .. }) => *expect = Expect::Any,
+        _ => {}
+    }
+    weaker
 }
 
 /// The history up to the first moment at which it is wrong. What was under way then had not been answered.
