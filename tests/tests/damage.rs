@@ -9,7 +9,7 @@ mod heavy {
         time::Duration,
     };
 
-    use mesh_tests::{cluster::Cluster, scratch::Scratch, wait::until};
+    use mesh_tests::{binaries, cluster::Cluster, scratch::Scratch, wait::until};
     use model::{
         client::{Client, Selection},
         kind::Kind,
@@ -196,14 +196,21 @@ mod heavy {
     #[tokio::test]
     async fn spoiled_files_are_made_good_or_refused_and_never_served() {
         let scratch = Scratch::new("damage");
-        let mut cluster = Cluster::start(scratch.path(), 3, |_| {}).await.expect("three servers come up");
+        let settings = "[registry]\nsnapshot_every = 100\n".to_owned();
+        let mut cluster = Cluster::start_with(scratch.path(), 3, binaries::path("meshd"), settings, |_| {})
+            .await
+            .expect("three servers come up");
         let clients = [0, SPOILED].map(|index| cluster.client(index).expect("a client"));
-        for n in 0..60 {
+        for n in 0..220 {
             put(&clients[0], &format!("s{}", n % 20), n).await;
-            if n == 20 || n == 40 {
-                clients[1].download("/v1/snapshot").await.expect("a snapshot");
-            }
         }
+        let data = cluster.members[SPOILED].data();
+        until("a snapshot", PATIENCE, || async {
+            let taken = files(&data).iter().any(|path| has(path, ".snap"));
+            if taken { Ok(()) } else { Err("none yet") }
+        })
+        .await
+        .expect("one in a hundred entries");
         stop(&mut cluster).await;
         for case in CASES {
             check(&mut cluster, case).await;
