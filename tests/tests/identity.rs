@@ -245,9 +245,9 @@ mod heavy {
         let pretender = Forger::founder("mesh.internal").expect("an authority");
         let papers = pretender.leaf("spiffe://mesh.internal/meshd/1", |_| {}).expect("signed");
         raft.refuses(trust, Some(&papers), "spiffe://mesh.internal/meshd/1 is not signed by a root").await;
-        // A true chain, and a member that there is not.
-        let ghost = thief.leaf("spiffe://mesh.internal/meshd/7", |_| {}).expect("forged");
-        raft.refuses(trust, Some(&ghost), "spiffe://mesh.internal/meshd/7").await;
+        // A true chain, and a number that is no member's and will not be given again.
+        let ghost = thief.leaf("spiffe://mesh.internal/meshd/0", |_| {}).expect("forged");
+        raft.refuses(trust, Some(&ghost), "spiffe://mesh.internal/meshd/0").await;
         let (status, answer) = node.call(Method::GET, "/v1/services", None).await.expect("an answer");
         assert_eq!(status, 403, "a node steers nothing: {answer}");
         let (status, answer) = node
