@@ -45,10 +45,11 @@ mod heavy {
     async fn tokens_names_and_grants_hold() {
         let scratch = Scratch::new("joining");
         let cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
-        a_token_tried_a_hundred_times_at_once_is_used_once(&cluster).await;
         names_are_not_taken_over(&cluster).await;
         grants(&cluster).await;
         the_secret_is_told_to_nobody_else(&cluster, &scratch).await;
+        // Last: after so many bad tries further ones are held off for some seconds, told by 429.
+        a_token_tried_a_hundred_times_at_once_is_used_once(&cluster).await;
     }
 
     async fn a_token_tried_a_hundred_times_at_once_is_used_once(cluster: &Cluster) {
@@ -69,7 +70,9 @@ mod heavy {
                 "{status}: {body}"
             );
         }
-        assert_eq!(nodes(cluster).await, [good[0].1["node"].as_str().expect("a name")]);
+        let mut joined = nodes(cluster).await;
+        joined.retain(|node| node.starts_with("crowd-"));
+        assert_eq!(joined, [good[0].1["node"].as_str().expect("a name")]);
         let left = cluster.said(&["get", "jointoken", "once", "-o", "json"]).await.fine();
         let left: Value = serde_json::from_str(&left).expect("JSON");
         assert_eq!(left["status"]["usesLeft"], 0, "{left}");
