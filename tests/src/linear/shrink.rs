@@ -78,7 +78,8 @@ fn until(history: &[Operation], moment: u64) -> Vec<Operation> {
 /// The part without those of a range that may be left out.
 fn without(part: &[Operation], range: std::ops::Range<usize>, known: &Known) -> Vec<Operation> {
     let changes = |operation: &Operation| {
-        !matches!(operation.call, Call::Get { .. }) && operation.outcome != Outcome::Mismatch
+        !matches!(operation.call, Call::Get { .. })
+            && !matches!(operation.outcome, Outcome::Mismatch | Outcome::NothingToRemove)
     };
     // Who changes nothing only sees: that can always be left out.
     let seen_out = |index: usize, operation: &Operation| range.contains(&index) && !changes(operation);
