@@ -41,6 +41,8 @@ pub(super) struct Core {
     pub(super) leadership: watch::Sender<Leadership>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
+    /// Nothing more will be applied: the index is written a last time.
+    pub(super) settled: CancellationToken,
     /// Threads that end with the member: they are waited for at its end.
     pub(super) threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     pub(super) audit: audit::Sink,

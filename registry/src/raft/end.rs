@@ -42,6 +42,7 @@ impl Core {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "raft did not end well");
         }
+        self.settled.cancel();
         self.tasks.close();
         if timeout(END_TIMEOUT, self.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in time");

@@ -93,9 +93,10 @@ pub(super) async fn open(
     let (leased_readers, leasing) = mpsc::channel(ask::READERS_MAX);
     let votes_from = votes_from(&raft, &settings).await?;
     let mut threads = vec![found.audit_thread];
+    let settled = CancellationToken::new();
     if let Some(store) = found.store {
-        let thread =
-            index::start(store, view.clone(), (source == Source::Index).then(|| shown.clone()), stop.clone());
+        let base = (source == Source::Index).then(|| shown.clone());
+        let thread = index::start(store, view.clone(), base, settled.clone());
         threads.push(
             thread.map_err(|source| OpenError::Folder { path: settings.data_dir.join("index"), source })?,
         );
@@ -114,6 +115,7 @@ pub(super) async fn open(
         leadership: watch::Sender::new(Leadership::default()),
         tasks: TaskTracker::new(),
         stop,
+        settled,
         threads: parking_lot::Mutex::new(threads),
         audit: found.audit,
         wal: held,
