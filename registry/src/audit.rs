@@ -1,5 +1,6 @@
 //! Who changed what, when: appended to files of JSON lines, each with its CRC, as entries of the log are applied. Every
-//! member keeps its own, made from the same log. The log is purged only after its audit is synced.
+//! member keeps its own, made from the same log. It is synced before anything stands in for the log from which its lines
+//! could be made again: the index, and a snapshot with the purge that follows it.
 //!
 //! Writes, joins, trust and members are audited; what hosts register and lose by themselves is not.
 
@@ -215,9 +216,14 @@ impl Sink {
         wait.await.map_err(|_| ended())
     }
 
+    /// The member ends: what there is no room for is not waited for any more.
+    pub(crate) fn ending(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the thread once all that was handed over is on disk.
     pub(crate) async fn end(&self) {
-        self.ending.store(true, Ordering::Relaxed);
+        self.ending();
         let _ = self.lines.send(Message::End).await;
     }
 }
@@ -229,9 +235,11 @@ struct Writer {
     ending: Arc<AtomicBool>,
 }
 
-/// One write and one sync for all that waits.
+/// One write for all that waits, and a sync where somebody needs it.
 fn run(mut writer: Writer, mut messages: mpsc::Receiver<Message>) {
-    while let Some(first) = messages.blocking_recv() {
+    loop {
+        // Without an end the last sink was dropped.
+        let first = messages.blocking_recv().unwrap_or(Message::End);
         let (mut records, mut waiting, mut next, mut end) = (Vec::new(), Vec::new(), Some(first), false);
         while let Some(message) = next {
             match message {
@@ -241,7 +249,8 @@ fn run(mut writer: Writer, mut messages: mpsc::Receiver<Message>) {
             }
             next = messages.try_recv().ok();
         }
-        if !writer.append(&records) {
+        let sync = end || !waiting.is_empty();
+        if !writer.append(&records, sync) {
             return;
         }
         for done in waiting {
@@ -255,9 +264,11 @@ fn run(mut writer: Writer, mut messages: mpsc::Receiver<Message>) {
 
 impl Writer {
     /// Waits for room; `false` if the member ends before there is some: a replay of the log brings the lines again.
-    fn append(&mut self, records: &[Record]) -> bool {
+    fn append(&mut self, records: &[Record], sync: bool) -> bool {
         loop {
-            match self.segments.append(records) {
+            let written = self.segments.append(records);
+            let written = written.and_then(|()| if sync { self.segments.sync() } else { Ok(()) });
+            match written {
                 Ok(()) => {
                     self.disk.set(Part::Audit, false);
                     return true;

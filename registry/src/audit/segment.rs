@@ -19,8 +19,10 @@ pub(super) struct Segments {
     folder: PathBuf,
     active: Option<File>,
     length: u64,
-    /// Lines of entries up to this one are on disk: a replay brings them again.
-    last: u64,
+    /// Whether something was written since the last sync.
+    unsynced: bool,
+    /// The entry of the last line, and how many of its lines there are: a replay brings them again.
+    last: (u64, usize),
 }
 
 /// Why lines are not on disk.
@@ -47,7 +49,7 @@ pub(super) struct Lines {
 impl Segments {
     /// Cuts off a last line that was not written whole. A damaged file stays as it is, and is not written to any more.
     pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
-        let mut segments = Self { folder, active: None, length: 0, last: 0 };
+        let mut segments = Self { folder, active: None, length: 0, unsynced: false, last: (0, 0) };
         let files = files(&segments.folder)?;
         for (age, path) in files.iter().rev().enumerate() {
             let Lines { records, whole, damaged } = read(path)?;
@@ -63,20 +65,27 @@ impl Segments {
                 }
                 None => {}
             }
-            if let Some(record) = records.last() {
-                segments.last = record.index;
+            if let Some(last) = last_of(&records.iter().collect::<Vec<_>>()) {
+                segments.last = last;
                 break;
             }
         }
         Ok(segments)
     }
 
-    /// Appends lines, and syncs them.
+    /// Appends lines; they are on disk after a [`Self::sync`].
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), AppendError> {
-        let last = self.last;
-        let fresh: Vec<_> = records.iter().filter(|record| record.index > last).collect();
-        let Some(newest) = fresh.last() else { return Ok(()) };
+        let (entry, mut written) = self.last;
+        // A crash may have left some lines of an entry without the others.
+        let fresh = records.iter().filter(|record| {
+            let again = record.index == entry && written > 0;
+            written -= usize::from(again);
+            !again && record.index >= entry
+        });
+        let fresh: Vec<_> = fresh.collect();
+        let Some((newest, lines_of_newest)) = last_of(&fresh) else { return Ok(()) };
         if self.active.is_none() || self.length > SEGMENT_BYTES {
+            self.sync()?;
             self.rotate(fresh[0].index).map_err(full)?;
         }
         let mut lines = Vec::new();
@@ -90,9 +99,19 @@ impl Segments {
             active.set_len(self.length)?;
             return Err(full(error));
         }
-        active.sync_data()?;
+        self.unsynced = true;
         self.length += lines.len() as u64;
-        self.last = newest.index;
+        let before = if newest == entry { self.last.1 } else { 0 };
+        self.last = (newest, before + lines_of_newest);
+        Ok(())
+    }
+
+    /// Puts on disk what was appended.
+    pub(super) fn sync(&mut self) -> Result<(), AppendError> {
+        if let Some(active) = self.active.as_ref().filter(|_| self.unsynced) {
+            active.sync_data()?;
+        }
+        self.unsynced = false;
         Ok(())
     }
 
@@ -106,6 +125,12 @@ impl Segments {
         }
         Ok(())
     }
+}
+
+/// The entry of the last line, and how many of these lines are its.
+fn last_of(records: &[&Record]) -> Option<(u64, usize)> {
+    let index = records.last()?.index;
+    Some((index, records.iter().rev().take_while(|record| record.index == index).count()))
 }
 
 /// The files, oldest first.

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -44,7 +45,7 @@ pub(super) struct Core {
     /// Nothing more will be applied: the index is written a last time.
     pub(super) settled: CancellationToken,
     /// Threads that end with the member: they are waited for at its end.
-    pub(super) threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    pub(super) threads: Mutex<Threads>,
     pub(super) audit: audit::Sink,
     /// Tells when the log has let go of its folder.
     pub(super) wal: Weak<()>,
@@ -54,6 +55,13 @@ pub(super) struct Core {
     pub(super) disk: Disk,
     /// Members whose state is another than this one's, and since which entry.
     pub(super) diverged: Mutex<BTreeMap<MemberId, u64>>,
+}
+
+/// A member's threads of its own.
+#[derive(Default)]
+pub(super) struct Threads {
+    pub(super) index: Option<JoinHandle<()>>,
+    pub(super) audit: Option<JoinHandle<()>>,
 }
 
 impl Core {

@@ -1,6 +1,6 @@
 //! A snapshot on request, and the end of a member.
 
-use std::{io, time::Duration};
+use std::{io, thread::JoinHandle, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -47,13 +47,12 @@ impl Core {
         if timeout(END_TIMEOUT, self.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in time");
         }
-        self.audit.end().await;
         let threads = std::mem::take(&mut *self.threads.lock());
-        let joined = blocking(move || {
-            threads.into_iter().for_each(|thread| drop(thread.join()));
-            Ok(())
-        });
-        if timeout(END_TIMEOUT, joined).await.is_err() || !self.log_let_go().await {
+        // The index is written for the last time when its audit is on disk.
+        self.audit.ending();
+        let indexed = ended(threads.index).await;
+        self.audit.end().await;
+        if !indexed || !ended(threads.audit).await || !self.log_let_go().await {
             tracing::warn!("the data folder is still in use");
         }
     }
@@ -69,4 +68,15 @@ impl Core {
         }
         true
     }
+}
+
+/// Waits for a thread's end, but not for ever.
+async fn ended(thread: Option<JoinHandle<()>>) -> bool {
+    let Some(thread) = thread else { return true };
+    let joined = blocking(move || {
+        // One that panicked has ended too.
+        drop(thread.join());
+        Ok(())
+    });
+    timeout(END_TIMEOUT, joined).await.is_ok()
 }

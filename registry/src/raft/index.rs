@@ -14,6 +14,7 @@ use super::{
     machine::{Applied, View},
 };
 use crate::{
+    audit, clock,
     state::{State, Sum},
     store::{Batch, Error, Sled, Store},
 };
@@ -22,8 +23,11 @@ use crate::{
 const META: &[u8] = &[0];
 /// The format of the records.
 const VERSION: u16 = 1;
-/// Between two batches: what changes meanwhile is written once. An end of the member waits for it.
+/// Between two batches at least: what changes meanwhile is written once.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The index may take one part in so many of a core's time: under load it falls behind, by some seconds at most, as what
+/// the history lets go of need not be written, and a start replays so much more of the log.
+const SHARE: u32 = 25;
 /// Records in one batch; a larger change is marked incomplete until its last batch.
 const BATCH_RECORDS_MAX: usize = 1_000;
 
@@ -83,16 +87,18 @@ fn try_load(store: &dyn Store, history_max: usize) -> Result<Option<Indexed>, St
     Ok(Some(Indexed { state, log_id: meta.log_id, membership: meta.membership }))
 }
 
-/// Writes what is applied from now on. `base` is what the store holds, if it is known.
+/// Writes what is applied from now on, each time after its `audit` is on disk: what the index holds is not replayed, so its
+/// lines would not come again. `base` is what the store holds, if it is known.
 pub(super) fn start(
     store: Arc<dyn Store>,
     view: Arc<View>,
     base: Option<Arc<Applied>>,
+    audit: audit::Sink,
     stop: CancellationToken,
 ) -> io::Result<thread::JoinHandle<()>> {
     let runtime = Handle::current();
     thread::Builder::new().name("index".to_owned()).spawn(move || {
-        if let Err(error) = run(&*store, &view, base, &stop, &runtime) {
+        if let Err(error) = run(&*store, &view, base, &audit, &stop, &runtime) {
             tracing::warn!(%error, "the index is no longer written; the next start takes longer");
         }
     })
@@ -102,21 +108,28 @@ fn run(
     store: &dyn Store,
     view: &View,
     mut held: Option<Arc<Applied>>,
+    audit: &audit::Sink,
     stop: &CancellationToken,
     runtime: &Handle,
 ) -> Result<(), Error> {
     let mut applied = view.index.subscribe();
     loop {
+        let (began, stopped) = (clock::now(), stop.is_cancelled());
         let now = view.applied();
         if held.as_ref().is_none_or(|held| held.log_id != now.log_id) {
+            runtime.block_on(audit.synced()).map_err(|error| Error(error.to_string()))?;
             write(store, held.as_deref(), &now)?;
             held = Some(now);
         }
-        if stop.is_cancelled() {
+        if stopped {
             return store.flush();
         }
-        runtime.block_on(stop.run_until_cancelled(applied.changed()));
-        thread::sleep(PAUSE);
+        let pause = PAUSE.max(clock::now().duration_since(began) * SHARE);
+        let changed_later = async {
+            let _ = applied.changed().await;
+            tokio::time::sleep(pause).await;
+        };
+        runtime.block_on(stop.run_until_cancelled(changed_later));
     }
 }
 

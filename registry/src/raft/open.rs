@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Dial, Leadership, OpenError, ProposeError, Recovery, Settings, Source, Types, ask,
     ask::Round,
-    core::{Core, allow_elections, follow_leadership},
+    core::{Core, Threads, allow_elections, follow_leadership},
     floor,
     frame::Identity,
     index,
@@ -92,14 +92,13 @@ pub(super) async fn open(
     let (readers, reading) = mpsc::channel(ask::READERS_MAX);
     let (leased_readers, leasing) = mpsc::channel(ask::READERS_MAX);
     let votes_from = votes_from(&raft, &settings).await?;
-    let mut threads = vec![found.audit_thread];
+    let mut threads = Threads { index: None, audit: Some(found.audit_thread) };
     let settled = CancellationToken::new();
     if let Some(store) = found.store {
         let base = (source == Source::Index).then(|| shown.clone());
-        let thread = index::start(store, view.clone(), base, settled.clone());
-        threads.push(
-            thread.map_err(|source| OpenError::Folder { path: settings.data_dir.join("index"), source })?,
-        );
+        let thread = index::start(store, view.clone(), base, found.audit.clone(), settled.clone());
+        let at = settings.data_dir.join("index");
+        threads.index = Some(thread.map_err(|source| OpenError::Folder { path: at, source })?);
     }
     let core = Arc::new(Core {
         settings,
