@@ -4,8 +4,10 @@
 use std::{
     io::{self, IsTerminal},
     net::SocketAddr,
+    num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
+    thread,
 };
 
 use anyhow::Context;
@@ -21,7 +23,10 @@ use meshd::{
 };
 use model::name::Name;
 use registry::Addresses;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 /// The control plane of a service mesh for virtual machines and bare metal.
@@ -100,14 +105,19 @@ struct Config {
     config: PathBuf,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// A write is taken apart and put together several times on its way through the log; this one takes a third of the time of
+/// glibc's for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("a crypto provider was installed already");
     }
-    match obey(cli).await {
+    let obeyed = runtime().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(obey(cli)));
+    match obeyed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // An error's chain, on one line each: the first says what, the rest why.
@@ -115,6 +125,13 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Half of the cores: a request passes from task to task, which costs least on one thread, and the log has threads of its
+/// own.
+fn runtime() -> io::Result<Runtime> {
+    let cores = thread::available_parallelism().map_or(2, NonZero::get);
+    Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build()
 }
 
 async fn obey(cli: Cli) -> anyhow::Result<()> {

@@ -108,7 +108,11 @@ pub const OPERATIONS: &[Operation] = &[
         ..read("/v1/proxy/watch", Access::Node, "What one proxy has to know, as it changes.")
     },
     read("/v1/cluster", Access::Token, "The members of the control plane."),
-    read("/v1/cluster/checkpoints", Access::Member, "Sums of this member's state, for other members to compare."),
+    read(
+        "/v1/cluster/checkpoints",
+        Access::Member,
+        "Sums of this member's state, for other members to compare.",
+    ),
     Operation { method: "delete", ..read("/v1/cluster/members/{id}", Access::Token, "Removes a member.") },
     post("/v1/cluster/transfer", Access::Token, "Hands leadership over."),
     Operation { answer: BYTES, ..read("/v1/snapshot", Access::Token, "A snapshot of the whole state.") },

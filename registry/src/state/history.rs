@@ -13,8 +13,9 @@ use super::objects::Objects;
 
 /// The most revisions that are kept: at ten writes a second a watcher may be away for sixteen minutes.
 pub const HISTORY_REVISIONS_MAX: usize = 10_000;
-/// The most bytes that the kept revisions' objects have, roughly: what a member's memory can spare.
-pub const HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most bytes that the kept revisions' objects take in memory, roughly: as much as some thousand writes of small
+/// objects, and no more than a member can spare.
+pub const HISTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What one revision changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,29 +130,39 @@ impl History {
     }
 }
 
-/// About what a revision takes in memory: the texts of its objects and an allowance for what is around them.
+/// About what a revision takes in memory.
 fn weight(revision: &Revision) -> usize {
-    const AROUND: usize = 256;
-    let object =
-        |object: &Option<Arc<Object>>| object.as_ref().map_or(0, |object| AROUND + spec_weight(&object.spec));
-    AROUND
-        + revision
-            .changes
-            .iter()
-            .map(|changed| AROUND + object(&changed.before) + object(&changed.after))
-            .sum::<usize>()
+    /// A change, or the object around its maps.
+    const AROUND: usize = 320;
+    let object = |object: &Arc<Object>| {
+        let (labels, annotations) = (&object.metadata.labels, &object.metadata.annotations);
+        let noted = annotations.values().map(|value| value.as_str().len()).sum::<usize>();
+        AROUND + nodes(labels.len()) + nodes(annotations.len()) + noted + map_weight(&object.spec)
+    };
+    let change = |changed: &Changed| {
+        let objects = changed.before.iter().chain(&changed.after);
+        AROUND + objects.map(object).sum::<usize>()
+    };
+    AROUND + revision.changes.iter().map(change).sum::<usize>()
 }
 
-fn spec_weight(spec: &serde_json::Map<String, serde_json::Value>) -> usize {
-    spec.iter().map(|(key, value)| key.len() + value_weight(value)).sum()
+/// What the nodes of a map take: each has room for eleven pairs and is at least half full, but where it is the only one.
+fn nodes(pairs: usize) -> usize {
+    const NODE: usize = 640;
+    pairs.div_ceil(6) * NODE
+}
+
+fn map_weight(map: &serde_json::Map<String, serde_json::Value>) -> usize {
+    nodes(map.len()) + map.iter().map(|(key, value)| key.len() + value_weight(value)).sum::<usize>()
 }
 
 fn value_weight(value: &serde_json::Value) -> usize {
-    const SCALAR: usize = 32;
     match value {
-        serde_json::Value::String(text) => SCALAR + text.len(),
-        serde_json::Value::Array(values) => SCALAR + values.iter().map(value_weight).sum::<usize>(),
-        serde_json::Value::Object(map) => SCALAR + spec_weight(map),
-        _ => SCALAR,
+        serde_json::Value::String(text) => text.len(),
+        serde_json::Value::Array(values) => {
+            values.iter().map(|value| size_of_val(value) + value_weight(value)).sum::<usize>()
+        }
+        serde_json::Value::Object(map) => map_weight(map),
+        _ => 0,
     }
 }

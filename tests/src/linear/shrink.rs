@@ -44,7 +44,9 @@ pub(super) fn smallest(history: &[Operation], known: &Known) -> Vec<Operation> {
 fn weaker(operation: &Operation) -> Operation {
     let mut weaker = operation.clone();
     match (&mut weaker.call, &mut weaker.outcome) {
-        (Call::Put { expect, .. }, Outcome::Written { created, .. }) => (*expect, *created) = (Expect::Any, false),
+        (Call::Put { expect, .. }, Outcome::Written { created, .. }) => {
+            (*expect, *created) = (Expect::Any, false)
+        }
         (Call::Delete { expect }, Outcome::Removed { .. }) => *expect = Expect::Any,
         _ => {}
     }
