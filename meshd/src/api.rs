@@ -13,7 +13,7 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use futures_util::FutureExt;
-use http::HeaderValue;
+use http::{HeaderValue, header};
 use model::{kind::Kind, name::Name, object::Object, proxy::ProxyState};
 use registry::{Registry, State};
 use tokio::sync::Semaphore;
@@ -34,6 +34,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod error;
 pub mod feed;
+pub mod gate;
 mod health;
 mod history;
 mod long_poll;
@@ -51,16 +52,19 @@ pub mod status;
 pub(crate) mod testing;
 pub mod tokens;
 mod watch;
-mod write;
+pub mod write;
 
 pub use auth::Caller;
 pub use error::ApiError;
 use feed::encoded::Encoded;
+use gate::Gate;
+use page::Page;
 
 /// The state's revision when the answer was made.
 pub const MESH_REVISION: &str = "mesh-revision";
 /// The cluster's history: a client that comes with another one's must start anew.
 pub const MESH_EPOCH: &str = "mesh-epoch";
+const JSON: &str = "application/json";
 /// As many watches of objects at one server, long polls among them. Each costs a stream: some 50 KiB with its own
 /// connection, so that all of them hold 400 MiB.
 pub const WATCHES_MAX: usize = 8_192;
@@ -84,6 +88,8 @@ pub struct Api {
     pub wake: Arc<Wake>,
     /// What they send.
     pub encoded: Arc<Encoded>,
+    /// Whom to let in while there is much to do.
+    pub gate: Arc<Gate>,
     /// Cancelled when this server stops: streams end.
     pub closing: CancellationToken,
     watches: Arc<Semaphore>,
@@ -117,6 +123,7 @@ pub fn router(api: Api) -> Router {
     }
     router
         .method_not_allowed_fallback(other_method)
+        .route_layer(from_fn_with_state(api.gate.clone(), gate::enter))
         .route_layer(from_fn_with_state(api.clone(), auth::authenticate))
         .fallback(unknown)
         .layer(from_fn(in_words))
@@ -146,6 +153,7 @@ impl Api {
         authority: Arc<Authority>,
         proxies: Arc<Proxies>,
         wake: Arc<Wake>,
+        gate: Arc<Gate>,
         data_dir: &Path,
         closing: CancellationToken,
     ) -> Self {
@@ -154,6 +162,7 @@ impl Api {
             authority,
             proxies,
             wake,
+            gate,
             encoded: Arc::default(),
             audit: registry::audit::folder(data_dir).into(),
             closing,
@@ -168,10 +177,10 @@ impl Api {
         status::Known { state, heard: &self.heard() }.show(object)
     }
 
-    /// Objects as the API answers them.
-    pub fn show_all(&self, state: &State, objects: &[Arc<Object>]) -> Vec<Object> {
+    /// A page of objects as the API answers it.
+    fn show_page(&self, state: &State, page: Page) -> Response {
         let known = status::Known { state, heard: &self.heard() };
-        objects.iter().map(|object| known.show(object)).collect()
+        ([(header::CONTENT_TYPE, JSON)], page.encode(|object| known.show(object))).into_response()
     }
 
     /// The hosts' proxies, as far as this member heard of them.
@@ -217,7 +226,7 @@ async fn other_method(path: Option<MatchedPath>, request: Request) -> Response {
     let detail = format!("{} is not a method of {path}; {allow} is", request.method());
     let mut response = ApiError::Method { allow: "", detail }.into_response();
     if let Ok(allow) = HeaderValue::from_str(&allow) {
-        response.headers_mut().insert(http::header::ALLOW, allow);
+        response.headers_mut().insert(header::ALLOW, allow);
     }
     response
 }

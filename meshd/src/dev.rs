@@ -16,6 +16,7 @@ use crate::{
     clock,
     home::{HomeError, authority_folder, occupant},
     init::{Founding, InitError, ROOT_FILE, init},
+    load::Limits,
     run::{Plan, RunError, Server, Sockets, bind},
 };
 
@@ -89,7 +90,8 @@ pub async fn start(listen: SocketAddr, data_dir: Option<&Path>) -> Result<Dev, D
     let mut registry = registry::Settings::new(data_dir.clone(), member.id, member.cluster, addresses);
     registry.program = Some(crate::run::program("dev".to_owned()));
     let sockets = Sockets { api, raft: None, metrics };
-    let server = Server::start(Plan { registry, opening, sockets, snapshots: None }).await?;
+    let limits = Limits::default();
+    let server = Server::start(Plan { registry, opening, sockets, snapshots: None, limits }).await?;
     Ok(Dev {
         server,
         address: format!("https://{at}"),

@@ -16,6 +16,7 @@ pub mod init;
 pub mod join;
 pub mod leader;
 pub mod listener;
+pub mod load;
 pub mod members;
 pub mod peer;
 pub mod proxies;

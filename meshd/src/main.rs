@@ -200,13 +200,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         metrics: run::bind(settings.listen.metrics, "listen.metrics").await?,
     };
     let addresses = Addresses { api: api.to_string(), raft: raft.to_string() };
-    let mut registry = registry::Settings::new(settings.data_dir, member.id, member.cluster, addresses);
+    let mut registry =
+        registry::Settings::new(settings.data_dir.clone(), member.id, member.cluster, addresses);
     registry.program = Some(run::program(node.to_string()));
     registry.history_revisions_max = settings.registry.history_revisions;
     (registry.snapshot_every, registry.log_kept) =
         (settings.registry.snapshot_every, settings.registry.log_kept);
-    let snapshots = settings.snapshots;
-    let server = Server::start(Plan { registry, opening, sockets, snapshots }).await?;
+    let Settings { snapshots, limits, .. } = settings;
+    let server = Server::start(Plan { registry, opening, sockets, snapshots, limits }).await?;
     if stop.run_until_cancelled(server.ready()).await == Some(true) {
         tracing::info!(member = member.id, api = %api, "ready");
     }

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::{self, Api},
+    api::{self, Api, gate::Gate},
     authority::{Authority, AuthorityError, Opening},
     clock,
     daemon::Daemon,
@@ -17,6 +17,7 @@ use crate::{
     guard::Guard,
     leader,
     listener::{self, Listening},
+    load::Limits,
     members::{Dialling, Members},
     proxies::{Batches, Proxies},
     schedule,
@@ -42,6 +43,8 @@ pub struct Plan {
     pub sockets: Sockets,
     /// Snapshots that the server saves by itself.
     pub snapshots: Option<Schedule>,
+    /// How much it takes on at once.
+    pub limits: Limits,
 }
 
 /// Where a server listens.
@@ -112,7 +115,7 @@ impl Server {
     /// # Errors
     /// If its folder or keys cannot be used.
     pub async fn start(plan: Plan) -> Result<Self, RunError> {
-        let Plan { registry: settings, opening, sockets, snapshots } = plan;
+        let Plan { registry: settings, opening, sockets, snapshots, limits } = plan;
         let (cluster, data_dir) = (settings.cluster, settings.data_dir.clone());
         let authority = Authority::open(opening, clock::unix())?;
         let members = Members::new(authority.clone());
@@ -130,7 +133,8 @@ impl Server {
             let (registry, stop) = (server.registry.clone(), server.stop.clone());
             server.tasks.spawn(schedule::run(snapshots, registry, daemon.metrics.backups(), stop));
         }
-        server.spawn_listeners(sockets, &authority, &daemon, &data_dir);
+        let gate = Gate::new(&limits, daemon.metrics.gate());
+        server.spawn_listeners(sockets, &authority, &daemon, gate, &data_dir);
         Ok(server)
     }
 
@@ -151,6 +155,7 @@ impl Server {
         sockets: Sockets,
         authority: &Arc<Authority>,
         daemon: &Arc<Daemon>,
+        gate: Arc<Gate>,
         data_dir: &Path,
     ) {
         let registry = &self.registry;
@@ -162,7 +167,7 @@ impl Server {
         let wake = Wake::new(registry.applied(), metrics.watches());
         self.tasks.spawn(wake.clone().follow(registry.clone(), self.closing.clone()));
         let closing = self.closing.clone();
-        let api = Api::new(registry.clone(), authority.clone(), proxies.clone(), wake, data_dir, closing);
+        let api = Api::new(registry.clone(), authority.clone(), proxies.clone(), wake, gate, data_dir, closing);
         let router = api::router(api)
             .layer(Extension(daemon.clone()))
             .layer(from_fn_with_state(metrics.clone(), telemetry::count));

@@ -11,6 +11,7 @@ use model::{
 use toml::de::DeTable;
 
 use self::table::{Faults, Table};
+use crate::load::Limits;
 
 mod table;
 
@@ -30,6 +31,14 @@ pub const API_PORT: u16 = 8_443;
 pub const SNAPSHOTS_EVERY: (Timespan, Timespan) = (Timespan::from_secs(1), Timespan::from_secs(2_592_000));
 /// As many scheduled snapshots may be kept, at least and at most: a year of daily ones.
 const SNAPSHOTS_KEPT: (i64, i64) = (1, 366);
+/// The fewest and the most requests under way that a server can be told to take at once: with fewer, the least important
+/// class would have next to nothing.
+const REQUESTS: (i64, i64) = (64, 1_048_576);
+/// The least and the most that requests and answers may be told to hold at once, in MiB: with less, two lists would fill
+/// their part.
+const HELD_MIB: (i64, i64) = (128, 65_536);
+/// The fewest and the most requests a second that one identity may be told to have.
+const PER_SECOND: (i64, i64) = (10, 1_000_000);
 /// The port of the registry where none is named.
 pub const RAFT_PORT: u16 = 8_444;
 
@@ -54,6 +63,8 @@ pub struct Settings {
     pub registry: LogSettings,
     /// Snapshots that this server saves by itself; none, if left out.
     pub snapshots: Option<Schedule>,
+    /// How much this server takes on at once.
+    pub limits: Limits,
 }
 
 /// How much log the registry keeps.
@@ -172,6 +183,7 @@ fn read<'t>(mut whole: Table<'_, 't>, faults: &mut Faults<'t>) -> Settings {
             .unwrap_or(default.certificate_ttl),
         registry: log(whole.table("registry", faults), default.registry, faults),
         snapshots: schedule(whole.table("snapshots", faults), faults),
+        limits: limits(whole.table("limits", faults), default.limits, faults),
     };
     whole.finish(faults);
     settings
@@ -254,6 +266,20 @@ fn schedule<'t>(mut table: Table<'_, 't>, faults: &mut Faults<'t>) -> Option<Sch
     })
 }
 
+fn limits<'t>(mut table: Table<'_, 't>, default: Limits, faults: &mut Faults<'t>) -> Limits {
+    let mut number = |key, bounds, default| {
+        let number = table.number(key, bounds, faults);
+        number.and_then(|number| u32::try_from(number).ok()).unwrap_or(default)
+    };
+    let limits = Limits {
+        places: number("requests", REQUESTS, default.places),
+        held_mib: number("held_mib", HELD_MIB, default.held_mib),
+        per_second: number("per_second", PER_SECOND, default.per_second),
+    };
+    table.finish(faults);
+    limits
+}
+
 impl Settings {
     /// Where others dial this server, which is called `node`: API, then registry.
     pub fn advertised(&self, node: &str) -> (HostPort, HostPort) {
@@ -286,6 +312,7 @@ impl Default for Settings {
                 history_revisions: registry::state::HISTORY_REVISIONS_MAX,
             },
             snapshots: None,
+            limits: Limits::default(),
         }
     }
 }

@@ -30,7 +30,7 @@ use prometheus_client::{
 };
 use registry::Registry;
 
-use crate::{clock, members::Members, proxies::Proxies, schedule, wake};
+use crate::{api::gate, clock, members::Members, proxies::Proxies, schedule, wake};
 
 /// What Prometheus text calls itself.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +45,7 @@ pub struct Metrics {
     streams: Gauge<i64, AtomicI64>,
     watches: wake::Counts,
     backups: schedule::Counts,
+    gate: gate::Counts,
     gauges: Gauges,
 }
 
@@ -106,6 +107,7 @@ impl Metrics {
             streams: Gauge::default(),
             watches: wake::Counts::default(),
             backups: schedule::Counts::default(),
+            gate: gate::Counts::default(),
             gauges,
             exposition: parking_lot::Mutex::new(Exposition::default()),
         };
@@ -138,6 +140,11 @@ impl Metrics {
             "Scheduled snapshots that could not be saved",
             metrics.backups.failed.clone(),
         );
+        exposition.register(
+            "api_refused",
+            "Requests that were not let in, by class and reason",
+            metrics.gate.refused.clone(),
+        );
         *metrics.exposition.lock() = exposition;
         Arc::new(metrics)
     }
@@ -161,6 +168,11 @@ impl Metrics {
     /// What is counted of scheduled snapshots, where they are saved.
     pub fn backups(&self) -> schedule::Counts {
         self.backups.clone()
+    }
+
+    /// What is counted of requests that are not let in, where they are refused.
+    pub fn gate(&self) -> gate::Counts {
+        self.gate.clone()
     }
 
     /// What is counted of watches, where they are woken.

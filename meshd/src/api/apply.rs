@@ -33,6 +33,7 @@ pub(super) async fn apply(
         text.json()?;
     }
     let parsed = manifest::parse(&text.text)?;
+    parsed.iter().try_for_each(|parsed| write::bounded(&parsed.object))?;
     let drafts: Vec<_> =
         parsed.into_iter().map(|parsed| Draft { parsed, precondition: Precondition::None }).collect();
     let done = write::put(&api, &caller, &drafts, dry_run).await?;

@@ -14,7 +14,10 @@ use model::{
 use registry::{Compacted, MembershipError, ProposeError, ReadError, Refusal, RestoreError, SnapshotError};
 
 use super::tokens::TokenFault;
-use crate::admit::NotAdmitted;
+use crate::{
+    admit::NotAdmitted,
+    load::{Reason, Refused},
+};
 
 /// When a client should ask again after a 503, in seconds: an election takes about one.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -327,6 +330,43 @@ impl From<NotAdmitted> for ApiError {
             NotAdmitted::Missing { .. } | NotAdmitted::NotYours(_) => Self::Forbidden(error.to_string()),
             NotAdmitted::Invalid(invalid) => Self::Invalid(invalid),
             NotAdmitted::Conflict(text) => Self::Conflict(text),
+        }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        let Refused { class, reason, limit, after } = refused;
+        let class = class.as_str();
+        let detail = match reason {
+            Reason::Rate => format!(
+                "you ask for more than {limit} requests a second of this server (limits.per_second in its meshd.toml)"
+            ),
+            Reason::OwnPlaces => format!(
+                "you have {limit} requests under way at this server, the most that one may have of class {class} (half of \
+                 the class's part of limits.requests in its meshd.toml)"
+            ),
+            Reason::OwnBytes => format!(
+                "your requests and answers hold {limit} bytes at this server, the most that one may hold in class {class} \
+                 (half of the class's part of limits.held_mib in its meshd.toml)"
+            ),
+            Reason::OwnStreams => {
+                format!("you have {limit} streams open at this server, the most that one may have")
+            }
+            Reason::Places => format!(
+                "this server is overloaded: it has {limit} requests under way, and takes more only of a more important \
+                 class than {class} (limits.requests in its meshd.toml)"
+            ),
+            Reason::Bytes => format!(
+                "this server is overloaded: requests and answers hold {limit} bytes, the most for class {class} \
+                 (limits.held_mib in its meshd.toml)"
+            ),
+        };
+        if reason.own() {
+            // Rounded up: who comes then is let in.
+            Self::Held { detail, after_seconds: after.as_secs() + u64::from(after.subsec_nanos() > 0) }
+        } else {
+            Self::Unavailable(detail)
         }
     }
 }

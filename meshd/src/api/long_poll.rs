@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use model::{duration::Timespan, resource::Verb};
 use registry::{Compacted, State};
-use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Api, MESH_REVISION,
     auth::{self, Caller},
     error::{ApiError, UNCHANGED},
+    gate::Ticket,
     page::{self, PAGE_OBJECTS_MAX, Scope},
     parameters::Parameters,
     watch,
@@ -36,6 +36,7 @@ pub(super) fn is_asked(parameters: &Parameters) -> bool {
 /// Answers when something of `scope` changed, or at the end of the wait. The caller may list it.
 pub(super) async fn list(
     api: Api,
+    ticket: Ticket,
     caller: Caller,
     scope: Scope,
     parameters: Parameters,
@@ -49,17 +50,17 @@ pub(super) async fn list(
     let _permit = watch::permit(&api)?;
     let first = watch::resume(&api, from).await?;
     let poll = Poll { watch: api.wake.watch(interest(&scope)), scope, place: from };
+    let following = ticket.follow()?;
     let (state, changed) = poll.wait(&first, end).await?;
+    drop(following);
+    ticket.come_back()?;
     // It may have lost its rights while it waited.
     auth::again(&api, &caller)?.require(Verb::List, poll.scope.kind, poll.scope.namespace.as_ref())?;
     let revision = state.revision();
     // The place to poll from next: not of a moment later, when more may have happened.
     let mut response = if changed {
         let page = page::page(&state, &poll.scope, revision, None, limit)?;
-        let items = api.show_all(&state, &page.items);
-        let next = page.next.map(|next| next.to_string()).unwrap_or_default();
-        axum::Json(json!({"items": items, "metadata": {"revision": revision, "continue": next}}))
-            .into_response()
+        api.show_page(&state, page)
     } else {
         UNCHANGED.into_response()
     };

@@ -1,5 +1,6 @@
 //! Pure. What the API answers, as OpenAPI 3.1: from the kinds' own schemas and one table of the other paths. The same
-//! table says which paths need no proof of who calls; a test holds it against the router, both ways.
+//! table says which paths need no proof of who calls, and how important each is; a test holds it against the router, both
+//! ways.
 
 use http::Method;
 use model::{
@@ -11,6 +12,7 @@ use model::{
 use serde_json::{Map, Value, json};
 
 use super::parameters::FRESHNESS;
+use crate::load::Class;
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Operation {
     pub about: &'static str,
     /// Who may ask.
     pub access: Access,
+    /// How important it is where not all can be served.
+    pub class: Class,
     /// Its query parameters.
     pub query: &'static [&'static str],
     /// The media type of its body, if it takes one.
@@ -47,89 +51,148 @@ pub struct Operation {
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 const BYTES: &str = "application/octet-stream";
+/// How the paths of one object of a kind end, and no other.
+const NAMED: &str = "/{name}";
 
-const fn read(path: &'static str, access: Access, about: &'static str) -> Operation {
-    Operation { method: "get", path, about, access, query: &[], body: None, answer: JSON }
+const fn read(path: &'static str, access: Access, class: Class, about: &'static str) -> Operation {
+    Operation { method: "get", path, about, access, class, query: &[], body: None, answer: JSON }
 }
 
-const fn post(path: &'static str, access: Access, about: &'static str) -> Operation {
-    Operation { method: "post", path, about, access, query: &[], body: Some(JSON), answer: JSON }
+const fn post(path: &'static str, access: Access, class: Class, about: &'static str) -> Operation {
+    Operation { method: "post", path, about, access, class, query: &[], body: Some(JSON), answer: JSON }
 }
 
 /// All paths but those of the kinds.
 pub const OPERATIONS: &[Operation] = &[
-    read("/healthz", Access::Open, "Whether the process lives."),
-    read("/readyz", Access::Open, "Whether there is a leader, and this server has caught up with it."),
-    read("/openapi.json", Access::Open, "This description."),
+    read("/healthz", Access::Open, Class::Vital, "Whether the process lives."),
+    read(
+        "/readyz",
+        Access::Open,
+        Class::Vital,
+        "Whether there is a leader, and this server has caught up with it.",
+    ),
+    read("/openapi.json", Access::Open, Class::Bulk, "This description."),
     Operation {
         query: &["dryRun"],
-        ..post("/v1/apply", Access::Token, "Creates or replaces many objects (JSON or YAML), all or nothing.")
+        ..post(
+            "/v1/apply",
+            Access::Token,
+            Class::Change,
+            "Creates or replaces many objects (JSON or YAML), all or nothing.",
+        )
     },
     Operation {
         query: &["kinds", "namespace", "labelSelector", "from"],
         answer: NDJSON,
-        ..read("/v1/watch", Access::Token, "Follows the changes of objects, revision by revision.")
+        ..read(
+            "/v1/watch",
+            Access::Token,
+            Class::Bulk,
+            "Follows the changes of objects, revision by revision.",
+        )
     },
     Operation {
         query: FRESHNESS,
-        ..read("/v1/proxies", Access::Token, "The hosts' proxies, with the revision that each runs.")
+        ..read(
+            "/v1/proxies",
+            Access::Token,
+            Class::Bulk,
+            "The hosts' proxies, with the revision that each runs.",
+        )
     },
     Operation {
         query: &["from", "limit"],
-        ..read("/v1/audit", Access::Token, "What was changed, when and by whom.")
+        ..read("/v1/audit", Access::Token, Class::Bulk, "What was changed, when and by whom.")
     },
     Operation {
         query: &["kind", "namespace", "name", "from", "to", "continue", "limit", "objects"],
-        ..read("/v1/history", Access::Token, "The last revisions, newest first, with what each changed.")
+        ..read(
+            "/v1/history",
+            Access::Token,
+            Class::Bulk,
+            "The last revisions, newest first, with what each changed.",
+        )
     },
     Operation {
         query: &["dryRun"],
         ..post(
             "/v1/rollback",
             Access::Token,
+            Class::Change,
             "Lets operators' objects stand as at an earlier revision, in one write.",
         )
     },
-    read("/v1/ca/bundle", Access::Open, "The roots, and what is distrusted."),
-    post("/v1/ca/join", Access::Open, "A host or server comes in with a join token."),
-    post("/v1/ca/certificates", Access::Node, "Certificates for a host and its services."),
-    post("/v1/ca/intermediate", Access::Member, "Signs a member's next intermediate."),
-    read("/v1/ca", Access::Token, "Roots, intermediates and distrust."),
-    post("/v1/ca/distrust", Access::Token, "Refuses certificates before they expire."),
+    read("/v1/ca/bundle", Access::Open, Class::Vital, "The roots, and what is distrusted."),
+    post("/v1/ca/join", Access::Open, Class::Proxy, "A host or server comes in with a join token."),
+    post("/v1/ca/certificates", Access::Node, Class::Vital, "Certificates for a host and its services."),
+    post("/v1/ca/intermediate", Access::Member, Class::Vital, "Signs a member's next intermediate."),
+    read("/v1/ca", Access::Token, Class::Change, "Roots, intermediates and distrust."),
+    post("/v1/ca/distrust", Access::Token, Class::Change, "Refuses certificates before they expire."),
     Operation {
         method: "put",
-        ..post("/v1/proxy/registration", Access::Node, "A host registers all that it runs.")
+        ..post("/v1/proxy/registration", Access::Node, Class::Proxy, "A host registers all that it runs.")
     },
-    Operation { method: "delete", ..read("/v1/proxy/registration", Access::Node, "A host leaves for now.") },
-    post("/v1/proxy/keepalive", Access::Node, "A proxy lives, and runs a revision."),
+    Operation {
+        method: "delete",
+        ..read("/v1/proxy/registration", Access::Node, Class::Proxy, "A host leaves for now.")
+    },
+    post("/v1/proxy/keepalive", Access::Node, Class::Vital, "A proxy lives, and runs a revision."),
     Operation {
         query: &["subscribe", "add", "from"],
         answer: NDJSON,
-        ..read("/v1/proxy/watch", Access::Node, "What one proxy has to know, as it changes.")
+        ..read("/v1/proxy/watch", Access::Node, Class::Proxy, "What one proxy has to know, as it changes.")
     },
-    read("/v1/cluster", Access::Token, "The members of the control plane."),
+    read("/v1/cluster", Access::Token, Class::Change, "The members of the control plane."),
     read(
         "/v1/cluster/checkpoints",
         Access::Member,
+        Class::Vital,
         "Sums of this member's state, for other members to compare.",
     ),
-    Operation { method: "delete", ..read("/v1/cluster/members/{id}", Access::Token, "Removes a member.") },
-    post("/v1/cluster/transfer", Access::Token, "Hands leadership over."),
-    Operation { answer: BYTES, ..read("/v1/snapshot", Access::Token, "A snapshot of the whole state.") },
+    Operation {
+        method: "delete",
+        ..read("/v1/cluster/members/{id}", Access::Token, Class::Change, "Removes a member.")
+    },
+    post("/v1/cluster/transfer", Access::Token, Class::Change, "Hands leadership over."),
+    Operation {
+        answer: BYTES,
+        ..read("/v1/snapshot", Access::Token, Class::Bulk, "A snapshot of the whole state.")
+    },
     Operation {
         query: &["dryRun"],
         body: Some(BYTES),
-        ..post("/v1/snapshot", Access::Token, "Puts a saved snapshot in force, under another epoch.")
+        ..post(
+            "/v1/snapshot",
+            Access::Token,
+            Class::Bulk,
+            "Puts a saved snapshot in force, under another epoch.",
+        )
     },
 ];
 
 /// Whether anybody may ask; `path` as the router has it.
 pub fn is_open(method: &Method, path: &str) -> bool {
-    let method =
-        if *method == Method::HEAD { "get".to_owned() } else { method.as_str().to_ascii_lowercase() };
-    OPERATIONS.iter().any(|operation| {
-        operation.access == Access::Open && operation.path == path && operation.method == method
-    })
+    operation(method, path).is_some_and(|operation| operation.access == Access::Open)
+}
+
+/// How important it is; `path` as the router has it. A method that is none of the path's is as unimportant as can be.
+pub fn class(method: &Method, path: &str) -> Class {
+    match operation(method, path) {
+        Some(operation) => operation.class,
+        // One object of a kind, all of whose methods are writes or reads of it.
+        None if path.ends_with(NAMED) => Class::Change,
+        None => Class::Bulk,
+    }
+}
+
+fn operation(method: &Method, path: &str) -> Option<&'static Operation> {
+    if path.ends_with(NAMED) {
+        return None;
+    }
+    let asked = if *method == Method::HEAD { &Method::GET } else { method };
+    OPERATIONS
+        .iter()
+        .find(|operation| operation.path == path && operation.method.eq_ignore_ascii_case(asked.as_str()))
 }
 
 /// The methods of a path, as `Allow` lists them; `path` as the router has it.

@@ -1,7 +1,7 @@
 //! Pure. Lists page by page, all pages at one revision: a page at an earlier revision is what stands now with the
 //! changes since then undone, which the kept history knows.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, io::Write as _, str::FromStr, sync::Arc};
 
 use model::{
     kind::Kind,
@@ -9,11 +9,14 @@ use model::{
     object::{Key, Object},
 };
 use registry::state::{Compacted, State};
+use serde_json::json;
 
 use super::selector::Selector;
 
-/// The most objects of one answer, also where none asked for fewer: some 10 MB.
+/// The most objects of one answer, also where none asked for fewer.
 pub const PAGE_OBJECTS_MAX: usize = 10_000;
+/// The most bytes of one answer's objects, unless it is a single one: what its reader, and this server, have to hold.
+pub const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// What a list or a watch is about.
 #[derive(Debug, Clone)]
@@ -51,6 +54,33 @@ pub struct Page {
 #[error("must be `metadata.continue` of the page before")]
 pub struct ContinueError;
 
+impl Page {
+    /// The page as it is answered, with each object as `show` has it. It ends early where its objects are large.
+    pub fn encode(mut self, show: impl Fn(&Object) -> Object) -> Vec<u8> {
+        let mut bytes = br#"{"items":["#.to_vec();
+        let mut last = None;
+        for object in &self.items {
+            let before = bytes.len();
+            if last.is_some() {
+                bytes.push(b',');
+            }
+            serde_json::to_writer(&mut bytes, &show(object)).expect("objects are JSON, and memory takes it");
+            if let Some(last) = last
+                && bytes.len() > PAGE_BYTES_MAX
+            {
+                bytes.truncate(before);
+                self.next = Some(place(self.revision, last));
+                break;
+            }
+            last = Some(object);
+        }
+        let next = self.next.map(|next| next.to_string()).unwrap_or_default();
+        let metadata = json!({"revision": self.revision, "continue": next});
+        write!(bytes, "],\"metadata\":{metadata}}}").expect("memory takes it");
+        bytes
+    }
+}
+
 impl Scope {
     /// Whether the object is of it.
     pub fn selects(&self, object: &Object) -> bool {
@@ -86,9 +116,13 @@ pub fn page(
         .collect();
     let more = items.len() > limit;
     items.truncate(limit);
-    let last = items.last().filter(|_| more).map(|object| object.key());
-    let next = last.map(|last| Continue { revision, after: (last.namespace, last.name) });
+    let next = items.last().filter(|_| more).map(|last| place(revision, last));
     Ok(Page { items, revision, next })
+}
+
+/// Behind an object of a list.
+fn place(revision: u64, last: &Object) -> Continue {
+    Continue { revision, after: (last.metadata.namespace.clone(), last.metadata.name.clone()) }
 }
 
 /// The keys that changed after `revision`, each as it was then (`None`: it was not there).
@@ -184,6 +218,33 @@ mod tests {
         check(&state, &scope(None), then, 2, "a b | c d | e");
         check(&state, &scope(None), state.revision(), 3, "a c cc | d a");
         check(&state, &scope(Some("mesh-system")), state.revision(), 3, "a");
+    }
+
+    #[test]
+    fn pages_of_large_objects_end_early_and_none_is_left_out() {
+        let mut state = state();
+        let text = "x".repeat(PAGE_BYTES_MAX / 3);
+        for name in ["a", "b", "c", "d"] {
+            put(&mut state, &format!(r#"Service default/{name} {{"note":"{text}"}}"#));
+        }
+        let huge = "x".repeat(PAGE_BYTES_MAX + 1);
+        put(&mut state, &format!(r#"Service default/e {{"note":"{huge}"}}"#));
+        put(&mut state, "Service default/f");
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let page = page(&state, &scope(None), state.revision(), after.as_ref(), 10).expect("kept");
+            let bytes = page.encode(Object::clone);
+            let answer: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+            let items = answer["items"].as_array().expect("items");
+            assert!(items.len() == 1 || bytes.len() <= PAGE_BYTES_MAX + 200, "{} bytes", bytes.len());
+            let names = items.iter().map(|item| item["metadata"]["name"].as_str().expect("a name"));
+            pages.push(names.collect::<Vec<_>>().join(" "));
+            assert_eq!(answer["metadata"]["revision"], state.revision());
+            let next = answer["metadata"]["continue"].as_str().expect("a text");
+            let Ok(next) = next.parse::<Continue>() else { break };
+            after = Some(next.after);
+        }
+        assert_eq!(pages, ["a b", "c d", "e", "f"]);
     }
 
     #[test]

@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 use super::{
     Api, MESH_REVISION,
     auth::Caller,
-    body::{Json, Text},
+    body::Text,
     conditions::Precondition,
     error::{self, ApiError},
+    gate::Ticket,
     long_poll, merge,
     page::{self, Continue, PAGE_OBJECTS_MAX, Scope},
     parameters::{FRESHNESS, Parameters},
@@ -59,6 +60,7 @@ pub(super) async fn get(
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(kind): Extension<Kind>,
+    Extension(ticket): Extension<Ticket>,
     target: Target,
     caller: Caller,
     parameters: Parameters,
@@ -66,7 +68,7 @@ pub(super) async fn list(
     let scope = scope(kind, target.namespace, &parameters)?;
     caller.require(Verb::List, kind, scope.namespace.as_ref())?;
     if long_poll::is_asked(&parameters) {
-        return long_poll::list(api, caller, scope, parameters).await;
+        return long_poll::list(api, ticket, caller, scope, parameters).await;
     }
     let known = [&["namespace", "labelSelector", "limit", "continue"][..], FRESHNESS].concat();
     let parameters = parameters.only(&known)?;
@@ -84,10 +86,7 @@ pub(super) async fn list(
         return Err(ApiError::invalid("minRevision", format_args!("`continue` is of revision {revision}")));
     }
     let page = page::page(&state, &scope, revision, after.as_ref(), limit)?;
-    let items = api.show_all(&state, &page.items);
-    let next = page.next.map(|next| next.to_string()).unwrap_or_default();
-    let body = axum::Json(json!({"items": items, "metadata": {"revision": revision, "continue": next}}));
-    Ok((of_revision(&state), body).into_response())
+    Ok((of_revision(&state), api.show_page(&state, page)).into_response())
 }
 
 /// `PUT /v1/{kinds}/{name}`.
@@ -98,12 +97,14 @@ pub(super) async fn put(
     caller: Caller,
     parameters: Parameters,
     precondition: Precondition,
-    Json(body): Json,
+    text: Text,
 ) -> Result<Response, ApiError> {
     let key = target.key(kind)?;
     caller.require(Verb::Write, kind, key.namespace.as_ref())?;
     let dry_run = parameters.only(&["dryRun"])?.flag("dryRun")?;
-    let draft = Draft { parsed: parse(&key, body)?, precondition };
+    let text = text.of(&["application/json"])?;
+    write::of_bounded_length(&key, text.text.len())?;
+    let draft = Draft { parsed: parse(&key, text.json()?)?, precondition };
     written(write::put(&api, &caller, &[draft], dry_run).await?)
 }
 
@@ -130,6 +131,7 @@ pub(super) async fn patch(
         let present = state.get(&key).ok_or_else(|| missing(&key))?;
         let revision = present.metadata.revision;
         let parsed = parse(&key, patched(present, patch.clone()))?;
+        write::bounded(&parsed.object)?;
         let given = matches!(precondition, Precondition::Revision(_));
         let draft = Draft {
             parsed,

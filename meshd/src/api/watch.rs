@@ -9,6 +9,7 @@ use std::{
 };
 
 use axum::{
+    Extension,
     body::{Body, Bytes},
     extract::State as Shared,
     response::{IntoResponse, Response},
@@ -23,13 +24,14 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    Api,
+    Api, WATCHES_MAX,
     auth::{self, Caller},
     error::{ApiError, WATCH_DENIED, WATCH_GONE},
     feed::{
         Feed, Filter, Lines, Stepped,
         encoded::{self, Form},
     },
+    gate::{Following, Ticket},
     parameters::Parameters,
     tokens,
 };
@@ -50,6 +52,7 @@ const EVENT_STREAM: &str = "text/event-stream";
 /// Follows the changes of some kinds.
 pub(super) async fn watch(
     Shared(api): Shared<Api>,
+    Extension(ticket): Extension<Ticket>,
     caller: Caller,
     headers: HeaderMap,
     parameters: Parameters,
@@ -69,7 +72,7 @@ pub(super) async fn watch(
             (Feed::from_now(filter, form, &state), state)
         }
     };
-    let watcher = Watcher::new(api, caller, feed, &state, permit);
+    let watcher = Watcher::new(api, caller, feed, &state, (permit, ticket.follow()?));
     let lines = futures_util::stream::unfold(watcher, |mut watcher| async {
         let lines = watcher.next().await?;
         Some((Ok::<_, std::convert::Infallible>(lines), watcher))
@@ -85,7 +88,9 @@ pub(super) async fn watch(
 /// Room for one more watch, of any form.
 pub(super) fn permit(api: &Api) -> Result<OwnedSemaphorePermit, ApiError> {
     let permit = api.watches.clone().try_acquire_owned();
-    permit.map_err(|_| ApiError::TooMany("too many watches at this server".to_owned()))
+    permit.map_err(|_| {
+        ApiError::Unavailable(format!("this server has {WATCHES_MAX} watches open, its most (WATCHES_MAX)"))
+    })
 }
 
 fn form(headers: &HeaderMap) -> Form {
@@ -168,17 +173,20 @@ struct Watcher {
     /// When it was last asked whether the caller may watch.
     asked: Instant,
     ended: bool,
-    _permit: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
+/// What an open watch takes of this server and of its caller's share.
+type Counted = (OwnedSemaphorePermit, Following);
+
 impl Watcher {
-    fn new(api: Api, caller: Caller, feed: Feed, state: &State, permit: OwnedSemaphorePermit) -> Self {
+    fn new(api: Api, caller: Caller, feed: Feed, state: &State, counted: Counted) -> Self {
         let watch = api.wake.watch(interest(&feed, &caller, state));
         let held = VecDeque::from([encoded::opening(feed.form())]);
         let (epoch, now) = (state.epoch(), clock::now());
         let due = Box::pin(sleep_until(now + BOOKMARK_INTERVAL));
         let (spoke, asked) = (now, now);
-        Self { api, caller, feed, watch, epoch, held, spoke, due, asked, ended: false, _permit: permit }
+        Self { api, caller, feed, watch, epoch, held, spoke, due, asked, ended: false, _counted: counted }
     }
 
     /// The next lines; `None` ends the stream. Called when the connection has taken those before.

@@ -14,6 +14,9 @@ use crate::{admit, clock};
 /// How often a write is tried anew whose ground was changed by another one meanwhile.
 pub(super) const ATTEMPTS_MAX: usize = 5;
 
+/// The largest object, in bytes of its JSON: each watcher, proxy and page has to take it whole.
+pub const OBJECT_BYTES_MAX: usize = 1 << 20;
+
 /// An object that somebody wants to be so.
 pub(super) struct Draft {
     /// The object.
@@ -28,6 +31,22 @@ pub(super) struct Done {
     pub(super) object: Object,
     /// What happened.
     pub(super) outcome: Outcome,
+}
+
+/// Refuses an object that is too large. Where a body is one object, its own length says as much.
+pub(super) fn bounded(object: &Object) -> Result<(), ApiError> {
+    let json = serde_json::to_vec(object).expect("objects are JSON, and memory takes it");
+    of_bounded_length(&object.key(), json.len())
+}
+
+/// The same, where the length is known.
+pub(super) fn of_bounded_length(key: &Key, bytes: usize) -> Result<(), ApiError> {
+    if bytes <= OBJECT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(ApiError::TooLarge(format!(
+        "{key} has {bytes} bytes of JSON, an object at most {OBJECT_BYTES_MAX} (OBJECT_BYTES_MAX)"
+    )))
 }
 
 /// Writes all of the drafts or none.

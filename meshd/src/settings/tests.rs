@@ -76,7 +76,7 @@ fn every_fault_is_told_with_line_and_key() {
     wrong(
         "nodes = \"cp1\"\ndata_dir = 7\n[listen]\napi = \"cp1:8443\"\nport = 1\n\n[advertise]\nraft = \"0.0.0.0:8444\"\n",
         &[
-            "meshd.toml:1: nodes: is not a key here; known are node, data_dir, trust_domain, listen, advertise, seal, certificates, registry, snapshots",
+            "meshd.toml:1: nodes: is not a key here; known are node, data_dir, trust_domain, listen, advertise, seal, certificates, registry, snapshots, limits",
             "meshd.toml:2: data_dir: must be a text in quotes, is of type integer",
             "meshd.toml:4: listen.api: 'cp1:8443': invalid socket address syntax",
             "meshd.toml:5: listen.port: is not a key here; known are api, raft, metrics",
@@ -160,6 +160,25 @@ fn scheduled_snapshots_are_off_unless_it_says_how_often() {
         &[
             "meshd.toml:2: snapshots.every: must be between 1s and 720h",
             "meshd.toml:3: snapshots.keep: must be a whole number from 1 to 366",
+        ],
+    );
+}
+
+#[test]
+fn what_a_server_takes_on_has_bounds() {
+    let limits = |text: &str| parse(text, "meshd.toml").expect("it is right").limits;
+    assert_eq!(limits(""), Limits::default());
+    assert_eq!(
+        limits("[limits]\nrequests = 1_024\nheld_mib = 128\nper_second = 500\n"),
+        Limits { places: 1_024, held_mib: 128, per_second: 500 }
+    );
+    wrong(
+        "[limits]\nrequests = 63\nheld_mib = 127\nper_second = \"many\"\nper_minute = 1\n",
+        &[
+            "meshd.toml:2: limits.requests: must be a whole number from 64 to 1048576",
+            "meshd.toml:3: limits.held_mib: must be a whole number from 128 to 65536",
+            "meshd.toml:4: limits.per_second: must be a whole number from 10 to 1000000",
+            "meshd.toml:5: limits.per_minute: is not a key here; known are requests, held_mib, per_second",
         ],
     );
 }

@@ -63,6 +63,44 @@ async fn bodies_are_bounded_and_read_to_the_byte() {
     assert_eq!(deep_yaml.status, 400, "{}", deep_yaml.body);
 }
 
+/// Annotations of so many times 4 KiB, by names that begin with `prefix`.
+fn annotations(prefix: &str, count: usize) -> serde_json::Value {
+    let text = "x".repeat(4_096);
+    (0..count)
+        .map(|n| (format!("{prefix}{n}"), text.clone().into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+#[tokio::test]
+async fn an_object_has_a_largest_size_however_it_is_written() {
+    let world = World::new().await;
+    let most = meshd::api::write::OBJECT_BYTES_MAX;
+    let object = |count| {
+        let metadata = serde_json::json!({"name": "a", "annotations": annotations("x", count)});
+        serde_json::json!({"kind": "Node", "metadata": metadata, "spec": {}})
+    };
+    let named = format!("at most {most} (OBJECT_BYTES_MAX)");
+    let too_large = put(&world, object(256).to_string().into_bytes()).await;
+    assert_eq!(too_large.status, 413, "{}", too_large.body);
+    assert!(too_large.body.contains(&named), "{}", too_large.body);
+    let send = async |request: reqwest::RequestBuilder, body: serde_json::Value| {
+        let request = request.bearer_auth(&world.dev.token).header("content-type", "application/json");
+        answer(request.body(body.to_string()).send().await.expect("an answer")).await
+    };
+    let small = serde_json::json!({"kind": "Node", "metadata": {"name": "b"}, "spec": {}});
+    let both = serde_json::json!({"items": [small, object(256)]});
+    let applied = send(world.client.post(format!("{}/v1/apply", world.dev.address)), both).await;
+    assert!(applied.status == 413 && applied.body.contains(&named), "{}", applied.body);
+    let url = format!("{}/v1/nodes", world.dev.address);
+    let there = world.client.get(format!("{url}/b")).bearer_auth(&world.dev.token).send().await;
+    assert_eq!(there.expect("an answer").status(), 404, "all or nothing");
+    assert_eq!(put(&world, object(200).to_string().into_bytes()).await.status, 201);
+    let more = serde_json::json!({"metadata": {"annotations": annotations("y", 100)}});
+    let patched = send(world.client.patch(format!("{url}/a")), more).await;
+    assert!(patched.status == 413 && patched.body.contains(&named), "{}", patched.body);
+}
+
 #[tokio::test]
 async fn a_thousand_wrong_fields_make_a_bounded_answer() {
     let world = World::new().await;

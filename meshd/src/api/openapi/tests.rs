@@ -72,3 +72,42 @@ fn only_the_open_paths_are_open() {
     assert!(is_open(&Method::GET, "/v1/ca/bundle") && is_open(&Method::HEAD, "/healthz"));
     assert!(!is_open(&Method::POST, "/v1/ca/bundle") && !is_open(&Method::GET, "/v1/ca"));
 }
+
+/// A new path has to name its class in the table; what a kind's paths have goes by their form.
+#[test]
+fn every_path_has_its_class() {
+    let (get, put) = (&Method::GET, &Method::PUT);
+    for operation in OPERATIONS {
+        let method: Method = operation.method.to_ascii_uppercase().parse().expect("a method");
+        assert_eq!(class(&method, operation.path), operation.class, "{method} {}", operation.path);
+        assert!(!operation.path.ends_with(NAMED), "{} looks as if it were a kind's", operation.path);
+    }
+    for &kind in Kind::ALL {
+        let (one, lists) = paths(kind);
+        assert_eq!((class(get, &one), class(put, &one)), (Class::Change, Class::Change), "{kind}");
+        assert!(lists.iter().all(|list| class(get, list) == Class::Bulk), "{kind}");
+    }
+    let of = |wanted| {
+        let paths = OPERATIONS.iter().filter(move |operation| operation.class == wanted);
+        paths.map(|operation| format!("{} {}", operation.method, operation.path)).collect::<Vec<_>>()
+    };
+    let vital = [
+        "get /healthz",
+        "get /readyz",
+        "get /v1/ca/bundle",
+        "post /v1/ca/certificates",
+        "post /v1/ca/intermediate",
+        "post /v1/proxy/keepalive",
+        "get /v1/cluster/checkpoints",
+    ];
+    assert_eq!(of(Class::Vital), vital);
+    let proxy = [
+        "post /v1/ca/join",
+        "put /v1/proxy/registration",
+        "delete /v1/proxy/registration",
+        "get /v1/proxy/watch",
+    ];
+    assert_eq!(of(Class::Proxy), proxy);
+    assert_eq!(class(&Method::HEAD, "/readyz"), Class::Vital);
+    assert_eq!(class(put, "/healthz"), Class::Bulk, "no method of that path");
+}

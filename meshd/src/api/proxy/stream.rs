@@ -27,6 +27,7 @@ use crate::{
         Api,
         auth::Caller,
         error::{ApiError, WATCH_GONE},
+        gate::{Following, Ticket},
         parameters::Parameters,
     },
     clock,
@@ -57,11 +58,13 @@ struct Stream {
     ended: bool,
     /// Counts it among the open ones while it lives.
     _counted: Counted,
+    _following: Following,
 }
 
 pub(super) async fn watch(
     Shared(api): Shared<Api>,
     Extension(daemon): Extension<Arc<Daemon>>,
+    Extension(ticket): Extension<Ticket>,
     caller: Caller,
     parameters: Parameters,
 ) -> Result<Response, ApiError> {
@@ -90,6 +93,7 @@ pub(super) async fn watch(
         trust: None,
         ended: false,
         _counted: daemon.metrics.proxy_stream(),
+        _following: ticket.follow()?,
         api,
         node,
         scope,
