@@ -3,6 +3,7 @@
 //! Read [`run`] for what a server consists of, `api` for what it answers.
 
 pub mod admit;
+pub mod apart;
 pub mod api;
 pub mod authority;
 pub mod backup;

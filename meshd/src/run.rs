@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    apart::Apart,
     api::{self, Api, gate::Gate},
     authority::{Authority, AuthorityError, Opening},
     clock,
@@ -60,6 +61,7 @@ pub struct Sockets {
 /// A running server.
 pub struct Server {
     registry: Registry,
+    apart: Apart,
     listeners: TaskTracker,
     tasks: TaskTracker,
     /// Ends listeners and streams.
@@ -81,6 +83,9 @@ pub enum RunError {
         /// Why not.
         cause: io::Error,
     },
+    /// What must not wait behind requests has no threads of its own.
+    #[error("no threads for the registry: {0}")]
+    Threads(io::Error),
     /// Keys, certificates or trust.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -119,7 +124,10 @@ impl Server {
         let (cluster, data_dir) = (settings.cluster, settings.data_dir.clone());
         let authority = Authority::open(opening, clock::unix())?;
         let members = Members::new(authority.clone());
-        let (registry, recovery) = Registry::open(settings, Arc::new(Dialling(members.clone()))).await?;
+        let apart = Apart::start().map_err(RunError::Threads)?;
+        let opened = apart.handle().spawn(Registry::open(settings, Arc::new(Dialling(members.clone()))));
+        let opened = opened.await.map_err(|error| RunError::Threads(io::Error::other(error)))?;
+        let (registry, recovery) = opened?;
         tracing::info!(source = ?recovery.source, replayed = recovery.replayed_entries, boot = recovery.boot, "registry open");
         authority.follow(&registry.applied());
         let (proxies, batches) = Proxies::new();
@@ -127,7 +135,7 @@ impl Server {
         let daemon = Arc::new(Daemon { cluster, members, proxies, guard, metrics });
         let (listeners, tasks) = (TaskTracker::new(), TaskTracker::new());
         let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
-        let server = Self { registry, listeners, tasks, closing, stop };
+        let server = Self { registry, apart, listeners, tasks, closing, stop };
         server.spawn_duties(&authority, &daemon, batches);
         if let Some(snapshots) = snapshots {
             let (registry, stop) = (server.registry.clone(), server.stop.clone());
@@ -145,7 +153,7 @@ impl Server {
         self.tasks.spawn(authority.clone().keep_trust(registry.clone(), recheck, stop.clone()));
         self.tasks.spawn(authority.clone().keep_fresh(registry.clone(), stop.clone()));
         self.tasks.spawn(daemon.members.clone().keep_checking(registry.clone(), stop.clone()));
-        self.tasks.spawn(batches.run(registry.clone(), stop.clone()));
+        self.tasks.spawn_on(batches.run(registry.clone(), stop.clone()), self.apart.handle());
         self.tasks.spawn(divergence::watch(registry.clone(), authority.clone(), stop.clone()));
         self.tasks.spawn(leader::run(registry.clone(), stop.clone()));
     }
@@ -161,13 +169,15 @@ impl Server {
         let registry = &self.registry;
         if let Some(raft) = sockets.raft {
             let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
-            self.tasks.spawn(daemon.members.clone().listen(raft, registry.clone(), tasks, stop));
+            let listen = daemon.members.clone().listen(raft, registry.clone(), tasks, stop);
+            self.tasks.spawn_on(listen, self.apart.handle());
         }
         let (proxies, metrics) = (daemon.proxies.clone(), daemon.metrics.clone());
         let wake = Wake::new(registry.applied(), metrics.watches());
         self.tasks.spawn(wake.clone().follow(registry.clone(), self.closing.clone()));
         let closing = self.closing.clone();
-        let api = Api::new(registry.clone(), authority.clone(), proxies.clone(), wake, gate, data_dir, closing);
+        let api =
+            Api::new(registry.clone(), authority.clone(), proxies.clone(), wake, gate, data_dir, closing);
         let router = api::router(api)
             .layer(Extension(daemon.clone()))
             .layer(from_fn_with_state(metrics.clone(), telemetry::count));

@@ -100,7 +100,7 @@ impl Core {
             Leadership { is_me: true, .. } => self.lead(command).await,
             Leadership { leader: Some(leader), .. } if leader != self.id() => {
                 let Some(address) = self.address_of(leader) else { return Proposed::NotLeader };
-                let asked = self.peers.call(leader, &address, Request::Propose(command), ASK_TIMEOUT);
+                let asked = self.peers.forward(leader, &address, command, ASK_TIMEOUT);
                 let answer = tokio::select! {
                     biased;
                     answer = asked => answer,

@@ -10,7 +10,7 @@ use std::{
 use openraft::{Raft, async_runtime::WatchReceiver};
 use parking_lot::Mutex;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +32,8 @@ pub(super) struct Core {
     pub(super) view: Arc<View>,
     pub(super) peers: Arc<Peers>,
     pub(super) proposals: mpsc::Sender<Proposal>,
+    /// What writes may still hold until they are applied.
+    pub(super) proposed_kib: Arc<Semaphore>,
     /// Who waits for a round of the majority.
     pub(super) readers: mpsc::Sender<Reader>,
     /// Who is content with the leader's lease.

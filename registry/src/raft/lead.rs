@@ -30,6 +30,11 @@ use crate::{
 
 /// Commands that may wait to be taken into an entry; who comes then is told to come again.
 pub(super) const PROPOSALS_MAX: usize = 4_096;
+/// Places among them that writes of objects leave to everything else: a flood of them keeps no host from registering, and
+/// no session from ending.
+const PROPOSALS_RESERVED: usize = 1_024;
+/// What writes of objects may hold from when they are proposed until they are applied, in KiB: 128 MiB.
+pub(super) const PROPOSED_KIB_MAX: usize = 128 * 1_024;
 /// Commands in one entry: as many as wait, up to this, so that one sync serves them all.
 const BATCH_COMMANDS_MAX: usize = 256;
 /// An entry takes no further command beyond this, in bytes: a follower gets it in one frame.
@@ -49,7 +54,12 @@ pub(super) struct Proposal {
     pub(super) command: Command,
     pub(super) bytes: usize,
     pub(super) answer: oneshot::Sender<Proposed>,
+    /// What it takes of [`PROPOSED_KIB_MAX`].
+    _room: Option<OwnedSemaphorePermit>,
 }
+
+/// Too many writes wait already.
+struct NoRoom;
 
 /// What the leader keeps in mind.
 #[derive(Default)]
@@ -83,11 +93,24 @@ impl Core {
         }
         let (answer, wait) = oneshot::channel();
         let bytes = size(&command);
-        match self.proposals.try_send(Proposal { command, bytes, answer }) {
+        let Ok(_room) = self.room_for(&command, bytes) else { return Proposed::Busy };
+        match self.proposals.try_send(Proposal { command, bytes, answer, _room }) {
             Ok(()) => wait.await.unwrap_or(Proposed::Unknown),
             Err(mpsc::error::TrySendError::Full(_)) => Proposed::Busy,
             Err(mpsc::error::TrySendError::Closed(_)) => Proposed::NotLeader,
         }
+    }
+
+    /// What a command takes of the room for writes of objects; all others take none, and have places of their own.
+    fn room_for(&self, command: &Command, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, NoRoom> {
+        if !matches!(command, Command::Write(_)) {
+            return Ok(None);
+        }
+        if self.proposals.capacity() <= PROPOSALS_RESERVED {
+            return Err(NoRoom);
+        }
+        let kib = u32::try_from(bytes.div_ceil(1_024)).map_err(|_| NoRoom)?;
+        self.proposed_kib.clone().try_acquire_many_owned(kib).map(Some).map_err(|_| NoRoom)
     }
 
     /// Whether the node may register now, or has done so too often of late.

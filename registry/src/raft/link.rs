@@ -3,7 +3,9 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     io,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +16,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
-    sync::{mpsc, oneshot, watch},
+    runtime::Handle,
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -23,18 +26,25 @@ use uuid::Uuid;
 use super::{
     Dial, Stream,
     floor::{Floors, Start},
-    frame::{self, Hello, Identity, Numbered, PROTOCOL, Purpose, Request, Response, Verdict},
+    frame::{self, Hello, Identity, Numbered, PROTOCOL, Proposed, Purpose, Request, Response, Verdict},
     machine::View,
 };
 use crate::{
-    command::{MemberId, Refusal},
+    command::{Command, MemberId, Refusal},
     state::Member,
 };
 
+mod pending;
+
+use pending::{Forget, Pending};
+
 /// Requests that may wait for one connection to take them; more is a peer that does not read.
 const OUTGOING_MAX: usize = 256;
-/// Requests under way on one connection.
-const PENDING_MAX: usize = 4_096;
+/// Commands of this member under way at one leader; further ones wait here. The leader takes 1,024 requests of a peer at
+/// once, and signs of life must not stand behind commands for which it has no place.
+const FORWARDED_MAX: usize = 896;
+/// How long a command waits for such a place: a leader that takes longer has more to do than it can.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Opening a connection and the handshake: a peer in the same region needs a few milliseconds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -49,6 +59,9 @@ pub(super) struct Peers {
     floors: Mutex<Floors>,
     dial: Arc<dyn Dial>,
     links: Mutex<HashMap<MemberId, Arc<Slot>>>,
+    forwarded: Semaphore,
+    /// Where the member runs: connections live there, whoever first had use for one.
+    runtime: Handle,
 }
 
 /// One peer's connection, or the making of it.
@@ -66,9 +79,6 @@ struct Link {
     closed: CancellationToken,
     _close: DropGuard,
 }
-
-#[derive(Default)]
-struct Pending(Mutex<HashMap<u64, oneshot::Sender<Response>>>);
 
 /// A request on its way.
 pub(super) struct Answer {
@@ -98,9 +108,24 @@ pub(super) struct Greeted {
 }
 
 impl Peers {
+    /// On the runtime that is to carry its connections.
     pub(super) fn new(cluster: Uuid, identity: Identity, view: Arc<View>, dial: Arc<dyn Dial>) -> Self {
         let (banned, floors, links) = (watch::Sender::new(None), Mutex::default(), Mutex::default());
-        Self { cluster, identity, view, banned, floors, dial, links }
+        let (forwarded, runtime) = (Semaphore::new(FORWARDED_MAX), Handle::current());
+        Self { cluster, identity, view, banned, floors, dial, links, forwarded, runtime }
+    }
+
+    /// Hands a command to the member that leads, when there is a place for it there.
+    pub(super) async fn forward(
+        &self,
+        leader: MemberId,
+        address: &str,
+        command: Command,
+        within: Duration,
+    ) -> Result<Response, CallError> {
+        let place = timeout(PLACE_TIMEOUT, self.forwarded.acquire()).await;
+        let Ok(Ok(_place)) = place else { return Ok(Response::Proposed(Proposed::Busy)) };
+        self.call(leader, address, Request::Propose(command), within).await
     }
 
     /// A member acknowledged so much; `false` if that start of it does not count any more.
@@ -153,8 +178,9 @@ impl Peers {
         if let Some(open) = link.as_ref().filter(usable) {
             return Ok(open.clone());
         }
-        let greeted = self.connect(member, address, Purpose::Requests).await?;
-        let open = Arc::new(Link::start(greeted));
+        let connect = self.connect(member, address, Purpose::Requests);
+        let open = on(&self.runtime, async { connect.await.map(Link::start) }).await?;
+        let open = Arc::new(open);
         *link = Some(open.clone());
         Ok(open)
     }
@@ -292,6 +318,16 @@ impl Peers {
     }
 }
 
+/// Polls a future within a runtime: its sockets, timers and tasks belong there, not to whoever waits for it.
+async fn on<F: Future>(runtime: &Handle, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let _entered = runtime.enter();
+        future.as_mut().poll(context)
+    })
+    .await
+}
+
 impl Link {
     fn start(greeted: Greeted) -> Self {
         let (urgent, urgent_rx) = mpsc::channel(OUTGOING_MAX);
@@ -304,7 +340,7 @@ impl Link {
             let ended = reading.run_until_cancelled(receive(reader, &waiting)).await;
             tracing::debug!(?ended, "a connection to a peer ended");
             reading.cancel();
-            waiting.0.lock().clear();
+            waiting.clear();
         });
         tokio::spawn(async move {
             let _ = writing.run_until_cancelled(send(writer, urgent_rx, bulk_rx)).await;
@@ -339,33 +375,9 @@ impl Answer {
     }
 }
 
-impl Pending {
-    fn enter(self: &Arc<Self>, id: u64, answer: oneshot::Sender<Response>) -> Result<Forget, CallError> {
-        let mut pending = self.0.lock();
-        if pending.len() >= PENDING_MAX {
-            return Err(CallError::NotSent(io::Error::other("too many requests wait for this peer")));
-        }
-        pending.insert(id, answer);
-        Ok(Forget { pending: self.clone(), id })
-    }
-}
-
-/// Takes a request that nobody waits for any more off the list.
-struct Forget {
-    pending: Arc<Pending>,
-    id: u64,
-}
-
-impl Drop for Forget {
-    fn drop(&mut self) {
-        self.pending.0.lock().remove(&self.id);
-    }
-}
-
 async fn receive(mut reader: BufReader<ReadHalf<Box<dyn Stream>>>, pending: &Pending) -> io::Result<()> {
     while let Some(Numbered { id, body }) = frame::read::<Numbered<Response>>(&mut reader).await? {
-        let waiting = pending.0.lock().remove(&id);
-        if let Some(waiting) = waiting {
+        if let Some(waiting) = pending.take(id) {
             let _ = waiting.send(body);
         }
     }

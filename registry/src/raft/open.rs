@@ -9,7 +9,7 @@ use openraft::{
     storage::{RaftLogReader, RaftLogStorage},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,7 +21,7 @@ use super::{
     floor,
     frame::Identity,
     index,
-    lead::{self, Duties, PROPOSALS_MAX},
+    lead::{self, Duties, PROPOSALS_MAX, PROPOSED_KIB_MAX},
     link::Peers,
     log::Log,
     machine::{Applied, Keeping, Machine, View},
@@ -107,6 +107,7 @@ pub(super) async fn open(
         view,
         peers,
         proposals,
+        proposed_kib: Arc::new(Semaphore::new(PROPOSED_KIB_MAX)),
         readers,
         leased_readers,
         votes_from,
