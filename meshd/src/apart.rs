@@ -6,7 +6,7 @@ use std::io;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Raft's engine is one task, each connection another; two let the one go on while the other works.
-const THREADS: usize = 2;
+const THREADS: usize = 1;
 
 /// A runtime beside the one that serves requests. It ends, without waiting, when this is dropped.
 #[derive(Debug)]

@@ -84,7 +84,8 @@ pub struct Following {
 }
 
 /// Why a request is not let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{} has reached the limit of {limit}", .reason.as_str())]
 pub struct Refused {
     /// Of which class it is.
     pub class: Class,

@@ -1,7 +1,7 @@
 //! Request bodies: bounded in size and time, judged by their media type, and read with the line and column of what is
 //! wrong.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::ApiError;
+use crate::load::Refused;
 
 /// The largest body, in bytes: a thousand objects of 4 KiB.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
@@ -106,8 +107,19 @@ pub async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(ApiError::TooLarge(format!("the body has more than {limit} bytes; send less at once")))
         }
-        Ok(Err(error)) => Err(ApiError::Malformed(format!("the body broke off: {error}"))),
+        Ok(Err(error)) => Err(match no_room(&*error) {
+            Some(refused) => refused.into(),
+            None => ApiError::Malformed(format!("the body broke off: {error}")),
+        }),
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
+    }
+}
+
+/// Whether the server had no room for what came.
+fn no_room(error: &(dyn Error + 'static)) -> Option<Refused> {
+    match error.downcast_ref() {
+        Some(refused) => Some(*refused),
+        None => no_room(error.source()?),
     }
 }
 

@@ -13,6 +13,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::StreamExt;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -81,6 +82,9 @@ pub(super) struct Following {
 pub(super) async fn enter(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
     match gate.enter(gate.asked(&request)) {
         Ok(ticket) => {
+            if request.body().size_hint().upper().is_none() {
+                request = request.map(|body| ticket.clone().as_it_comes(body));
+            }
             request.extensions_mut().insert(ticket.clone());
             ticket.until_sent(next.run(request).await)
         }
@@ -100,7 +104,8 @@ impl Gate {
         let extensions = request.extensions();
         let path = extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let class = openapi::class(request.method(), path);
-        let upper = request.body().size_hint().upper().unwrap_or(u64::MAX);
+        // Of a body that does not say how long it is nothing has come yet: it counts as it comes.
+        let upper = request.body().size_hint().upper().unwrap_or(0);
         let asked = Asked { class, who: None, bytes: upper.min(BODY_BYTES_MAX as u64) };
         let who = match extensions.get::<Caller>() {
             Some(Caller::Member(_)) => return Asked { class: Class::Vital, ..asked },
@@ -123,9 +128,13 @@ impl Gate {
     }
 
     fn refuse(&self, refused: Refused) -> ApiError {
+        self.count(refused);
+        refused.into()
+    }
+
+    fn count(&self, refused: Refused) {
         let labels = RefusedLabels { class: refused.class.as_str(), reason: refused.reason.as_str() };
         self.counts.refused.get_or_create(&labels).inc();
-        refused.into()
     }
 }
 
@@ -174,6 +183,20 @@ impl Ticket {
         })
     }
 
+    /// A body whose bytes count when they are there. Where there is no room for them it ends with [`Refused`].
+    fn as_it_comes(self, body: Body) -> Body {
+        Body::from_stream(body.into_data_stream().map(move |piece| {
+            let piece = piece?;
+            match self.hold(piece.len() as u64) {
+                Ok(()) => Ok(piece),
+                Err(refused) => {
+                    self.0.gate.count(refused);
+                    Err(axum::Error::new(refused))
+                }
+            }
+        }))
+    }
+
     fn hold(&self, bytes: u64) -> Result<(), Refused> {
         match &mut *self.0.place.lock() {
             Some(place) => self.0.gate.load.lock().hold(place, bytes),
@@ -208,12 +231,16 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use axum::{Extension, Router, middleware::from_fn, middleware::from_fn_with_state, routing::get};
-    use futures_util::StreamExt;
+    use axum::{
+        Extension, Router,
+        middleware::{from_fn, from_fn_with_state},
+        routing::{get, post},
+    };
+    use futures_util::stream;
     use http::{StatusCode, header};
     use tower::ServiceExt;
 
-    use super::*;
+    use super::{super::body::Text, *};
 
     /// Room for two lists at once, one of each identity.
     const LIMITS: Limits = Limits { places: 16, held_mib: 128, per_second: 20 };
@@ -243,6 +270,7 @@ mod tests {
             .route("/healthz", get(async || "ok"))
             .route("/v1/services", get(list))
             .route("/v1/watch", get(watch))
+            .route("/v1/apply", post(async |Text { text, .. }: Text| text.len().to_string()))
             .route_layer(from_fn_with_state(gate.clone(), enter))
             .route_layer(from_fn(believe))
     }
@@ -280,6 +308,31 @@ mod tests {
         drop(second);
         assert_eq!(under_way(&gate), (0, 0));
         let labels = RefusedLabels { class: "bulk", reason: "own_places" };
+        assert_eq!(gate.counts.refused.get_or_create(&labels).get(), 1);
+    }
+
+    /// Of a class whose share is 32 MiB, half of it for one.
+    #[tokio::test]
+    async fn a_body_that_does_not_say_how_long_it_is_counts_as_it_comes() {
+        let gate = Gate::new(&LIMITS, Counts::default());
+        let router = router(&gate);
+        let (pieces, mut body) = tokio::sync::mpsc::channel::<String>(2);
+        let send = |kib: usize| pieces.try_send("x".repeat(kib << 10)).expect("it is read");
+        let body = stream::poll_fn(move |context| body.poll_recv(context)).map(Ok::<_, std::io::Error>);
+        let request = Request::post("/v1/apply").header("node", "a").body(Body::from_stream(body));
+        let answer = tokio::spawn(router.clone().oneshot(request.expect("a request")));
+        send(1_024);
+        while under_way(&gate) != (1, 1 << 20) {
+            tokio::task::yield_now().await;
+        }
+        let held = Asked { class: Class::Change, who: Some(gate.hashes.hash_one((1, "a"))), bytes: 15 << 20 };
+        let others = gate.enter(held).ok().expect("room for a megabyte less than the half");
+        send(1);
+        let answer = answer.await.expect("it ends").expect("an answer");
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        drop(others);
+        assert_eq!(under_way(&gate), (0, 0));
+        let labels = RefusedLabels { class: "change", reason: "own_bytes" };
         assert_eq!(gate.counts.refused.get_or_create(&labels).get(), 1);
     }
 
