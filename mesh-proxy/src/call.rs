@@ -5,13 +5,14 @@ use std::{net::SocketAddr, time::Instant};
 
 use http::{HeaderMap, HeaderName, Response, request};
 use model::name::ServiceName;
-use traffic::route::RuleName;
+use traffic::{policy::Denied, route::RuleName};
 
 use crate::{
     body::{Answer, BodyError, Kept, Watch},
     clock, heads,
     shared::UnderWay,
-    telemetry::{Direction, Note, Outcome, Spoken, Telemetry, trace},
+    standing::Standing,
+    telemetry::{Direction, Judged, Note, Outcome, Spoken, Telemetry, trace},
 };
 
 /// A call that is under way.
@@ -21,6 +22,8 @@ pub struct Call {
     telemetry: Telemetry,
     /// Its body, for its size.
     pub upload: Option<Kept>,
+    /// What its caller was let in for, if it lasts.
+    pub standing: Option<Standing>,
     held: Vec<Box<dyn Send>>,
     finished: bool,
 }
@@ -41,9 +44,11 @@ impl Call {
             took: Default::default(),
             request_bytes: 0,
             response_bytes: 0,
+            judged: Judged::default(),
             note: Note::default(),
         };
-        Self { outcome, telemetry, upload: None, held: vec![Box::new(under_way)], finished: false }
+        let (upload, standing) = (None, None);
+        Self { outcome, telemetry, upload, standing, held: vec![Box::new(under_way)], finished: false }
     }
 
     /// Notes what the log says of a request.
@@ -67,6 +72,12 @@ impl Call {
     /// Notes who calls whom.
     pub fn between(&mut self, source: Option<ServiceName>, destination: Option<ServiceName>) {
         (self.outcome.source, self.outcome.destination) = (source, destination);
+    }
+
+    /// Notes that policy refuses it, under which id.
+    pub fn denied(&mut self, denied: &Denied, id: String) {
+        self.outcome.judged.denied = Some(denied.rule());
+        self.outcome.note.refusal = id;
     }
 
     /// When it began.

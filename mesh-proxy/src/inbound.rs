@@ -12,7 +12,7 @@ use std::{
 
 use http::{Request, Response, StatusCode, request};
 use hyper::body::Incoming;
-use model::resource::Protocol;
+use model::{identity::Identity, name::ServiceName, resource::Protocol};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use svid::Accept;
@@ -35,7 +35,8 @@ use crate::{
     server::{self, Ends},
     shared::{Config, Shared},
     splice,
-    telemetry::{Direction, Spoken, Telemetry},
+    standing::Standing,
+    telemetry::{Direction, Spoken, Telemetry, trace},
     transport::{
         Transport,
         life::{Life, Rule},
@@ -67,6 +68,7 @@ struct Connection {
     peer: svid::Peer,
     address: SocketAddr,
     life: Life,
+    standing: Standing,
 }
 
 /// The TLS of listeners for other proxies; one for all threads, so that sessions are resumed on any.
@@ -106,9 +108,12 @@ impl Inbound {
         let labels = heads::labels(&head.headers);
         let port = labels.port.ok_or(Refused::NotFromProxy)?;
         let (own, app) = connection.called(&config, port)?;
+        call.between(connection.caller(), Some(own.name.clone()));
         let path = path::normalize(heads::target(&head), own.policies.strictness())?;
-        let permit = connection.authorize(own, port, Some((&head, &path)))?;
-        call.between(Some(permit.caller().clone()), Some(own.name.clone()));
+        let permit = connection.authorize(call, own, port, Some((&head, &path)))?;
+        if heads::is_upgrade(&head) {
+            call.standing = Some(connection.standing.for_request(port, &head, path.path_and_query()));
+        }
         let (path, http2) = (path.path_and_query().to_owned(), speaks_http2(app, &head, &labels));
         let target = self.target(&config, app, &labels);
         call.outcome.note.endpoint = Some(target);
@@ -123,8 +128,9 @@ impl Inbound {
         if app.protocol.is_http() {
             return Err(Refused::NoStream(own.name.to_string(), port));
         }
-        let permit = connection.authorize(own, port, None)?;
-        call.between(Some(permit.caller().clone()), Some(own.name.clone()));
+        call.between(connection.caller(), Some(own.name.clone()));
+        let permit = connection.authorize(call, own, port, None)?;
+        call.standing = Some(connection.standing.for_stream(port));
         let target = self.target(&config, app, &Labels::default());
         call.outcome.note.endpoint = Some(target);
         self.transport.app_stream(&permit, target).await.map_err(Refused::AppUnreached)
@@ -213,8 +219,9 @@ impl Inbound {
         let peer = peer.map_err(|refused| refused.to_string())?.ok_or("no certificate was presented")?;
         let server_name = tls.server_name().unwrap_or_default().to_ascii_lowercase();
         let (rule, changes) = (Rule::Caller(Accept::Services), self.shared.trust_changes.clone());
-        let life = Life::new(rule, chain, peer.not_after, trust, changes);
-        Ok((stream, Connection { server_name, peer, address, life }))
+        let standing = Standing::new(&self.shared, &server_name, &peer.id);
+        let life = Life::new(rule, chain, peer.not_after, trust, changes).standing(standing.clone());
+        Ok((stream, Connection { server_name, peer, address, life, standing }))
     }
 
     async fn serve(
@@ -258,9 +265,9 @@ impl Inbound {
         };
         match self.reach(connection, &mut call, preamble.port).await {
             Err(refused) => {
-                let reason = refused.to_string();
-                let told = tcp::answer(&mut stream, Err(&reason)).await;
-                call.over(Some(told.err().map_or(reason, |error| error.to_string())));
+                // That the caller is gone by now says less than why it was refused.
+                let _ = tcp::answer(&mut stream, Err(&refused.told())).await;
+                call.over(Some(refused.to_string()));
             }
             Ok(app) => match tcp::answer(&mut stream, Ok(())).await {
                 Err(error) => call.over(Some(error.to_string())),
@@ -278,8 +285,17 @@ impl Connection {
         app.ok_or_else(|| Refused::NotHere(self.server_name.clone(), port))
     }
 
+    /// The service that calls, by its certificate.
+    fn caller(&self) -> Option<ServiceName> {
+        match self.peer.id.identity() {
+            Identity::Service(caller) => Some(caller),
+            _ => None,
+        }
+    }
+
     fn authorize(
         &self,
+        call: &mut Call,
         own: &OwnService,
         port: u16,
         request: Option<(&request::Parts, &path::NormalPath<'_>)>,
@@ -291,8 +307,13 @@ impl Connection {
             authority: heads::authority(head),
             fields,
         });
-        let call = policy::Call { service: &own.name, port, request: head.as_ref() };
-        Ok(authorize(&own.policies, Peer::Verified(&self.peer.id), call)?)
+        let asked = policy::Call { port, request: head.as_ref() };
+        let (peer, remarks) = (Peer::Verified(&self.peer.id), &mut call.outcome.judged.remarks);
+        authorize(&own.policies, peer, asked, remarks).map_err(|denied| {
+            let id = trace::id(clock::dice);
+            call.denied(&denied, id.clone());
+            Refused::Denied { denied, id }
+        })
     }
 }
 

@@ -19,6 +19,7 @@ pub mod inbound;
 pub mod call;
 pub mod refused;
 pub mod splice;
+pub mod standing;
 
 pub mod shared;
 

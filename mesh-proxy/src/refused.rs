@@ -1,7 +1,10 @@
 //! Why a call is not carried, and what its caller is answered: the only file of the data path with status codes.
 
 use http::{HeaderValue, Response, StatusCode, header};
-use model::name::ServiceName;
+use model::{
+    name::ServiceName,
+    problem::{self, Problem},
+};
 use traffic::{admission, path, policy::Denied, retry, route::Unroutable};
 
 use crate::{
@@ -9,6 +12,9 @@ use crate::{
     heads::{self, BadHost},
     transport::SendError,
 };
+
+/// What a caller is told whom policy refuses.
+const FORBIDDEN: &str = "the policies of the service do not let this call in";
 
 /// Why a call is not carried.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +70,13 @@ pub enum Refused {
     #[error("{0} speaks HTTP at port {1}: calls to it are requests, not streams")]
     NoStream(String, u16),
     /// Policy.
-    #[error(transparent)]
-    Denied(#[from] Denied),
+    #[error("{denied}")]
+    Denied {
+        /// Why.
+        denied: Denied,
+        /// What the caller is told instead: by it the log is searched.
+        id: String,
+    },
     /// The local application was not reached: the caller's proxy may take another endpoint.
     #[error("the application was not reached: {0}")]
     AppUnreached(SendError),
@@ -84,7 +95,7 @@ impl Refused {
             Self::Path(_) | Self::Host(_) | Self::NotFromProxy | Self::NoStream(..) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::NoCaller | Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::NoCaller | Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::NoService(_) | Self::UnknownService(_) | Self::NoPort(..) | Self::NoPorts(_) => {
                 StatusCode::NOT_FOUND
             }
@@ -104,13 +115,23 @@ impl Refused {
         matches!(self, Self::NotHere(..) | Self::AppUnreached(_))
     }
 
+    /// What the caller is told. Which rule refuses it is for the log only: it would tell a stranger how to get in.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Denied { id, .. } => format!("{FORBIDDEN} (refusal {id})"),
+            refused => refused.to_string(),
+        }
+    }
+
     /// The answer to a local application.
     pub fn answer(&self) -> Response<Answer> {
-        let mut response = Response::new(Answer::text(format!("mesh: {self}\n")));
+        let (kind, text) = match self {
+            Self::Denied { id, .. } => (problem::MEDIA_TYPE, forbidden(id)),
+            refused => ("text/plain; charset=utf-8", format!("mesh: {refused}\n")),
+        };
+        let mut response = Response::new(Answer::text(text));
         *response.status_mut() = self.status();
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
 
@@ -122,4 +143,12 @@ impl Refused {
         }
         response
     }
+}
+
+/// RFC 9457, with the refusal's id.
+fn forbidden(id: &str) -> String {
+    let problem = Problem::new(StatusCode::FORBIDDEN.as_u16(), "Forbidden", FORBIDDEN);
+    let mut problem = serde_json::to_value(problem).expect("texts and a number");
+    problem["id"] = id.into();
+    format!("{problem}\n")
 }

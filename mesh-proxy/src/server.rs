@@ -12,7 +12,7 @@ use crate::{
     limits::{HEAD_BYTES_MAX, HEADER_LIST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
     transport::{
         http1::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
-        life::{End, Life},
+        life::{Cut, End, Life},
     },
 };
 
@@ -74,7 +74,7 @@ pub async fn http2<S, F>(
 pub struct Ends {
     /// When the proxy goes away.
     pub draining: tokio_util::sync::CancellationToken,
-    /// When a certificate of it ends or is refused.
+    /// When a certificate of it ends, or its peer is refused.
     pub life: Option<Life>,
 }
 
@@ -92,7 +92,7 @@ impl Ends {
         }
     }
 
-    async fn cut(&mut self) -> svid::SvidError {
+    async fn cut(&mut self) -> Cut {
         match &mut self.life {
             Some(life) => life.cut().await,
             None => std::future::pending().await,

@@ -1,4 +1,5 @@
-//! Calls that are streams of bytes: both sides joined until both have said their last, or trust ends.
+//! Calls that are streams of bytes: both sides joined until both have said their last, trust ends, or policy lets the
+//! caller in no more.
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -6,8 +7,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     call::Call,
+    clock,
+    standing::Standing,
+    telemetry::trace,
     transport::{
-        life::Life,
+        life::{Cut, Life},
         tcp::{Counted, duplex},
     },
 };
@@ -19,19 +23,39 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut caller, mut callee) = (Counted::new(caller), Counted::new(callee));
-    let cut = async {
+    let standing = call.standing.take();
+    let reason = tokio::select! {
+        ended = duplex(&mut caller, &mut callee) => ended.err().map(|error| error.to_string()),
+        cut = cut(life, standing) => {
+            if let Cut::Denied(denied) = &cut {
+                call.denied(denied, trace::id(clock::dice));
+            }
+            Some(cut.to_string())
+        }
+    };
+    call.outcome.request_bytes += caller.read;
+    call.outcome.response_bytes += callee.read;
+    call.over(reason);
+}
+
+/// Waits until trust ends, or policy lets the caller in no more.
+async fn cut(life: Option<Life>, standing: Option<Standing>) -> Cut {
+    let trust = async {
         match life {
             Some(mut life) => life.cut().await,
             None => std::future::pending().await,
         }
     };
-    let reason = tokio::select! {
-        ended = duplex(&mut caller, &mut callee) => ended.err().map(|error| error.to_string()),
-        refused = cut => Some(refused.to_string()),
+    let policy = async {
+        match standing {
+            Some(mut standing) => standing.revoked().await,
+            None => std::future::pending().await,
+        }
     };
-    call.outcome.request_bytes += caller.read;
-    call.outcome.response_bytes += callee.read;
-    call.over(reason);
+    tokio::select! {
+        cut = trust => cut,
+        denied = policy => Cut::Denied(denied),
+    }
 }
 
 /// Joins two connections as soon as both have left HTTP.

@@ -8,14 +8,17 @@ use std::{
 };
 
 use model::name::ServiceName;
-use traffic::route::RuleName;
+use traffic::{
+    policy::{Remark, RuleId},
+    route::RuleName,
+};
 
 mod access_log;
 mod metrics;
 pub mod trace;
 
 pub use access_log::{ACCESS_LOG_LINES_MAX, AccessLog};
-pub use metrics::{Counts, Facts, SERIES_MAX};
+pub use metrics::{Counts, Facts, RULE_SERIES_MAX, SERIES_MAX};
 
 /// On which side of the call this proxy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,8 +69,19 @@ pub struct Outcome {
     pub request_bytes: u64,
     /// The answer's body, or what the callee sent.
     pub response_bytes: u64,
+    /// What policy says of it, on the callee's side.
+    pub judged: Judged,
     /// What the log says beyond that.
     pub note: Note,
+}
+
+/// What policy says of a call.
+#[derive(Debug, Clone, Default)]
+pub struct Judged {
+    /// The rule that refuses it.
+    pub denied: Option<RuleId>,
+    /// What else rules say of it.
+    pub remarks: Vec<Remark>,
 }
 
 /// The part of an [`Outcome`] that only the log of calls shows.
@@ -91,6 +105,8 @@ pub struct Note {
     pub traceparent: String,
     /// Why it was refused or broke off; empty if it did not.
     pub reason: String,
+    /// The id that the caller was told, if policy refuses the call.
+    pub refusal: String,
 }
 
 /// One runtime thread's share of the telemetry.

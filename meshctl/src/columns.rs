@@ -29,6 +29,7 @@ fn columns(kind: Kind) -> &'static [&'static str] {
         Kind::Service => &["ports", "ready", "hostname"],
         Kind::Endpoint => &["service", "node", "address", "health"],
         Kind::HTTPRoute => &["parents", "rules"],
+        Kind::AuthorizationPolicy => &["action", "targets", "rules", "dry run"],
         Kind::JoinToken => &["role", "uses left", "expires"],
         Kind::AccessToken => &["roles", "expires"],
         Kind::Role => &["rules"],
@@ -79,6 +80,13 @@ fn cells(object: &Object) -> Vec<String> {
                 spec.rules.iter().map(rule).collect::<Vec<_>>().join("; "),
             ]
         }
+        Resource::AuthorizationPolicy(spec) => {
+            let targets = spec
+                .target_refs
+                .map_or("*".to_owned(), |targets| list(targets.into_iter().map(|target| target.name)));
+            let rehearsed = if spec.dry_run { "yes" } else { "-" };
+            vec![spec.action.to_string(), targets, spec.rules.len().to_string(), rehearsed.to_owned()]
+        }
         Resource::JoinToken(spec) => {
             vec![spec.role.to_string(), text(&status, "/usesLeft"), text(&status, "/expiresAt")]
         }
@@ -127,6 +135,15 @@ mod tests {
                 "spec": {"parentRefs": [{"name": "orders"}], "rules": [{"backendRefs": [
                     {"name": "orders", "subset": "v1", "port": 80, "weight": 90}, {"name": "orders", "subset": "v2", "port": 80, "weight": 10}]}]}}),
             &["default", "orders", "orders", "orders:v1=90,orders:v2=10", "8"],
+        );
+        check(
+            json!({"kind": "AuthorizationPolicy", "metadata": {"namespace": "default", "name": "p", "revision": 9},
+                "spec": {"targetRefs": [{"name": "orders"}], "action": "Deny", "dryRun": true, "rules": [{}]}}),
+            &["default", "p", "Deny", "orders", "1", "yes", "9"],
+        );
+        check(
+            json!({"kind": "AuthorizationPolicy", "metadata": {"namespace": "mesh-system", "name": "p"}, "spec": {}}),
+            &["mesh-system", "p", "Allow", "*", "0", "-", "0"],
         );
         check(
             json!({"kind": "Node", "metadata": {"name": "a"}, "spec": {"services": ["default/*"]}}),

@@ -3,7 +3,7 @@
 //! but a condition in the status.
 
 use model::{
-    invalid::{FIELD_ERRORS_MAX, Invalid},
+    invalid::{FIELD_ERRORS_MAX, FieldError, Invalid},
     kind::Kind,
     name::Name,
     object::{Key, Object, Parsed},
@@ -53,6 +53,7 @@ pub fn admit(state: &State, rights: &Rights, parsed: &Parsed) -> Result<(), NotA
     match &parsed.resource {
         Resource::Endpoint(_) => Err(NotAdmitted::NotYours(ENDPOINTS_ARE_REGISTERED.to_owned())),
         Resource::HttpRoute(spec) => admit_route(rights, &parsed.object, spec),
+        Resource::AuthorizationPolicy(spec) => compiles(traffic::policy::check(spec)),
         Resource::Role(spec) => admit_role(rights, &parsed.object, spec),
         Resource::AccessToken(spec) => {
             unchanged(state, &parsed.object)?;
@@ -81,13 +82,15 @@ fn role_rights(state: &State, role: &Name) -> Option<Rights> {
     }
 }
 
+/// What the data plane could not take is not taken here.
+fn compiles(mut errors: Vec<FieldError>) -> Result<(), NotAdmitted> {
+    errors.truncate(FIELD_ERRORS_MAX);
+    if errors.is_empty() { Ok(()) } else { Err(Invalid { errors }.into()) }
+}
+
 /// Back ends in another namespace are that namespace's: the writer must be able to write routes there too.
 fn admit_route(rights: &Rights, object: &Object, route: &HttpRouteSpec) -> Result<(), NotAdmitted> {
-    let mut errors = traffic::route::check(route);
-    errors.truncate(FIELD_ERRORS_MAX);
-    if !errors.is_empty() {
-        return Err(Invalid { errors }.into());
-    }
+    compiles(traffic::route::check(route))?;
     for (rule, backends) in route.rules.iter().map(|rule| &rule.backend_refs).enumerate() {
         for (index, backend) in backends.iter().enumerate() {
             let other =
@@ -185,6 +188,23 @@ mod tests {
             Err("needs write on HTTPRoute in namespace default, for spec.rules[0].backendRefs[0].namespace"),
         );
         check(&state, &Rights::built_in("operator").expect("built in"), &route("default"), Ok(()));
+    }
+
+    #[test]
+    fn policies_say_what_the_data_plane_can_see() {
+        let policy = |rule: &str| format!(r#"AuthorizationPolicy shop/p {{"rules":[{rule}]}}"#);
+        let (state, rights) = (state(), Rights::built_in("operator").expect("built in"));
+        check(&state, &rights, &policy(r#"{"to":[{"paths":[{"value":"/api"}]}]}"#), Ok(()));
+        let claim = r#"{"when":[{"claim":"role","values":["admin"]}],"to":[{"paths":[{"type":"RegularExpression","value":"("}]}]}"#;
+        check(
+            &state,
+            &rights,
+            &policy(claim),
+            Err(
+                "spec.rules[0].to[0].paths[0].value: must be a regular expression (RE2 syntax): unclosed group; \
+                 spec.rules[0].when[0].claim: claims are not verified yet, so that no condition on one could hold: use header",
+            ),
+        );
     }
 
     #[test]

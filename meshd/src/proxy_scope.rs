@@ -1,6 +1,6 @@
 //! Pure. Which objects a host's proxy is told of: every Service (the index), its own Node, and of the destinations that
-//! it subscribed to the routes and endpoints, also those of the services that these routes name. Tokens, roles and
-//! other hosts never are. And what has to be said when some of it changed, each object once, whatever lay between.
+//! it subscribed to the routes and endpoints, also those of the services that these routes name, and the policies for
+//! what it may run. Tokens, roles and other hosts never are. And what has to be said when some of it changed, each object once, whatever lay between.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +17,10 @@ use registry::{Compacted, State};
 use serde_json::Value;
 
 use crate::wake::Topic;
+
+mod guards;
+
+use guards::Guards;
 
 /// The most endpoints of a mesh in which one proxy may subscribe to all of them: about 3 MiB to send and to hold.
 pub const WILDCARD_ENDPOINTS_MAX: usize = 5_000;
@@ -60,6 +64,7 @@ pub struct Scope {
     subscription: Subscription,
     /// The subscribed services and those that their routes name; empty with `*`.
     reached: BTreeSet<ServiceName>,
+    guards: Guards,
 }
 
 /// One thing to tell.
@@ -117,13 +122,15 @@ impl Scope {
             }
         }
         let reached = reach(&subscription, |service| state.routes_of(service).cloned().collect());
-        Ok(Self { node, subscription, reached })
+        let guards = Guards::of(state.get(&guards::node(&node)).map(Arc::as_ref));
+        Ok(Self { node, subscription, reached, guards })
     }
 
     /// What a change must be about to concern it.
     pub fn topics(&self) -> BTreeSet<Topic> {
-        let own = Topic::Object(Key::mesh_wide(Kind::Node, self.node.clone()));
+        let own = Topic::Object(guards::node(&self.node));
         let mut topics = BTreeSet::from([Topic::Everywhere(Kind::Service), own, Topic::Trust]);
+        topics.extend(self.guards.topics());
         match self.subscription {
             Subscription::All => {
                 topics.extend([Topic::Everywhere(Kind::HTTPRoute), Topic::Everywhere(Kind::Endpoint)]);
@@ -135,15 +142,16 @@ impl Scope {
 
     /// Everything that it holds, for a proxy that knows nothing.
     pub fn everything(&self, state: &State) -> Vec<Told> {
-        let own = state.get(&Key::mesh_wide(Kind::Node, self.node.clone()));
+        let own = state.get(&guards::node(&self.node));
         let index = state.list(Kind::Service, None);
+        let policies = state.list(Kind::AuthorizationPolicy, None).filter(|policy| self.holds(policy));
         let detail: Vec<&Arc<Object>> = match self.subscription {
             Subscription::All => {
                 state.list(Kind::HTTPRoute, None).chain(state.list(Kind::Endpoint, None)).collect()
             }
             Subscription::Services(_) => details(&self.reached, state).into_values().collect(),
         };
-        own.into_iter().chain(index).chain(detail).cloned().map(Told::Put).collect()
+        own.into_iter().chain(index).chain(policies).chain(detail).cloned().map(Told::Put).collect()
     }
 
     /// What a proxy must be told that knows the scope of `before` as of revision `from`, so that it knows this one as
@@ -153,10 +161,13 @@ impl Scope {
     /// If what changed since `from` is no longer kept.
     pub fn since(&self, before: &Subscription, from: u64, state: &State) -> Result<Vec<Told>, Compacted> {
         let changed = changes(from, state)?;
+        let own = guards::node(&self.node);
+        let node = changed.get(&own).map_or_else(|| state.get(&own).cloned(), Clone::clone);
         let old = Self {
             node: self.node.clone(),
             subscription: before.clone(),
             reached: reach(before, |service| routes_before(service, &changed, state)),
+            guards: Guards::of(node.as_deref()),
         };
         Ok(self.difference(&old, &changed, state))
     }
@@ -170,6 +181,10 @@ impl Scope {
         let mut next = self.clone();
         if changed.keys().any(|key| key.kind == Kind::HTTPRoute) {
             next.reached = reach(&self.subscription, |service| state.routes_of(service).cloned().collect());
+        }
+        let own = guards::node(&self.node);
+        if changed.contains_key(&own) {
+            next.guards = Guards::of(state.get(&own).map(Arc::as_ref));
         }
         let told = next.difference(self, &changed, state);
         *self = next;
@@ -190,18 +205,27 @@ impl Scope {
             }
         }
         let unchanged = |key: &Key| !changed.contains_key(key);
-        for (key, object) in self.gained(old, state) {
+        for (key, object) in self.gained(old, state).into_iter().chain(self.policies_unlike(old, state)) {
             if unchanged(&key) && !old.holds(object) {
                 told.push(Told::Put(object.clone()));
             }
         }
         let lost = &old.reached - &self.reached;
-        for (key, object) in details(&lost, state) {
+        for (key, object) in details(&lost, state).into_iter().chain(old.policies_unlike(self, state)) {
             if unchanged(&key) && !self.holds(object) {
                 told.push(Told::Delete(key));
             }
         }
         told
+    }
+
+    /// Its policies, if another scope has others.
+    fn policies_unlike<'a>(&self, other: &Self, state: &'a State) -> BTreeMap<Key, &'a Arc<Object>> {
+        if self.guards == other.guards {
+            return BTreeMap::new();
+        }
+        let policies = state.list(Kind::AuthorizationPolicy, None).filter(|policy| self.holds(policy));
+        policies.map(|policy| (policy.key(), policy)).collect()
     }
 
     /// The details of services that the older scope did not reach.
@@ -223,6 +247,7 @@ impl Scope {
                 all || service_of(object).is_some_and(|service| self.reached.contains(&service))
             }
             Kind::HTTPRoute => all || parents_of(object).iter().any(|service| self.reached.contains(service)),
+            Kind::AuthorizationPolicy => self.guards.have(object),
             Kind::Namespace | Kind::JoinToken | Kind::AccessToken | Kind::Role => false,
         }
     }
@@ -287,9 +312,14 @@ fn service_of(endpoint: &Object) -> Option<ServiceName> {
 }
 
 fn parents_of(route: &Object) -> Vec<ServiceName> {
-    let parents = route.spec.get("parentRefs").and_then(Value::as_array).into_iter().flatten();
-    let names = parents.filter_map(|parent| parent.get("name")?.as_str()?.parse::<Name>().ok());
-    let namespace = route.metadata.namespace.as_ref();
+    named(route, "parentRefs")
+}
+
+/// The services of its own namespace that an object names in a list.
+fn named(object: &Object, list: &str) -> Vec<ServiceName> {
+    let references = object.spec.get(list).and_then(Value::as_array).into_iter().flatten();
+    let names = references.filter_map(|reference| reference.get("name")?.as_str()?.parse::<Name>().ok());
+    let namespace = object.metadata.namespace.as_ref();
     names.filter_map(|name| Some(ServiceName::new(namespace?.clone(), name))).collect()
 }
 

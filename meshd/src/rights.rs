@@ -53,7 +53,10 @@ impl Rights {
             // The kinds that describe the mesh; who may do what (roles, access tokens) is the admin's.
             "operator" => vec![
                 rule(&["*"], &[Get, List, Watch, Explain, Tap, Drain, Approve]),
-                rule(&["Namespace", "Node", "Service", "HTTPRoute", "JoinToken"], &[Write, Delete]),
+                rule(
+                    &["Namespace", "Node", "Service", "HTTPRoute", "AuthorizationPolicy", "JoinToken"],
+                    &[Write, Delete],
+                ),
             ],
             "viewer" => vec![rule(&["*"], &[Get, List, Watch, Explain])],
             _ => return None,

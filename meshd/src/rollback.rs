@@ -26,7 +26,7 @@ pub struct Step {
 /// Whether objects of a kind are what operators configure; others are facts, or say who may do what.
 pub fn configured(kind: Kind) -> bool {
     match kind {
-        Kind::Namespace | Kind::Service | Kind::HTTPRoute => true,
+        Kind::Namespace | Kind::Service | Kind::HTTPRoute | Kind::AuthorizationPolicy => true,
         Kind::Node | Kind::Endpoint | Kind::Role | Kind::AccessToken | Kind::JoinToken => false,
     }
 }

@@ -57,6 +57,8 @@ kinds! {
     Endpoint "endpoints" Namespaced,
     /// Where HTTP requests to a service go.
     HTTPRoute "httproutes" Namespaced,
+    /// Who may call which services.
+    AuthorizationPolicy "authorizationpolicies" Namespaced,
     /// A right to bring in hosts or servers.
     JoinToken "jointokens" MeshWide,
     /// A bearer token for the API.

@@ -145,7 +145,17 @@ pub struct ServiceGlob {
 impl ServiceGlob {
     /// Whether the service fits the pattern.
     pub fn matches(&self, service: &ServiceName) -> bool {
-        self.namespace.matches(service.namespace.as_str()) && self.name.matches(service.name.as_str())
+        self.reaches(&service.namespace) && self.name.matches(service.name.as_str())
+    }
+
+    /// Whether services of the namespace may fit it.
+    pub fn reaches(&self, namespace: &Name) -> bool {
+        self.namespace.matches(namespace.as_str())
+    }
+
+    /// The one namespace whose services fit it; `None` where there may be several.
+    pub fn namespace(&self) -> Option<Name> {
+        self.namespace.as_str().parse().ok()
     }
 }
 
@@ -265,5 +275,7 @@ mod tests {
             any.matches(&"shop/web".parse().expect("a name"))
                 && !any.matches(&"default/web".parse().expect("a name"))
         );
+        let namespace = |glob: &str| glob.parse::<ServiceGlob>().expect("a glob").namespace();
+        assert_eq!((namespace("shop/w*"), namespace("sh*/web")), ("shop".parse().ok(), None));
     }
 }

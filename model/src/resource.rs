@@ -9,6 +9,7 @@ use crate::{
     shape::{Decoder, Mode, Path, Shape},
 };
 
+mod authorizationpolicy;
 mod endpoint;
 mod httproute;
 mod namespace;
@@ -17,12 +18,16 @@ mod role;
 mod service;
 mod token;
 
+pub use authorizationpolicy::{
+    AuthorizationPolicySpec, Callers, PolicyAction, PolicyCondition, PolicyFrom, PolicyRule, PolicyTo,
+    TargetRef,
+};
 pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};
 pub use httproute::{
     BackendRef, BackendRequestTimeouts, CookieMatch, HeaderMatch, HttpRouteSpec, ParentRef, PathMatch,
     PathMatchType, QueryParamMatch, Retry, RouteMatch, RouteRule, ValueMatchType, Weight,
 };
-pub use namespace::{BUILT_IN as NAMESPACES_BUILT_IN, NamespaceSpec};
+pub use namespace::{BUILT_IN as NAMESPACES_BUILT_IN, NamespaceSpec, OF_THE_MESH as NAMESPACE_OF_THE_MESH};
 pub use node::NodeSpec;
 pub use role::{RoleRule, RoleSpec, Verb};
 pub use service::{Port, Protocol, ServicePort, ServiceSpec, Subset};
@@ -41,6 +46,8 @@ pub enum Resource {
     Endpoint(EndpointSpec),
     /// Of a [`Kind::HTTPRoute`].
     HttpRoute(HttpRouteSpec),
+    /// Of a [`Kind::AuthorizationPolicy`].
+    AuthorizationPolicy(AuthorizationPolicySpec),
     /// Of a [`Kind::JoinToken`].
     JoinToken(JoinTokenSpec),
     /// Of a [`Kind::AccessToken`].
@@ -85,6 +92,7 @@ impl Resource {
             Kind::Service => decode.with(decoder).map(Self::Service),
             Kind::Endpoint => decode.with(decoder).map(Self::Endpoint),
             Kind::HTTPRoute => decode.with(decoder).map(Self::HttpRoute),
+            Kind::AuthorizationPolicy => decode.with(decoder).map(Self::AuthorizationPolicy),
             Kind::JoinToken => decode.with(decoder).map(Self::JoinToken),
             Kind::AccessToken => decode.with(decoder).map(Self::AccessToken),
             Kind::Role => decode.with(decoder).map(Self::Role),
@@ -99,6 +107,7 @@ impl Resource {
             Self::Service(spec) => serde_json::to_value(spec.effective()),
             Self::Endpoint(spec) => serde_json::to_value(spec),
             Self::HttpRoute(spec) => serde_json::to_value(spec.effective()),
+            Self::AuthorizationPolicy(spec) => serde_json::to_value(spec),
             Self::JoinToken(spec) => serde_json::to_value(spec),
             Self::AccessToken(spec) => serde_json::to_value(spec),
             Self::Role(spec) => serde_json::to_value(spec),
@@ -114,6 +123,7 @@ impl Resource {
             Kind::Service => ServiceSpec::schema(),
             Kind::Endpoint => EndpointSpec::schema(),
             Kind::HTTPRoute => HttpRouteSpec::schema(),
+            Kind::AuthorizationPolicy => AuthorizationPolicySpec::schema(),
             Kind::JoinToken => JoinTokenSpec::schema(),
             Kind::AccessToken => AccessTokenSpec::schema(),
             Kind::Role => RoleSpec::schema(),

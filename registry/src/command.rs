@@ -9,6 +9,7 @@ use model::{
     duration::Millis,
     identity::TrustDomain,
     join::JoinAttempt,
+    kind::Kind,
     name::{Name, ServiceName},
     object::{Key, Labels, Object},
     resource::ServicePort,
@@ -299,6 +300,32 @@ impl From<Refused> for Distrust {
     }
 }
 
+// === impl Change ===
+
+impl Change {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Put { object, .. } => object.kind,
+            Self::Delete { key, .. } => key.kind,
+        }
+    }
+}
+
+/// The version that introduced a kind: an older member could not read its objects.
+fn since(kind: Kind) -> u32 {
+    match kind {
+        Kind::Namespace
+        | Kind::Node
+        | Kind::Service
+        | Kind::Endpoint
+        | Kind::HTTPRoute
+        | Kind::JoinToken
+        | Kind::AccessToken
+        | Kind::Role => 1,
+        Kind::AuthorizationPolicy => 2,
+    }
+}
+
 // === impl Command ===
 
 impl Command {
@@ -306,11 +333,8 @@ impl Command {
     pub fn version(&self) -> u32 {
         match self {
             Self::Batch(commands) => commands.iter().map(Self::version).max().unwrap_or(1),
-            Self::Write(_)
-            | Self::Register(_)
-            | Self::Unregister(_)
-            | Self::Expire(_)
-            | Self::MarkStale(_) => 1,
+            Self::Write(write) => write.changes.iter().map(|change| since(change.kind())).max().unwrap_or(1),
+            Self::Register(_) | Self::Unregister(_) | Self::Expire(_) | Self::MarkStale(_) => 1,
             Self::Member(MemberChange::Boot { program: Some(_), .. }) => 2,
             Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => 1,
             Self::Restore(_) => 2,
@@ -369,4 +393,31 @@ impl fmt::Display for Command {
 fn ports_field<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<ServicePort>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     model::shape::decode(&value, model::shape::Mode::Lenient).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+
+    #[test]
+    fn objects_of_a_new_kind_are_for_members_that_know_it() {
+        let write = |kinds: &[Kind]| {
+            let name: Name = "a".parse().expect("a name");
+            let object = |kind| Object::new(Key::namespaced(kind, name.clone(), name.clone()), Map::new());
+            let put =
+                |kind: &Kind| Change::Put { object: object(*kind), expect: Expect::Any, credential: None };
+            Command::Write(Write { actor: "test".to_owned(), changes: kinds.iter().map(put).collect() })
+        };
+        assert_eq!(write(&[Kind::Service, Kind::HTTPRoute]).version(), 1);
+        assert_eq!(write(&[Kind::Service, Kind::AuthorizationPolicy]).version(), 2);
+        assert_eq!(Command::Batch(vec![write(&[]), write(&[Kind::AuthorizationPolicy])]).version(), 2);
+        let key = write(&[Kind::AuthorizationPolicy]);
+        let Command::Write(Write { changes, .. }) = &key else { panic!("a write") };
+        let Change::Put { object, .. } = &changes[0] else { panic!("a put") };
+        let delete = Change::Delete { key: object.key(), expect: Expect::Any };
+        let delete = Command::Write(Write { actor: "test".to_owned(), changes: vec![delete] });
+        assert_eq!(delete.version(), 2);
+    }
 }

@@ -1,6 +1,6 @@
 //! Pure. Objects of the registry become a [`Snapshot`]. What did not change is taken over from the one before: objects
 //! are read once, back ends are made anew when their service or its endpoints change, routes bound anew when they or a
-//! back end change. If one object cannot be compiled there is no new snapshot, and the old one stays.
+//! back end change, and an own service's policies when one that selects it does. If one object cannot be compiled there is no new snapshot, and the old one stays.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,21 +9,20 @@ use std::{
 };
 
 use model::{
-    identity::{SpiffeId, TrustDomain},
+    identity::TrustDomain,
     name::ServiceName,
     object::{Key, Object},
     resource::Protocol,
 };
 
-use crate::{
-    policy::PolicySet,
-    snapshot::{App, Destination, Inbound, OwnService, Snapshot},
-};
+use crate::snapshot::{Destination, Snapshot};
 
 mod bind;
+mod guard;
 mod read;
 
 use bind::{Backends, Bound};
+use guard::Guard;
 use read::{Item, Read};
 
 /// What a proxy holds when its set is complete as of a revision.
@@ -70,6 +69,7 @@ pub(crate) struct Sources {
     items: BTreeMap<Key, Arc<Item>>,
     backends: HashMap<ServiceName, Arc<Backends>>,
     bound: HashMap<ServiceName, Bound>,
+    guards: HashMap<ServiceName, Guard>,
 }
 
 /// What belongs to one service, in the order of the objects' keys.
@@ -104,14 +104,15 @@ pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot,
         .collect();
     let destinations: HashMap<_, _> =
         bound.iter().map(|(name, bound)| (name.clone(), Arc::clone(&bound.destination))).collect();
+    let guards = guard::guards(previous.map(|sources| &sources.guards), &items, inputs);
     Ok(Snapshot {
         revision: inputs.revision,
         domain: inputs.domain.clone(),
         trust_generation: inputs.trust_generation,
         hostnames: destinations.values().map(by_hostname).collect(),
         destinations,
-        inbound: inbound(inputs),
-        sources: Sources { backends, bound, items },
+        inbound: guard::inbound(&guards, inputs),
+        sources: Sources { backends, bound, guards, items },
     })
 }
 
@@ -141,29 +142,10 @@ fn group(items: &BTreeMap<Key, Arc<Item>>) -> BTreeMap<&ServiceName, Group<'_>> 
                     groups.entry(parent).and_modify(|group| group.routes.push(item));
                 }
             }
-            Read::Service { .. } | Read::Other => {}
+            Read::Service { .. } | Read::Policy(_) | Read::Other => {}
         }
     }
     groups
-}
-
-fn inbound(inputs: &Inputs) -> Inbound {
-    let mut services: HashMap<Arc<str>, OwnService> = HashMap::new();
-    for local in &inputs.local {
-        let own = services.entry(local.service.hostname().into()).or_insert_with(|| OwnService {
-            name: local.service.clone(),
-            id: SpiffeId::service(&inputs.domain, &local.service),
-            policies: PolicySet::mesh_peers(inputs.domain.clone()),
-            apps: Vec::new(),
-        });
-        match own.apps.iter_mut().find(|app| app.port == local.port) {
-            Some(app) => app.targets.push(local.target),
-            None => {
-                own.apps.push(App { port: local.port, protocol: local.protocol, targets: vec![local.target] })
-            }
-        }
-    }
-    Inbound { services: Arc::new(services) }
 }
 
 #[cfg(test)]

@@ -1,23 +1,45 @@
 //! Pure. Who may call: the check that every call to an own service passes before it reaches the application. It returns a
 //! proof, without which nothing can be sent to an application.
 //!
-//! Today one rule stands: callers are services of this trust domain, known by their certificate. Rules that operators
-//! write will be fields of [`PolicySet`] and are consulted in [`authorize`], after that one.
+//! First a rule of the mesh: callers are services of this trust domain, known by their certificate. Then the
+//! AuthorizationPolicies that select the service: what one refuses is refused; where one allows, only what one allows is
+//! let in; and what is only noted or rehearsed is handed back as [`Remark`]s. Policies that do not select the service
+//! are not here, and rules for other callers are not looked at: see `index`.
+//!
+//! A stream of bytes shows no method, path or header. A rule that asks for one never allows a stream, and one that
+//! denies is taken to ask nothing: what cannot be seen never opens a way.
+
+use std::{fmt, sync::Arc};
 
 use model::{
     identity::{Identity, SpiffeId, TrustDomain},
-    name::ServiceName,
+    name::{Name, ServiceName},
+    resource::PolicyAction,
 };
 
 use crate::{path::Strictness, request::RequestHead};
 
-/// The rule that lets in whoever the mesh knows.
-const MESH_PEERS: &str = "mesh-peers";
+mod index;
+mod rule;
+
+pub use rule::{AuthorizationPolicy, check};
+
+use index::Index;
+use rule::{Asked, Doubt};
+
+/// As many remarks as one call is given: each is a part of its log line.
+pub const REMARKS_MAX: usize = 8;
 
 /// What an own service asks of its callers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct PolicySet {
     domain: TrustDomain,
+    deny: Index,
+    allow: Index,
+    audit: Index,
+    rehearsed_deny: Index,
+    rehearsed_allow: Index,
+    strictness: Strictness,
 }
 
 /// Who is calling, as the handshake has shown.
@@ -32,18 +54,27 @@ pub enum Peer<'a> {
 /// What is called.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// The service.
-    pub service: &'a ServiceName,
     /// The service's port.
     pub port: u16,
     /// The request; a connection as a whole has none.
     pub request: Option<&'a RequestHead<'a>>,
 }
 
+/// What decides: a rule of a policy, `<namespace>/<policy>/<rule>`, or one of the mesh itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RuleId {
+    /// Callers are services of the mesh.
+    MeshPeers,
+    /// Where a policy allows, only what one allows is let in.
+    OnlyAllowed,
+    /// A rule of a policy.
+    Policy(Arc<str>),
+}
+
 /// Proof that policy lets a call in. Only [`authorize`] makes one.
 #[derive(Debug)]
 pub struct Permit {
-    rule: &'static str,
+    rule: RuleId,
     caller: ServiceName,
     id: SpiffeId,
 }
@@ -52,27 +83,169 @@ pub struct Permit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No certificate.
-    #[error("rule {MESH_PEERS}: the caller has no identity")]
+    #[error("rule mesh-peers: the caller has no identity")]
     NoIdentity,
     /// A certificate of another trust domain.
-    #[error("rule {MESH_PEERS}: {0} is of another trust domain")]
+    #[error("rule mesh-peers: {0} is of another trust domain")]
     OtherDomain(SpiffeId),
     /// A certificate of a node, a control plane member or something else that is no service.
-    #[error("rule {MESH_PEERS}: {0} is no service")]
+    #[error("rule mesh-peers: {0} is no service")]
     NotAService(SpiffeId),
+    /// A rule that denies.
+    #[error("rule {0}: it denies the call")]
+    ByRule(RuleId),
+    /// No rule that allows, where one has to.
+    #[error("rule only-allowed: no policy that allows calls to the service allows this one")]
+    NotAllowed,
 }
 
+/// What policies say of a call beside letting it in or not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Remark {
+    /// What it is.
+    pub kind: RemarkKind,
+    /// By which rule.
+    pub rule: RuleId,
+}
+
+/// What policies say of a call beside letting it in or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RemarkKind {
+    /// A policy of action Audit matches it.
+    Audited,
+    /// It is let in, and would not be if the rehearsed policies held.
+    WouldDeny,
+    /// It is refused, and would be let in if the rehearsed policies held.
+    WouldAllow,
+}
+
+// === impl PolicySet ===
+
 impl PolicySet {
-    /// Callers must be services of this trust domain.
+    /// Callers must be services of this trust domain, and pass these policies, all of which select the service.
+    pub fn new(domain: TrustDomain, policies: &[Arc<AuthorizationPolicy>]) -> Self {
+        let of = |action, rehearsed| {
+            Index::new(policies.iter().filter(move |policy| {
+                policy.action == action && (policy.dry_run == rehearsed || action == PolicyAction::Audit)
+            }))
+        };
+        let decides = |policy: &&Arc<AuthorizationPolicy>| {
+            policy.action != PolicyAction::Audit && !policy.dry_run && policy.looks_at_paths()
+        };
+        let strict = policies.iter().any(|policy| decides(&policy));
+        Self {
+            domain,
+            deny: of(PolicyAction::Deny, false),
+            allow: of(PolicyAction::Allow, false),
+            audit: of(PolicyAction::Audit, false),
+            rehearsed_deny: of(PolicyAction::Deny, true),
+            rehearsed_allow: of(PolicyAction::Allow, true),
+            strictness: if strict { Strictness::Strict } else { Strictness::Plain },
+        }
+    }
+
+    /// Callers must be services of this trust domain, no more.
     pub fn mesh_peers(domain: TrustDomain) -> Self {
-        Self { domain }
+        Self::new(domain, &[])
     }
 
     /// In which form it needs paths: strict as soon as one of its rules decides by path.
     pub fn strictness(&self) -> Strictness {
-        Strictness::Plain
+        self.strictness
+    }
+
+    fn decide(&self, asked: &Asked<'_>) -> Result<RuleId, Denied> {
+        if let Some(rule) = self.deny.first(&Asked { doubt: Doubt::Holds, ..*asked }) {
+            return Err(Denied::ByRule(rule.clone()));
+        }
+        if self.allow.is_empty() {
+            return Ok(RuleId::MeshPeers);
+        }
+        self.allow.first(&Asked { doubt: Doubt::Fails, ..*asked }).cloned().ok_or(Denied::NotAllowed)
+    }
+
+    fn remark(&self, asked: &Asked<'_>, decided: &Result<RuleId, Denied>, remarks: &mut Vec<Remark>) {
+        let certain = Asked { doubt: Doubt::Fails, ..*asked };
+        for (_, rule) in self.audit.matching(&certain) {
+            push(remarks, RemarkKind::Audited, rule);
+        }
+        match decided {
+            Ok(_) => {
+                let denies = self.rehearsed_deny.first(&Asked { doubt: Doubt::Holds, ..*asked });
+                // Where an enforced policy allows, the rehearsed ones can only allow more.
+                let alone = self.allow.is_empty() && !self.rehearsed_allow.is_empty();
+                if let Some(rule) = denies {
+                    push(remarks, RemarkKind::WouldDeny, rule);
+                } else if alone && self.rehearsed_allow.first(&certain).is_none() {
+                    push(remarks, RemarkKind::WouldDeny, &RuleId::OnlyAllowed);
+                }
+            }
+            Err(Denied::NotAllowed) => {
+                if let Some(rule) = self.rehearsed_allow.first(&certain) {
+                    push(remarks, RemarkKind::WouldAllow, rule);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The service that a peer is, where the mesh knows it.
+    fn known(&self, peer: Peer<'_>) -> Result<ServiceName, Denied> {
+        let Peer::Verified(id) = peer else { return Err(Denied::NoIdentity) };
+        if *id.domain() != self.domain {
+            return Err(Denied::OtherDomain(id.clone()));
+        }
+        match id.identity() {
+            Identity::Service(caller) => Ok(caller),
+            Identity::Meshd(_) | Identity::Node(_) | Identity::Other => Err(Denied::NotAService(id.clone())),
+        }
     }
 }
+
+/// A rule that one call was matched with twice is told once.
+fn push(remarks: &mut Vec<Remark>, kind: RemarkKind, rule: &RuleId) {
+    let remark = Remark { kind, rule: rule.clone() };
+    if remarks.len() < REMARKS_MAX && !remarks.contains(&remark) {
+        remarks.push(remark);
+    }
+}
+
+/// Asks whether the peer may make the call. What policies say beside that is added to `remarks`.
+///
+/// # Errors
+/// If not: why.
+pub fn authorize(
+    policies: &PolicySet,
+    peer: Peer<'_>,
+    call: Call<'_>,
+    remarks: &mut Vec<Remark>,
+) -> Result<Permit, Denied> {
+    let caller = policies.known(peer)?;
+    let Peer::Verified(id) = peer else { return Err(Denied::NoIdentity) };
+    let (port, request) = (Some(call.port), call.request);
+    let asked = Asked { caller: &caller, id, port, request, doubt: Doubt::Fails };
+    let decided = policies.decide(&asked);
+    policies.remark(&asked, &decided, remarks);
+    Ok(Permit { rule: decided?, id: id.clone(), caller })
+}
+
+/// Whether nothing that the peer could ask for is let in any more: then its connections need not stay.
+///
+/// # Errors
+/// What refuses all of it.
+pub fn admits_any(policies: &PolicySet, peer: Peer<'_>) -> Result<(), Denied> {
+    let caller = policies.known(peer)?;
+    let Peer::Verified(id) = peer else { return Err(Denied::NoIdentity) };
+    let asked = Asked { caller: &caller, id, port: None, request: None, doubt: Doubt::Fails };
+    if let Some(rule) = policies.deny.first(&asked) {
+        return Err(Denied::ByRule(rule.clone()));
+    }
+    let some =
+        policies.allow.is_empty() || policies.allow.first(&Asked { doubt: Doubt::Holds, ..asked }).is_some();
+    if some { Ok(()) } else { Err(Denied::NotAllowed) }
+}
+
+// === impl Permit ===
 
 impl Permit {
     /// Who calls.
@@ -86,55 +259,53 @@ impl Permit {
     }
 
     /// The rule that let it in, for logs and explain.
-    pub fn rule(&self) -> &str {
-        self.rule
+    pub fn rule(&self) -> &RuleId {
+        &self.rule
     }
 }
 
-/// Asks whether the peer may make the call.
-///
-/// # Errors
-/// If not: why.
-pub fn authorize(policies: &PolicySet, peer: Peer<'_>, _call: Call<'_>) -> Result<Permit, Denied> {
-    let Peer::Verified(id) = peer else { return Err(Denied::NoIdentity) };
-    if *id.domain() != policies.domain {
-        return Err(Denied::OtherDomain(id.clone()));
+impl Denied {
+    /// The rule that refuses.
+    pub fn rule(&self) -> RuleId {
+        match self {
+            Self::NoIdentity | Self::OtherDomain(_) | Self::NotAService(_) => RuleId::MeshPeers,
+            Self::ByRule(rule) => rule.clone(),
+            Self::NotAllowed => RuleId::OnlyAllowed,
+        }
     }
-    match id.identity() {
-        Identity::Service(caller) => Ok(Permit { rule: MESH_PEERS, caller, id: id.clone() }),
-        Identity::Meshd(_) | Identity::Node(_) | Identity::Other => Err(Denied::NotAService(id.clone())),
+}
+
+impl RuleId {
+    fn of(namespace: &Name, policy: &Name, rule: impl fmt::Display) -> Self {
+        Self::Policy(format!("{namespace}/{policy}/{rule}").into())
+    }
+
+    /// The rule as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::MeshPeers => "mesh-peers",
+            Self::OnlyAllowed => "only-allowed",
+            Self::Policy(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl RemarkKind {
+    /// As in labels and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Audited => "audited",
+            Self::WouldDeny => "would-deny",
+            Self::WouldAllow => "would-allow",
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `want` is the caller, or `!` and what the refusal says after its rule.
-    #[track_caller]
-    fn check(peer: &str, want: &str) {
-        let policies = PolicySet::mesh_peers("mesh.internal".parse().expect("a domain"));
-        let id: Option<SpiffeId> = (!peer.is_empty()).then(|| peer.parse().expect("an id"));
-        let service = "default/orders".parse().expect("a service");
-        let call = Call { service: &service, port: 80, request: None };
-        let got = match authorize(&policies, id.as_ref().map_or(Peer::Unknown, Peer::Verified), call) {
-            Ok(permit) => {
-                assert_eq!((permit.rule(), permit.id().to_string().as_str()), (MESH_PEERS, peer));
-                permit.caller().to_string()
-            }
-            Err(denied) => format!("!{denied}").replace("rule mesh-peers: ", ""),
-        };
-        assert_eq!(got, want);
-    }
-
-    #[test]
-    fn services_of_the_domain_are_let_in_and_nobody_else() {
-        check("spiffe://mesh.internal/ns/shop/svc/web", "shop/web");
-        check("", "!the caller has no identity");
-        check("spiffe://other/ns/shop/svc/web", "!spiffe://other/ns/shop/svc/web is of another trust domain");
-        for other in ["/node/host-a", "/meshd/1", "/ns/shop/svc", "/ns/shop/svc/web/extra", ""] {
-            let id = format!("spiffe://mesh.internal{other}");
-            check(&id, &format!("!{id} is no service"));
-        }
-    }
-}
+mod tests;

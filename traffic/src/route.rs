@@ -14,6 +14,7 @@ mod value;
 
 pub use rule::{HttpRoute, check};
 
+pub(crate) use matcher::Path as PathMatcher;
 pub(crate) use precedence::Age;
 
 /// The name of a rule in metrics, logs and explain: `<namespace>/<route>/<rule>`, or `default`.

@@ -83,7 +83,7 @@ pub struct OwnService {
     /// Its identity.
     pub id: SpiffeId,
     /// Who may call it.
-    pub policies: PolicySet,
+    pub policies: Arc<PolicySet>,
     /// Its ports here.
     pub apps: Vec<App>,
 }

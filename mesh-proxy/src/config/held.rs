@@ -7,6 +7,7 @@ use std::{
 };
 
 use model::{
+    kind::Kind,
     name::ServiceName,
     object::{Key, Object},
     proxy::Line,
@@ -27,6 +28,8 @@ pub struct Held {
     pub revision: u64,
     /// The destinations whose endpoints and routes are in it.
     pub subscribed: BTreeSet<ServiceName>,
+    /// The kinds that were understood when it came: objects of others were passed over.
+    pub kinds: BTreeSet<String>,
     /// The objects.
     #[serde(with = "as_list")]
     pub objects: BTreeMap<Key, Arc<Object>>,
@@ -58,6 +61,11 @@ pub enum Step {
 }
 
 impl Held {
+    /// Whether nothing was passed over that this program understands; what an older one held may lack objects.
+    pub fn is_whole(&self) -> bool {
+        Kind::ALL.iter().all(|kind| self.kinds.contains(kind.as_str()))
+    }
+
     /// How to ask for a stream that goes on from here, with `wanted` subscribed too; and what takes its lines. What is
     /// added stands among the subscribed ones, too.
     pub fn ask(&self, wanted: &BTreeSet<ServiceName>, resume: bool) -> (String, Coming) {
@@ -91,6 +99,7 @@ impl Held {
     fn complete(&mut self, coming: &mut Coming, revision: u64) -> Step {
         let before = (self.objects.clone(), self.subscribed.clone(), self.revision == 0);
         if std::mem::take(&mut coming.whole) {
+            self.kinds = Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect();
             let old = std::mem::take(&mut self.objects);
             // An object that did not change stays the same one: nothing is compiled anew for it.
             for (key, object) in std::mem::take(&mut coming.changes) {
@@ -99,6 +108,7 @@ impl Held {
                 self.objects.insert(key, same.unwrap_or(object));
             }
         } else {
+            self.kinds.retain(|kind| Kind::named(kind).is_some());
             for (key, object) in std::mem::take(&mut coming.changes) {
                 match object {
                     Some(object) => drop(self.objects.insert(key, object)),
@@ -217,6 +227,23 @@ mod tests {
             Arc::ptr_eq(&kept, held.objects.values().next().expect("a")),
             "what did not change is the same"
         );
+    }
+
+    #[test]
+    fn what_a_program_held_that_knew_fewer_kinds_is_not_whole() {
+        let mut held: Held =
+            serde_json::from_str(r#"{"epoch":"e","revision":7,"objects":[]}"#).expect("of 0.1.0");
+        let (_, mut coming) = held.ask(&services(""), true);
+        held.step(&mut coming, Line::Sync { revision: 8 });
+        assert!(!held.is_whole(), "changes bring nothing that was passed over before");
+        let (path, mut coming) = held.ask(&services(""), held.is_whole());
+        assert_eq!(path, "/v1/proxy/watch?subscribe=");
+        held.step(&mut coming, Line::Sync { revision: 9 });
+        assert!(held.is_whole());
+        held.kinds.insert("Later".to_owned());
+        let (_, mut coming) = held.ask(&services(""), true);
+        held.step(&mut coming, Line::Sync { revision: 10 });
+        assert!(!held.kinds.contains("Later"), "this program passed its changes over");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use model::{
     kind::Kind,
-    name::ServiceName,
+    name::{Name, ServiceName},
     object::Key,
     proxy::{Nack, parse_line},
     resource::{NodeSpec, Protocol, Resource},
@@ -96,7 +96,7 @@ impl Follower {
             None
         });
         let held = held.unwrap_or_default();
-        let resume = held.epoch == *self.control.epoch();
+        let resume = held.epoch == *self.control.epoch() && held.is_whole();
         let (asked, epoch) = (BTreeSet::new(), self.control.epoch());
         let mut position = Position { held, asked, epoch, resume, unwritten: false, writing: None };
         self.put_in_force(&mut position);
@@ -219,14 +219,15 @@ impl Follower {
         let (held, before) = (&position.held, self.shared.config());
         let services = self.services.borrow().clone();
         let instances = services.instances(&self.identity.node().node);
+        let node = node(held, &self.identity.node().node);
         let inputs = Inputs {
             revision: held.revision,
             domain: self.identity.node().trust_domain.clone(),
             trust_generation: self.identity.trust().load().generation(),
             objects: held.objects.clone(),
-            local: local(&instances, held),
+            local: local(&instances, held, node.as_ref()),
         };
-        self.tell_node(held);
+        self.tell_node(node);
         match compile(Some(&before.snapshot), &inputs) {
             Ok(snapshot) => {
                 position.unwritten = true;
@@ -247,13 +248,7 @@ impl Follower {
         }
     }
 
-    fn tell_node(&self, held: &Held) {
-        let key = Key::mesh_wide(Kind::Node, self.identity.node().node.clone());
-        let node = held.objects.get(&key).and_then(|object| object.resource().ok());
-        let node = node.and_then(|resource| match resource {
-            Resource::Node(spec) => Some(spec),
-            _ => None,
-        });
+    fn tell_node(&self, node: Option<NodeSpec>) {
         self.node.send_if_modified(|known| {
             let changed = *known != node;
             *known = node;
@@ -278,8 +273,17 @@ impl Follower {
     }
 }
 
-/// What runs here, as the data path sees it.
-fn local(instances: &[Instance], held: &Held) -> Vec<LocalApp> {
+/// What the registry says of this host.
+fn node(held: &Held, name: &Name) -> Option<NodeSpec> {
+    let object = held.objects.get(&Key::mesh_wide(Kind::Node, name.clone()))?;
+    match object.resource().ok()? {
+        Resource::Node(spec) => Some(spec),
+        _ => None,
+    }
+}
+
+/// What runs here, as the data path sees it: what the host may run, as policies come for that and for nothing else.
+fn local(instances: &[Instance], held: &Held, node: Option<&NodeSpec>) -> Vec<LocalApp> {
     let protocol = |instance: &Instance| -> Option<Protocol> {
         let ServiceName { namespace, name } = &instance.service;
         let key = Key::namespaced(Kind::Service, namespace.clone(), name.clone());
@@ -288,7 +292,10 @@ fn local(instances: &[Instance], held: &Held) -> Vec<LocalApp> {
             _ => None,
         }
     };
-    instances.iter().map(|instance| instance.app(protocol(instance))).collect()
+    let granted = |instance: &&Instance| {
+        node.is_some_and(|node| node.services.iter().any(|glob| glob.matches(&instance.service)))
+    };
+    instances.iter().filter(granted).map(|instance| instance.app(protocol(instance))).collect()
 }
 
 #[cfg(test)]

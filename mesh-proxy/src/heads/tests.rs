@@ -1,5 +1,4 @@
 use http::Request;
-use model::name::ServiceName;
 use traffic::policy::{Call, Peer, PolicySet, authorize};
 
 use super::*;
@@ -32,9 +31,8 @@ const TO: ToPeer<'_> = ToPeer { path: "/a?b", hostname: "orders.default.mesh", p
 
 fn permit() -> Permit {
     let policies = PolicySet::mesh_peers("mesh.internal".parse().expect("a domain"));
-    let service: ServiceName = "default/orders".parse().expect("a name");
     let id = "spiffe://mesh.internal/ns/default/svc/web".parse().expect("an id");
-    authorize(&policies, Peer::Verified(&id), Call { service: &service, port: 80, request: None })
+    authorize(&policies, Peer::Verified(&id), Call { port: 80, request: None }, &mut Vec::new())
         .expect("let in")
 }
 

@@ -13,6 +13,7 @@ use std::{
 };
 
 use serde::Serialize;
+use traffic::policy::{Remark, RuleId};
 
 use super::Outcome;
 use crate::{clock, settings::Output};
@@ -62,6 +63,12 @@ struct Line<'a> {
     traceparent: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    refusal: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remarks: Vec<String>,
 }
 
 impl AccessLog {
@@ -136,8 +143,16 @@ impl<'a> Line<'a> {
             request_id: &note.request_id,
             traceparent: &note.traceparent,
             reason: &note.reason,
+            rule: outcome.judged.denied.as_ref().map(RuleId::as_str),
+            refusal: &note.refusal,
+            remarks: outcome.judged.remarks.iter().map(remark).collect(),
         }
     }
+}
+
+/// `would-deny default/orders/guests`.
+fn remark(remark: &Remark) -> String {
+    format!("{} {}", remark.kind.as_str(), remark.rule)
 }
 
 fn append(path: &Path) -> io::Result<std::fs::File> {

@@ -9,13 +9,17 @@ use std::{
 
 use model::name::ServiceName;
 use parking_lot::Mutex;
-use traffic::route::RuleName;
+use traffic::{policy::RuleId, route::RuleName};
 
 use super::{Direction, Outcome, Spoken};
 
 /// Series of one runtime thread; what would make more is counted as `unknown`, so that no caller can fill the memory by
 /// making up names. A host calls some tens of services by some tens of routes.
 pub const SERIES_MAX: usize = 4_096;
+
+/// Series of one runtime thread for the rules of policies; what would make more is counted as `other`. A host's services
+/// are guarded by some tens of rules.
+pub const RULE_SERIES_MAX: usize = 1_024;
 
 /// Upper bounds of the duration's buckets, in seconds.
 const BUCKETS: [f64; 14] =
@@ -29,6 +33,16 @@ pub struct Counts(Mutex<Tables>);
 struct Tables {
     calls: HashMap<Labels, Sums>,
     durations: HashMap<Edge, Durations>,
+    decisions: HashMap<Decision, u64>,
+}
+
+/// What a rule said of a call.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Decision {
+    destination: Option<ServiceName>,
+    /// `None` is any that has no series of its own.
+    rule: Option<RuleId>,
+    what: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +87,7 @@ impl Counts {
     /// Counts one call.
     pub fn finished(&self, outcome: &Outcome) {
         let mut tables = self.0.lock();
+        tables.judged(outcome);
         let edge = Edge {
             direction: outcome.direction,
             source: outcome.source.clone(),
@@ -103,6 +118,7 @@ impl Counts {
     pub fn text<'a>(threads: impl Iterator<Item = &'a Arc<Self>>, facts: &Facts) -> String {
         let mut calls: BTreeMap<Labels, Sums> = BTreeMap::new();
         let mut durations: BTreeMap<Edge, Durations> = BTreeMap::new();
+        let mut decisions: BTreeMap<Decision, u64> = BTreeMap::new();
         for thread in threads {
             let tables = thread.0.lock().clone();
             for (labels, more) in tables.calls {
@@ -115,12 +131,31 @@ impl Counts {
                 .durations
                 .into_iter()
                 .for_each(|(edge, more)| durations.entry(edge).or_default().add(&more));
+            tables
+                .decisions
+                .into_iter()
+                .for_each(|(decision, more)| *decisions.entry(decision).or_default() += more);
         }
         let mut text = String::new();
+        write_decisions(&mut text, &decisions);
         write_calls(&mut text, &calls);
         write_durations(&mut text, &durations);
         write_facts(&mut text, facts);
         text
+    }
+}
+
+impl Tables {
+    fn judged(&mut self, outcome: &Outcome) {
+        let denied = outcome.judged.denied.iter().map(|rule| (rule, "denied"));
+        let remarks = outcome.judged.remarks.iter().map(|remark| (&remark.rule, remark.kind.as_str()));
+        for (rule, what) in denied.chain(remarks) {
+            let (destination, rule) = (outcome.destination.clone(), Some(rule.clone()));
+            let decision = Decision { destination, rule, what };
+            let full = self.decisions.len() >= RULE_SERIES_MAX && !self.decisions.contains_key(&decision);
+            let other = || Decision { destination: None, rule: None, what };
+            *self.decisions.entry(if full { other() } else { decision }).or_default() += 1;
+        }
     }
 }
 
@@ -150,6 +185,21 @@ fn folded(labels: Labels) -> Labels {
         route: RuleName::default_rule(),
         grpc_status: None,
         ..labels
+    }
+}
+
+fn write_decisions(text: &mut String, decisions: &BTreeMap<Decision, u64>) {
+    let name = "mesh_policy_decisions_total";
+    head(text, name, "Calls that a rule of a policy refused, noted, or would refuse or let in.", "counter");
+    for (Decision { destination, rule, what }, count) in decisions {
+        let destination = destination.as_ref().map_or("unknown".to_owned(), ToString::to_string);
+        let rule = rule.as_ref().map_or("other", RuleId::as_str);
+        put(
+            text,
+            format_args!(
+                "{name}{{destination=\"{destination}\",rule=\"{rule}\",decision=\"{what}\"}} {count}"
+            ),
+        );
     }
 }
 
@@ -248,7 +298,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{clock, telemetry::Note};
+    use traffic::policy::{Remark, RemarkKind};
+
+    use crate::{
+        clock,
+        telemetry::{Judged, Note},
+    };
 
     fn call(destination: &str, code: u16, spoken: Spoken) -> Outcome {
         Outcome {
@@ -264,6 +319,7 @@ mod tests {
             took: Duration::from_millis(3),
             request_bytes: 5,
             response_bytes: 7,
+            judged: Judged::default(),
             note: Note::default(),
         }
     }
@@ -305,5 +361,28 @@ mod tests {
         }
         let tables = counts.0.lock();
         assert_eq!((tables.calls.len(), tables.durations.len()), (SERIES_MAX + 1, SERIES_MAX + 1));
+    }
+    #[test]
+    fn what_rules_say_is_counted_and_bounded() {
+        let counts = [Arc::new(Counts::default()), Arc::new(Counts::default())];
+        let mut one = call("default/orders", 403, Spoken::Http);
+        one.judged.denied = Some(RuleId::OnlyAllowed);
+        one.judged.remarks =
+            vec![Remark { kind: RemarkKind::WouldAllow, rule: RuleId::Policy("default/p/0".into()) }];
+        counts[0].finished(&one);
+        counts[1].finished(&one);
+        for n in 0..RULE_SERIES_MAX + 10 {
+            one.judged.denied = Some(RuleId::Policy(format!("default/p/{n}").into()));
+            counts[1].finished(&one);
+        }
+        let text = Counts::text(counts.iter(), &Facts::default());
+        for line in [
+            "mesh_policy_decisions_total{destination=\"default/orders\",rule=\"only-allowed\",decision=\"denied\"} 2",
+            "mesh_policy_decisions_total{destination=\"unknown\",rule=\"other\",decision=\"denied\"} 12",
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line}\nis not in\n{text}");
+        }
+        assert!(text.contains("rule=\"default/p/0\",decision=\"would-allow\""), "{text}");
+        assert_eq!(text.matches("mesh_policy_decisions_total{").count(), RULE_SERIES_MAX + 1);
     }
 }

@@ -13,16 +13,18 @@ pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Sees to it that a request has both; `dice` is asked for numbers only where one is missing.
 pub fn ensure(headers: &mut HeaderMap, mut dice: impl FnMut() -> u64) {
     if headers.get(&REQUEST_ID).is_none_or(|id| id.is_empty() || id.len() > REQUEST_ID_BYTES_MAX) {
-        headers.insert(
-            REQUEST_ID,
-            value(uuid::Builder::from_random_bytes(bytes(&mut dice)).into_uuid().to_string()),
-        );
+        headers.insert(REQUEST_ID, value(id(&mut dice)));
     }
     if headers.get(&TRACEPARENT).is_none_or(|parent| !is_traceparent(parent.as_bytes())) {
         // Not sampled: nobody has decided to keep this trace.
         let (trace, span) = (u128::from_be_bytes(bytes(&mut dice)).max(1), dice().max(1));
         headers.insert(TRACEPARENT, value(format!("00-{trace:032x}-{span:016x}-00")));
     }
+}
+
+/// An id that nobody else has.
+pub fn id(dice: impl FnMut() -> u64) -> String {
+    uuid::Builder::from_random_bytes(bytes(dice)).into_uuid().to_string()
 }
 
 /// `version-trace-parent-flags`, each in lower-case hex of its length, trace and parent not zero, version not `ff`.

@@ -8,7 +8,10 @@ use model::{
     name::{Name, ServiceName},
     object::{Key, Object},
     proxy::ProxyState,
-    resource::{EndpointStatus, Health, HttpRouteSpec, ParentRef, Protocol, Resource, ServiceSpec},
+    resource::{
+        AuthorizationPolicySpec, EndpointStatus, Health, HttpRouteSpec, ParentRef, Protocol, Resource,
+        ServiceSpec,
+    },
 };
 use registry::{Session, State};
 use serde_json::{Map, Value, json};
@@ -37,6 +40,7 @@ impl Known<'_> {
                 Resource::Service(_) => self.service(&key, &mut status),
                 Resource::Endpoint(_) => endpoint(object, &mut status),
                 Resource::HttpRoute(route) => self.route(&key, &route, &mut status),
+                Resource::AuthorizationPolicy(policy) => self.policy(&key, &policy, &mut status),
                 Resource::Node(_) => self.node(&key.name, &mut status),
                 Resource::JoinToken(_) | Resource::AccessToken(_) => self.token(&key, &mut status),
                 Resource::Namespace(_) | Resource::Role(_) => {}
@@ -116,6 +120,17 @@ impl Known<'_> {
         });
         let resolved = condition("ResolvedRefs", "BackendNotFound", backends.collect());
         status.insert("conditions".to_owned(), json!([accepted, resolved]));
+    }
+
+    fn policy(&self, key: &Key, policy: &AuthorizationPolicySpec, status: &mut Map<String, Value>) {
+        let Some(namespace) = &key.namespace else { return };
+        let targets = policy.target_refs.iter().flatten();
+        let unfit = targets.filter_map(|target| {
+            let service = ServiceName::new(namespace.clone(), target.name.clone());
+            self.service_spec(&service).is_none().then(|| format!("Service {service} does not exist"))
+        });
+        let accepted = condition("Accepted", "TargetNotFound", unfit.collect());
+        status.insert("conditions".to_owned(), json!([accepted]));
     }
 
     /// Why a route does not take effect at a parent.

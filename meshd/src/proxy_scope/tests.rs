@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 /// A mesh that is changed by a small language: `service a`, `endpoint a-1 a`, `route r a b c` (parent, back ends),
-/// `node n`, `token t`, and each with `-` before it to remove it.
+/// `node n glob…`, `policy p orders` (target; `*` for all), `role r`, `namespace n`, and each with `-` before it to remove it.
 struct Mesh(State);
 
 impl Mesh {
@@ -30,7 +30,8 @@ impl Mesh {
 
 fn object(line: &str) -> Object {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let name = || words[1].parse().expect("a name");
+    let (namespace, name) = words[1].split_once('/').unwrap_or(("default", words[1]));
+    let name = || name.parse().expect("a name");
     // A removal names only what it removes.
     let second = words.get(2).copied().unwrap_or("any");
     let (kind, spec) = match words[0] {
@@ -45,12 +46,20 @@ fn object(line: &str) -> Object {
                 words.iter().skip(3).map(|name| json!({"name": name, "port": 80})).collect();
             (Kind::HTTPRoute, json!({"parentRefs": [{"name": second}], "rules": [{"backendRefs": backends}]}))
         }
-        "node" => (Kind::Node, json!({"services": ["default/*"]})),
+        "node" => (Kind::Node, json!({"services": words.get(2..).unwrap_or_default()})),
+        "namespace" => (Kind::Namespace, json!({})),
+        "policy" => (
+            Kind::AuthorizationPolicy,
+            match second {
+                "*" => json!({}),
+                target => json!({"targetRefs": [{"name": target}]}),
+            },
+        ),
         "role" => (Kind::Role, json!({"rules": []})),
         other => panic!("what is a {other}?"),
     };
     let key = match kind.namespaced() {
-        true => Key::namespaced(kind, "default".parse().expect("a name"), name()),
+        true => Key::namespaced(kind, namespace.parse().expect("a name"), name()),
         false => Key::mesh_wide(kind, name()),
     };
     Object::new(key, spec.as_object().expect("an object").clone())
@@ -165,6 +174,38 @@ fn routes_open_and_close_the_way_to_other_services() {
         "+orders-to -payments-1 -payments-to",
     );
     check("orders payments", "-route orders-to", "-orders-to");
+}
+
+#[test]
+fn policies_are_told_for_what_the_host_may_run() {
+    check("", "node n default/web default/w* \n policy p web \n policy q orders", "+n +p");
+    check("orders", "policy p orders", "");
+    check(
+        "",
+        "node n default/web \n policy p * \n policy mesh-system/all * \n policy mesh-system/own web",
+        "+all +n +p",
+    );
+    check("", "policy p * \n policy mesh-system/all *", "+all");
+    check("", "node n */*\n policy p orders \n -policy p", "+n");
+    check("*", "policy p web", "");
+    let mut mesh = Mesh::new(SHOP);
+    mesh.run("namespace shop \n policy p web \n policy q * \n policy shop/r * \n policy mesh-system/all *");
+    let step = |mesh: &mut Mesh, script: &str| {
+        let (mut live, from) = (scope(mesh, ""), mesh.0.revision());
+        mesh.run(script);
+        let resumed = scope(mesh, "").since(&subscription(""), from, &mesh.0).expect("kept");
+        let told = print(live.advance(from, &mesh.0).expect("kept"));
+        assert_eq!(print(resumed), told, "resumed after {script}");
+        assert_eq!(live.topics(), scope(mesh, "").topics(), "after {script}");
+        told
+    };
+    assert_eq!(step(&mut mesh, "node n default/web"), "+n +p +q");
+    assert_eq!(print(scope(&mesh, "").everything(&mesh.0)), "+all +n +orders +p +payments +q +stock +web");
+    assert_eq!(step(&mut mesh, "node n shop/* default/orders"), "+n +r -p");
+    assert_eq!(step(&mut mesh, "policy p orders"), "+p");
+    assert_eq!(step(&mut mesh, "policy p web"), "-p");
+    assert_eq!(step(&mut mesh, "node n s*/x"), "+n -q");
+    assert_eq!(step(&mut mesh, "-node n"), "-n -r");
 }
 
 #[test]

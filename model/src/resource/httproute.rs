@@ -264,18 +264,25 @@ fn check_match(one: &RouteMatch, at: &Path<'_>, decoder: &mut Decoder) {
             decoder.report(&Path::Field(&path_at, "value"), "must start with '/'");
         }
     }
-    if let Some(method) = &one.method
-        && (method.as_str().is_empty()
-            || !method.as_str().bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte)))
-    {
+    if one.method.as_ref().is_some_and(|method| !is_method(method.as_str())) {
         decoder.report(&Path::Field(at, "method"), "must be a method in upper case, such as GET");
     }
     let headers_at = Path::Field(at, "headers");
     for (index, header) in one.headers.iter().enumerate() {
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if header.name.as_str().is_empty() || !header.name.as_str().bytes().all(token) {
+        if !is_header_name(header.name.as_str()) {
             let header_at = Path::Index(&headers_at, index);
             decoder.report(&Path::Field(&header_at, "name"), "must be a header's name (RFC 9110 §5.1)");
         }
     }
+}
+
+/// Whether a request's method can be this: those in use are in upper case.
+pub(super) fn is_method(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte))
+}
+
+/// Whether a header can have this name (RFC 9110 §5.1).
+pub(super) fn is_header_name(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(token)
 }

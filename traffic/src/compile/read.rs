@@ -14,6 +14,7 @@ use model::{
 use super::{Inputs, Nack};
 use crate::{
     endpoint::{Endpoint, EndpointKey, Health},
+    policy::AuthorizationPolicy,
     route::HttpRoute,
 };
 
@@ -30,6 +31,7 @@ pub(super) enum Read {
     Service { name: ServiceName, spec: ServiceSpec },
     Endpoint { service: ServiceName, labels: Labels, ports: Vec<u16>, endpoint: Arc<Endpoint> },
     Route(HttpRoute),
+    Policy(Arc<AuthorizationPolicy>),
     Other,
 }
 
@@ -61,7 +63,8 @@ impl Item {
 }
 
 fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
-    if !matches!(object.kind, Kind::Service | Kind::Endpoint | Kind::HTTPRoute) {
+    let told = [Kind::Service, Kind::Endpoint, Kind::HTTPRoute, Kind::AuthorizationPolicy];
+    if !told.contains(&object.kind) {
         return Ok(Read::Other);
     }
     let Some(namespace) = &object.metadata.namespace else {
@@ -76,6 +79,12 @@ fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
         Resource::HttpRoute(spec) => {
             let route = HttpRoute::compile(&object.metadata, &spec);
             route.map(Read::Route).map_err(|errors| Invalid { errors }.to_string())
+        }
+        Resource::AuthorizationPolicy(spec) => {
+            let policy = AuthorizationPolicy::compile(&object.metadata, &spec);
+            policy
+                .map(|policy| Read::Policy(Arc::new(policy)))
+                .map_err(|errors| Invalid { errors }.to_string())
         }
         _ => Ok(Read::Other),
     }

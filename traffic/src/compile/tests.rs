@@ -1,4 +1,4 @@
-use model::{kind::Kind, manifest};
+use model::{identity::SpiffeId, kind::Kind, manifest};
 use serde_json::json;
 
 use super::*;
@@ -7,7 +7,7 @@ use crate::{
     balancer::{Experience, pick},
     endpoint::{EndpointKey, Health, Standing},
     path::{self, Strictness},
-    policy::{self, Peer, PolicySet},
+    policy::{self, Peer},
     request::RequestHead,
     snapshot::Backend,
 };
@@ -364,11 +364,62 @@ fn own_services_are_found_by_server_name() {
         (web.id.to_string().as_str(), snapshot.inbound().services().count()),
         ("spiffe://mesh.internal/ns/shop/svc/web", 2)
     );
-    let call = policy::Call { service: &web.name, port: 80, request: None };
-    assert!(policy::authorize(&web.policies, Peer::Unknown, call).is_err());
-    let permit = policy::authorize(&web.policies, Peer::Verified(&orders.id), call).expect("a mesh service");
-    assert_eq!(permit.caller(), &orders.name);
-    assert_eq!(web.policies, PolicySet::mesh_peers(inputs.domain));
+    let call = policy::Call { port: 80, request: None };
+    let ask = |peer| policy::authorize(&web.policies, peer, call, &mut Vec::new());
+    assert!(ask(Peer::Unknown).is_err());
+    let permit = ask(Peer::Verified(&orders.id)).expect("a mesh service");
+    assert_eq!((permit.caller(), permit.rule().as_str()), (&orders.name, "mesh-peers"));
+}
+
+#[test]
+fn own_services_are_guarded_by_the_policies_that_select_them() {
+    let policy = |namespace: &str, name: &str, spec: &str| {
+        format!(
+            "{{kind: AuthorizationPolicy, metadata: {{namespace: {namespace}, name: {name}}}, spec: {spec}}}"
+        )
+    };
+    let mut inputs = inputs(&[
+        &policy(
+            "default",
+            "orders",
+            "{targetRefs: [{name: orders}], rules: [{from: [{namespaces: [shop]}]}]}",
+        ),
+        &policy("mesh-system", "no-bots", "{action: Deny, rules: [{from: [{services: [default/bot]}]}]}"),
+        &policy("shop", "other", "{action: Deny, rules: [{}]}"),
+    ]);
+    for name in ["default/orders", "default/web"] {
+        let (service, target) = (service(name), "127.0.0.1:1".parse().expect("an address"));
+        inputs.local.push(LocalApp { service, port: 80, protocol: Protocol::Http, target });
+    }
+    let rule = |snapshot: &Snapshot, own: &str, caller: &str| {
+        let own = snapshot.inbound().service(&service(own)).expect("it is here");
+        let id = SpiffeId::service(&snapshot.domain, &service(caller));
+        let call = policy::Call { port: 80, request: None };
+        match policy::authorize(&own.policies, Peer::Verified(&id), call, &mut Vec::new()) {
+            Ok(permit) => permit.rule().to_string(),
+            Err(denied) => format!("!{}", denied.rule()),
+        }
+    };
+    let first = compile(None, &inputs).expect("it compiles");
+    assert_eq!(rule(&first, "default/orders", "shop/web"), "default/orders/0");
+    assert_eq!(rule(&first, "default/orders", "default/web"), "!only-allowed");
+    assert_eq!(rule(&first, "default/web", "default/jobs"), "mesh-peers");
+    assert_eq!(rule(&first, "default/web", "default/bot"), "!mesh-system/no-bots/0");
+    change(&mut inputs, &key(Kind::AuthorizationPolicy, "default", "orders"), |object| {
+        object.spec.insert("action".to_owned(), json!("Deny"));
+    });
+    let second = compile(Some(&first), &inputs).expect("it compiles");
+    assert_eq!(rule(&second, "default/orders", "shop/web"), "!default/orders/0");
+    assert_eq!(rule(&second, "default/orders", "default/web"), "mesh-peers");
+    let policies = |snapshot: &Snapshot, own: &str| {
+        Arc::clone(&snapshot.inbound().service(&service(own)).expect("it is here").policies)
+    };
+    let same = |own| Arc::ptr_eq(&policies(&first, own), &policies(&second, own));
+    assert_eq!(
+        (same("default/orders"), same("default/web")),
+        (false, true),
+        "what did not change is taken over"
+    );
 }
 
 #[test]

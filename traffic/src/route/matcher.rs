@@ -27,8 +27,9 @@ pub(crate) struct Matcher {
     cookies: Vec<(String, Value)>,
 }
 
+/// A path, compared as routes and policies do.
 #[derive(Debug, Default)]
-enum Path {
+pub(crate) enum Path {
     #[default]
     Any,
     Exact(String),
@@ -97,19 +98,28 @@ fn values<'a>(
 
 impl Path {
     fn new(path: &PathMatch, at: &str, errors: &mut Vec<FieldError>) -> Self {
-        let text = path.value.as_str();
-        let compiled = match path.kind {
-            PathMatchType::RegularExpression => whole(text).map(Self::Whole),
-            PathMatchType::Exact => normal(text).map(Self::Exact),
-            PathMatchType::PathPrefix => normal(text).map(|text| match text.trim_end_matches('/') {
-                "" => Self::Any,
-                prefix => Self::Prefix(prefix.to_owned()),
-            }),
-        };
-        compiled.unwrap_or_else(|message| {
+        Self::compile(path, Strictness::Plain).unwrap_or_else(|message| {
             errors.push(FieldError { path: format!("{at}.path.value"), message });
             Self::Any
         })
+    }
+
+    /// A path to compare with those that are normal with this strictness.
+    ///
+    /// # Errors
+    /// What is wrong with its value, for a person.
+    pub(crate) fn compile(path: &PathMatch, strictness: Strictness) -> Result<Self, String> {
+        let text = path.value.as_str();
+        match path.kind {
+            PathMatchType::RegularExpression => whole(text).map(Self::Whole),
+            PathMatchType::Exact => normal(text, strictness).map(Self::Exact),
+            PathMatchType::PathPrefix => {
+                normal(text, strictness).map(|text| match text.trim_end_matches('/') {
+                    "" => Self::Any,
+                    prefix => Self::Prefix(prefix.to_owned()),
+                })
+            }
+        }
     }
 
     fn rank(&self) -> PathRank {
@@ -121,7 +131,7 @@ impl Path {
         }
     }
 
-    fn matches(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Exact(own) => own == path,
@@ -134,11 +144,11 @@ impl Path {
 }
 
 /// The one form of a path to compare with. Requests are compared in that form, so another would never match.
-fn normal(text: &str) -> Result<String, String> {
+fn normal(text: &str, strictness: Strictness) -> Result<String, String> {
     if text.contains('?') {
         return Err("must be a path without a query: compare those with queryParams".to_owned());
     }
-    let path = normalize(text, Strictness::Plain).map_err(|refused| format!("must be a path: {refused}"))?;
+    let path = normalize(text, strictness).map_err(|refused| format!("must be a path: {refused}"))?;
     let dots = text.split('/').any(|segment| matches!(segment, "." | ".."));
     if dots || text.contains("//") {
         return Err("must be a path without empty segments, '.' and '..'".to_owned());
