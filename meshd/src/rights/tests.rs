@@ -52,6 +52,7 @@ fn built_in_roles_are_three() {
     assert!(viewer.check(Verb::Write, Kind::Service, Place::Everywhere).is_err());
     let operator = Rights::built_in("operator").expect("built in");
     assert!(operator.check(Verb::Write, Kind::HTTPRoute, Place::Everywhere).is_ok());
+    assert!(operator.check(Verb::Write, Kind::AuthorizationPolicy, Place::Everywhere).is_ok());
     assert!(operator.check(Verb::Write, Kind::Role, Place::MeshWide).is_err());
     assert!(operator.check_admin().is_err());
     assert!(Rights::built_in("admin").expect("built in").check_admin().is_ok());

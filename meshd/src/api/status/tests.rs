@@ -96,6 +96,20 @@ fn conditions(state: &mut State, rule: &str, parent: &str, want: [&str; 2]) {
 }
 
 #[test]
+fn policies_say_which_services_they_are_for_in_vain() {
+    let mut state = state();
+    put(&mut state, r#"AuthorizationPolicy default/p {"targetRefs":[{"name":"orders"}]}"#);
+    let accepted = |state: &State| shown(state, "AuthorizationPolicy default/p")["conditions"][0].clone();
+    let vain = accepted(&state);
+    assert_eq!((&vain["status"], &vain["reason"]), (&json!("False"), &json!("TargetNotFound")));
+    assert_eq!(vain["message"], "Service default/orders does not exist");
+    put(&mut state, SERVICE);
+    assert_eq!(accepted(&state)["status"], "True");
+    put(&mut state, "AuthorizationPolicy default/p {}");
+    assert_eq!(accepted(&state)["status"], "True", "all services of a namespace are nobody in particular");
+}
+
+#[test]
 fn routes_say_what_they_refer_to_in_vain() {
     let mut state = state();
     let (ok, orders) = (r#"{"name":"orders","port":80}"#, r#"{"name":"orders"}"#);
