@@ -13,8 +13,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+mod copy;
 mod kept;
 
+pub use copy::Copy;
 pub use kept::{Attempt, Kept, REPLAY_BYTES_MAX};
 
 /// Why a body broke off.
@@ -39,6 +41,8 @@ pub enum Request {
     Once(Incoming),
     /// One try of a body that may be sent again.
     Try(Attempt),
+    /// A copy.
+    Copy(Copy),
 }
 
 /// An answer's body, with what ends when it does.
@@ -191,6 +195,7 @@ impl Body for Request {
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Self::Try(attempt) => Pin::new(attempt).poll_frame(cx),
+            Self::Copy(copy) => Poll::Ready(copy.next().map(Ok)),
         }
     }
 
@@ -199,6 +204,7 @@ impl Body for Request {
             Self::Empty => true,
             Self::Once(body) => body.is_end_stream(),
             Self::Try(attempt) => attempt.is_end_stream(),
+            Self::Copy(copy) => copy.is_over(),
         }
     }
 
@@ -207,6 +213,7 @@ impl Body for Request {
             Self::Empty => SizeHint::with_exact(0),
             Self::Once(body) => body.size_hint(),
             Self::Try(attempt) => attempt.size_hint(),
+            Self::Copy(copy) => SizeHint::with_exact(copy.bytes()),
         }
     }
 }

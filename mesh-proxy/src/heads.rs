@@ -9,6 +9,7 @@ use traffic::{
     headers::{self, Leg},
     policy::Permit,
     request::Fields,
+    route::{Edits, FieldsMut, Reply},
 };
 
 /// Between proxies: the Endpoint that was picked, as a host may run several of one service.
@@ -27,6 +28,41 @@ impl Fields for Seen<'_> {
     fn each(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         self.0.get_all(name).iter().for_each(|value| each(value.as_bytes()));
     }
+}
+
+/// A head's fields, as the decisions change them. What they name was checked when the route was written; what all the
+/// same is no field is passed over.
+pub struct Changed<'a>(pub &'a mut HeaderMap);
+
+impl FieldsMut for Changed<'_> {
+    fn set(&mut self, name: &str, value: &str) {
+        if let Some((name, value)) = field(name, value) {
+            self.0.insert(name, value);
+        }
+    }
+
+    fn add(&mut self, name: &str, value: &str) {
+        if let Some((name, value)) = field(name, value) {
+            self.0.append(name, value);
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+}
+
+fn field(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    Some((name.parse().ok()?, value.parse().ok()?))
+}
+
+/// The head of an answer that a route's rule has by itself.
+pub fn own_answer(reply: &Reply) -> response::Parts {
+    let (mut head, ()) = http::Response::new(()).into_parts();
+    head.status = http::StatusCode::from_u16(reply.status).unwrap_or(http::StatusCode::OK);
+    let mut fields = Changed(&mut head.headers);
+    reply.fields.iter().for_each(|(name, value)| fields.add(name, value));
+    head
 }
 
 /// The host that a request is for: of its target, or of its Host field; empty if it says none.
@@ -69,12 +105,16 @@ pub struct BadHost(pub String);
 
 /// Where a request goes, as its head for the next proxy says it.
 pub struct ToPeer<'a> {
-    /// Path and query in their one form.
+    /// Path and query in their one form, as the route has them forwarded.
     pub path: &'a str,
+    /// The host, where the route says another than the request's.
+    pub host: Option<&'a str>,
     /// The destination's host name, where the request names no host.
     pub hostname: &'a str,
     /// The service's port.
     pub port: u16,
+    /// What the route does to the fields.
+    pub edits: &'a Edits,
 }
 
 /// A request's head for the next proxy; the endpoint is set for each try.
@@ -85,18 +125,25 @@ pub fn to_peer(head: &request::Parts, to: &ToPeer<'_>) -> Result<request::Parts,
     let upgrade = is_upgrade(head).then(|| head.headers.get(header::UPGRADE).cloned()).flatten();
     let mut next = head.clone();
     next.extensions = http::Extensions::new();
-    let host = Some(authority(head)).filter(|host| !host.is_empty()).unwrap_or(to.hostname).to_owned();
+    let asked = || Some(authority(head)).filter(|host| !host.is_empty()).unwrap_or(to.hostname);
+    let host = to.host.unwrap_or_else(asked).to_owned();
     strip(&mut next.headers, Leg::RequestOut);
+    to.edits.apply(&mut Changed(&mut next.headers));
     if head.version == Version::HTTP_2 {
         next.headers.insert(SPOKE_HTTP2, HeaderValue::from_static("1"));
     }
     next.headers.remove(header::EXPECT);
-    next.headers.insert(PORT, HeaderValue::from(to.port));
+    set_port(&mut next, to.port);
     set_target(&mut next, &host, to.path, upgrade.is_none())?;
     if let Some(upgrade) = upgrade {
         set_upgrade(&mut next.headers, upgrade);
     }
     Ok(next)
+}
+
+/// Makes a head for another proxy one for another port.
+pub fn set_port(head: &mut request::Parts, port: u16) {
+    head.headers.insert(PORT, HeaderValue::from(port));
 }
 
 /// What a request from another proxy says of itself, beside what an application sent.

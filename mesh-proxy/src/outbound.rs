@@ -1,5 +1,6 @@
 //! THE STORY, first half: a call of a local application comes in and goes to another proxy. Read `carry` first, which
-//! is one request's way, and `reach`, which is one stream's. How a request is tried, and tried again: `tries`.
+//! is one request's way, and `reach`, which is one stream's. Where a request goes: `way`; how it is tried, and tried again:
+//! `tries`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,23 +12,18 @@ use model::{name::ServiceName, resource::Protocol};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::client::TlsStream;
-use traffic::{
-    headers::Leg,
-    path::{self, Strictness},
-    protocol::Detected,
-    request::RequestHead,
-    snapshot::Port,
-};
+use traffic::{headers::Leg, protocol::Detected, snapshot::Port};
 
 use crate::{
-    body::{Answer, Kept},
+    body::Answer,
     call::Call,
     clock,
     experience::Experience,
-    heads::{self, Seen, ToPeer},
+    heads::{self, Changed},
     listener::{DETECT_TIMEOUT, detect},
     refused::Refused,
     server::{self, Ends},
@@ -38,12 +34,16 @@ use crate::{
 };
 
 mod entry;
+mod mirror;
 mod tries;
+mod way;
 
 pub use entry::Entry;
+pub use mirror::MIRRORS_MAX;
 pub use tries::FAILOVERS_MAX;
 
-use tries::{Answered, Plan};
+use tries::Answered;
+use way::Way;
 
 /// How long a call waits for the endpoints of a destination that nobody called before.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -56,6 +56,7 @@ pub struct Outbound {
     transport: Arc<Transport>,
     experience: Arc<Experience>,
     telemetry: Telemetry,
+    mirrors: Arc<Semaphore>,
 }
 
 impl Outbound {
@@ -66,25 +67,30 @@ impl Outbound {
         experience: Arc<Experience>,
         telemetry: Telemetry,
     ) -> Arc<Self> {
-        Arc::new(Self { shared, transport, experience, telemetry })
+        let mirrors = Arc::new(Semaphore::new(MIRRORS_MAX));
+        Arc::new(Self { shared, transport, experience, telemetry, mirrors })
     }
 
     /// One request's way to another proxy.
     async fn carry(
-        &self,
+        self: &Arc<Self>,
         entry: &Entry,
         call: &mut Call,
         head: request::Parts,
         body: Incoming,
-    ) -> Result<Answered, Refused> {
+    ) -> Result<Carried, Refused> {
         let source = entry.source(&self.shared.config())?;
         let service = entry.called(&head)?;
         call.between(Some(source.clone()), Some(service.clone()));
         let config = self.subscribed(entry, &service).await?;
         let port = entry.port(&config, &service, heads::authority(&head))?;
-        let plan = self.route(call, source, port, &head, body)?;
+        let (plan, copies) = match self.way(call, source, port, &head, body)? {
+            Way::Own(answer) => return Ok(Carried::Own(answer)),
+            Way::On(plan, copies) => (plan, copies),
+        };
         let admitted = self.experience.admit(&plan.backend.name.service)?;
-        self.answered(plan, admitted, call).await
+        self.mirror(copies);
+        self.answered(plan, admitted, call).await.map(Carried::Answered)
     }
 
     /// One stream's way to another proxy.
@@ -124,37 +130,6 @@ impl Outbound {
             || Refused::NoEndpoint(backend.name.to_string()),
             |failed| Refused::Failed { failed, reason },
         ))
-    }
-
-    /// Decides where a request goes, and writes its head for there.
-    fn route<'a>(
-        &self,
-        call: &mut Call,
-        source: ServiceName,
-        port: &'a Port,
-        head: &request::Parts,
-        body: Incoming,
-    ) -> Result<Plan<'a>, Refused> {
-        let path = path::normalize(heads::target(head), Strictness::Plain)?;
-        let fields = Seen(&head.headers);
-        let (method, authority) = (head.method.as_str(), heads::authority(head));
-        let seen = RequestHead { method, path: &path, authority, fields: &fields };
-        let routed = self.experience.dice(|dice| port.route(&seen, dice));
-        call.outcome.route = routed.rule.clone();
-        let backend = routed.backend.map_err(Clone::clone)?;
-        call.outcome.destination = Some(backend.name.service.clone());
-        let to = ToPeer { path: path.path_and_query(), hostname: &backend.hostname, port: backend.name.port };
-        let upload = (!hyper::body::Body::is_end_stream(&body)).then(|| Kept::new(body));
-        call.upload = upload.clone();
-        Ok(Plan {
-            source,
-            backend,
-            retry: routed.retry,
-            timeouts: routed.timeouts,
-            head: heads::to_peer(head, &to)?,
-            upgrade: heads::is_upgrade(head),
-            upload,
-        })
     }
 
     /// A configuration that has the destination's endpoints and routes.
@@ -249,7 +224,8 @@ impl Outbound {
             return self.connect(&entry, call, &head, caller, address).await;
         }
         match self.carry(&entry, &mut call, head, body).await {
-            Ok(answered) => pass_on(call, answered, caller),
+            Ok(Carried::Answered(answered)) => pass_on(call, answered, caller),
+            Ok(Carried::Own(answer)) => call.answered(answer),
             Err(refused) => refuse(call, &refused),
         }
     }
@@ -331,6 +307,14 @@ impl Outbound {
     }
 }
 
+/// What came of a request.
+enum Carried {
+    /// An answer of an application.
+    Answered(Answered),
+    /// An answer of its route's rule.
+    Own(Response<Answer>),
+}
+
 /// What a `CONNECT` opens.
 enum Opened {
     /// A stream to an application.
@@ -345,10 +329,11 @@ fn refuse(mut call: Call, refused: &Refused) -> Response<Answer> {
 }
 
 fn pass_on(mut call: Call, answered: Answered, caller: OnUpgrade) -> Response<Answer> {
-    let Answered { mut answer, left, life } = answered;
+    let Answered { mut answer, left, life, on_answer } = answered;
     let callee = hyper::upgrade::on(&mut answer);
     let (mut head, body) = answer.into_parts();
     heads::answer(&mut head, Leg::AnswerIn);
+    on_answer.apply(&mut Changed(&mut head.headers));
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         call.outcome.code = head.status.as_u16();
         splice::upgraded(call, caller, callee, life);

@@ -127,6 +127,36 @@ impl Telemetry {
         self.counts.finished(outcome);
         self.log.finished(outcome);
     }
+
+    /// The only place where a copy is counted; it is no call, and not logged.
+    pub fn mirrored(&self, end: Mirrored) {
+        self.counts.mirrored(end);
+    }
+}
+
+/// What became of the copy of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mirrored {
+    /// It was answered.
+    Sent,
+    /// It was not.
+    Failed,
+    /// Too many were under way.
+    Full,
+    /// Its body is larger than what is held.
+    Large,
+}
+
+impl Mirrored {
+    /// As in labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Full => "full",
+            Self::Large => "large",
+        }
+    }
 }
 
 impl Direction {

@@ -91,16 +91,12 @@ fn compiles(mut errors: Vec<FieldError>) -> Result<(), NotAdmitted> {
 /// Back ends in another namespace are that namespace's: the writer must be able to write routes there too.
 fn admit_route(rights: &Rights, object: &Object, route: &HttpRouteSpec) -> Result<(), NotAdmitted> {
     compiles(traffic::route::check(route))?;
-    for (rule, backends) in route.rules.iter().map(|rule| &rule.backend_refs).enumerate() {
-        for (index, backend) in backends.iter().enumerate() {
-            let other =
-                backend.namespace.as_ref().filter(|other| Some(*other) != object.metadata.namespace.as_ref());
-            if let Some(other) = other {
-                rights.check(Verb::Write, Kind::HTTPRoute, Place::Namespace(other)).map_err(|missing| {
-                    let path = format!("spec.rules[{rule}].backendRefs[{index}].namespace");
-                    NotAdmitted::Missing { missing, path }
-                })?;
-            }
+    for (at, backend) in route.backend_refs() {
+        let other =
+            backend.namespace.as_ref().filter(|other| Some(*other) != object.metadata.namespace.as_ref());
+        if let Some(other) = other {
+            let missing = |missing| NotAdmitted::Missing { missing, path: format!("{at}.namespace") };
+            rights.check(Verb::Write, Kind::HTTPRoute, Place::Namespace(other)).map_err(missing)?;
         }
     }
     Ok(())
@@ -188,6 +184,31 @@ mod tests {
             Err("needs write on HTTPRoute in namespace default, for spec.rules[0].backendRefs[0].namespace"),
         );
         check(&state, &Rights::built_in("operator").expect("built in"), &route("default"), Ok(()));
+        let mirror = json!({"type": "RequestMirror", "requestMirror": {"backendRef": {"namespace": "default", "name": "web", "port": 80}}});
+        let mirrored = json!({"parentRefs": [{"name": "web"}], "rules": [{"filters": [mirror]}]});
+        check(
+            &state,
+            &rights,
+            &format!("HTTPRoute shop/r {mirrored}"),
+            Err(
+                "needs write on HTTPRoute in namespace default, for spec.rules[0].filters[0].requestMirror.backendRef.namespace",
+            ),
+        );
+    }
+
+    #[test]
+    fn routes_do_not_touch_what_the_proxies_say() {
+        let rights = Rights::built_in("admin").expect("built in");
+        let modifier =
+            json!({"set": [{"name": "X-Forwarded-For", "value": "me"}], "remove": ["x-mesh-port"]});
+        let filter = json!({"type": "RequestHeaderModifier", "requestHeaderModifier": modifier});
+        let spec = json!({"parentRefs": [{"name": "web"}], "rules": [{"filters": [filter]}]});
+        let why = "it says who called, which the proxies alone may say";
+        let at = "spec.rules[0].filters[0].requestHeaderModifier";
+        let want = format!(
+            "{at}.set[0].name: must not be x-forwarded-for: {why}; {at}.remove[0]: must not be x-mesh-port: {why}"
+        );
+        check(&state(), &rights, &format!("HTTPRoute default/r {spec}"), Err(&want));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
 
 mod authorizationpolicy;
 mod endpoint;
+mod filter;
 mod httproute;
 mod namespace;
 mod node;
@@ -23,9 +24,13 @@ pub use authorizationpolicy::{
     TargetRef,
 };
 pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};
+pub use filter::{
+    Cors, DIRECT_BODY_BYTES_MAX, DirectResponse, FilterType, Fraction, HeaderModifier, HeaderPair, MirrorRef,
+    PathModifier, PathModifierType, RedirectScheme, RequestMirror, RequestRedirect, RouteFilter, UrlRewrite,
+};
 pub use httproute::{
     BackendRef, BackendRequestTimeouts, CookieMatch, HeaderMatch, HttpRouteSpec, ParentRef, PathMatch,
-    PathMatchType, QueryParamMatch, Retry, RouteMatch, RouteRule, ValueMatchType, Weight,
+    PathMatchType, QueryParamMatch, RefKind, Retry, RouteMatch, RouteRule, ValueMatchType, Weight,
 };
 pub use namespace::{BUILT_IN as NAMESPACES_BUILT_IN, NamespaceSpec, OF_THE_MESH as NAMESPACE_OF_THE_MESH};
 pub use node::NodeSpec;

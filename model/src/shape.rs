@@ -12,7 +12,7 @@ use crate::invalid::{FIELD_ERRORS_MAX, FieldError, Invalid};
 
 mod scalar;
 
-pub use scalar::{Ignored, Int, Text};
+pub use scalar::{Ignored, Int, Lines, Text};
 
 /// Whether unknown fields are errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,9 @@ const MESH_PREFIX: &str = "x-mesh-";
 const HOP_BY_HOP: [&str; 6] =
     ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
+/// Fields on which it hangs where a message ends, or whether its body comes.
+const FRAMING: [&str; 3] = ["content-length", "trailer", "expect"];
+
 /// Where a message is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leg {
@@ -53,6 +56,21 @@ fn is_ours(leg: Leg, name: &str) -> bool {
 /// Whether a field (its name in lower case) says who called or from where.
 pub fn is_identity(name: &str) -> bool {
     name.starts_with(MESH_PREFIX) || name == "forwarded" || name.starts_with("x-forwarded-")
+}
+
+/// Why a route may not touch a field (its name in lower case), if it may not.
+pub fn reserved(name: &str) -> Option<&'static str> {
+    if HOP_BY_HOP.contains(&name) {
+        Some("it is for the next hop only, and set by the proxies")
+    } else if is_identity(name) {
+        Some("it says who called, which the proxies alone may say")
+    } else if FRAMING.contains(&name) {
+        Some("it says where the message ends, which the proxies know")
+    } else if name == "host" {
+        Some("the host is changed by a URLRewrite")
+    } else {
+        None
+    }
 }
 
 /// The fields that the values of Connection name (RFC 9110 §7.6.1): they stay behind too. In the case in which they
@@ -119,6 +137,17 @@ mod tests {
         assert!(is_identity(FORWARDED_CLIENT_CERT) && is_identity(PORT) && is_identity(UNSENT));
         let id: SpiffeId = "spiffe://mesh.internal/ns/default/svc/web".parse().expect("an id");
         assert_eq!(client_cert(&id), "URI=spiffe://mesh.internal/ns/default/svc/web");
+    }
+
+    #[test]
+    fn routes_may_not_touch_what_the_proxies_say() {
+        let own = "connection te upgrade transfer-encoding x-forwarded-for x-forwarded-client-cert forwarded x-mesh-port content-length trailer expect host";
+        for name in own.split(' ') {
+            assert!(reserved(name).is_some(), "{name}");
+        }
+        for name in ["x-tenant", "cookie", "authorization", "server", "x-forward", "traceparent"] {
+            assert_eq!(reserved(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -48,6 +48,15 @@ impl RequestHead<'_> {
         if lines > 1 { right(&self.joined(name)) } else { is }
     }
 
+    /// A field's value if it is printable ASCII; several lines of it are joined by `, `.
+    pub(crate) fn field_text(&self, name: &str) -> Option<String> {
+        let mut there = false;
+        self.fields.each(name, &mut |_| there = true);
+        let value = there.then(|| self.joined(name))?;
+        let plain = value.iter().all(|byte| (b' '..=b'~').contains(byte));
+        String::from_utf8(value).ok().filter(|_| plain)
+    }
+
     fn joined(&self, name: &str) -> Vec<u8> {
         let mut joined: Vec<u8> = Vec::new();
         self.fields.each(name, &mut |line| {

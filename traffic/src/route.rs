@@ -7,15 +7,18 @@ use model::name::{Name, ServiceName};
 
 use crate::{Dice, request::RequestHead, retry, snapshot::Backend};
 
+mod filter;
 mod matcher;
 mod precedence;
 mod rule;
 mod value;
 
+pub use filter::{Edits, FieldsMut, Filters, Mirror, OnAnswer, Reply};
 pub use rule::{HttpRoute, check};
 
 pub(crate) use matcher::Path as PathMatcher;
 pub(crate) use precedence::Age;
+pub(crate) use rule::Unbound;
 
 /// The name of a rule in metrics, logs and explain: `<namespace>/<route>/<rule>`, or `default`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,8 +38,12 @@ pub struct Timeouts {
 pub struct Routed<'a> {
     /// By which rule.
     pub rule: &'a RuleName,
-    /// To what.
+    /// To what, unless its filters answer.
     pub backend: Result<&'a Arc<Backend>, &'a Unroutable>,
+    /// What is done to it and to its answer.
+    pub filters: &'a Filters,
+    /// Who may get copies of it.
+    pub mirrors: &'a [Mirror],
     /// How long it may take.
     pub timeouts: Timeouts,
     /// When it is tried again.
@@ -94,6 +101,8 @@ pub(crate) struct RouteTable {
 pub(crate) struct Rule {
     pub(crate) name: RuleName,
     pub(crate) split: Split,
+    pub(crate) filters: Arc<Filters>,
+    pub(crate) mirrors: Vec<Mirror>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: retry::Settings,
 }
@@ -177,8 +186,9 @@ impl RouteTable {
 
 impl Rule {
     pub(crate) fn routed(&self, dice: &mut Dice) -> Routed<'_> {
-        let Self { name, split, timeouts, retry } = self;
-        Routed { rule: name, backend: split.draw(dice.roll()), timeouts: *timeouts, retry }
+        let Self { name, split, filters, mirrors, timeouts, retry } = self;
+        let backend = split.draw(dice.roll());
+        Routed { rule: name, backend, filters, mirrors, timeouts: *timeouts, retry }
     }
 }
 

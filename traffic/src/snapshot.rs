@@ -203,8 +203,9 @@ impl Port {
     }
 
     fn unmatched(&self) -> Routed<'_> {
-        let Rule { name, retry, .. } = &self.default;
-        Routed { rule: name, backend: Err(&Unroutable::NoRule), timeouts: Timeouts::default(), retry }
+        let Rule { name, retry, filters, .. } = &self.default;
+        let (backend, timeouts) = (Err(&Unroutable::NoRule), Timeouts::default());
+        Routed { rule: name, backend, filters, mirrors: &[], timeouts, retry }
     }
 }
 

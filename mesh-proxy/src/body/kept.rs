@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::BodyError;
+use super::{BodyError, Copy};
 use crate::clock;
 
 /// The largest body that can be sent again, in bytes: held for each call that has not been answered yet.
@@ -32,6 +32,10 @@ struct State {
     trailers: Option<HeaderMap>,
     /// Everything that was sent is held.
     whole: bool,
+    /// No further try follows.
+    settled: bool,
+    /// Someone wants all of it when it has come.
+    copied: bool,
     ended: bool,
     /// The try that may read on; those before it find themselves superseded.
     current: u32,
@@ -58,6 +62,8 @@ impl Kept {
             held_bytes: 0,
             trailers: None,
             whole: true,
+            settled: false,
+            copied: false,
             current: 0,
             seen_bytes: 0,
             came_at: None,
@@ -67,7 +73,8 @@ impl Kept {
 
     /// Whether it can be sent (again) from its start.
     pub fn replayable(&self) -> bool {
-        self.0.lock().whole
+        let state = self.0.lock();
+        state.whole && !state.settled
     }
 
     /// How many bytes of it came so far.
@@ -106,9 +113,33 @@ impl Kept {
         Attempt { body: self.clone(), number: state.current, next: 0, trailers_sent: false }
     }
 
-    /// No try will follow: nothing more is held.
+    /// No try will follow: nothing more is held, unless for a copy.
     pub fn settle(&self) {
-        self.0.lock().whole = false;
+        self.0.lock().settled = true;
+    }
+
+    /// Someone will ask for a copy: to be said before the first try.
+    pub fn will_be_copied(&self) {
+        self.0.lock().copied = true;
+    }
+
+    /// A copy of the whole body, once it came; `None` if it is larger than what is held, or breaks off.
+    pub async fn copy(&self) -> Option<Copy> {
+        let came = self.0.lock().came.clone();
+        loop {
+            // From here on no news is missed.
+            let news = came.notified();
+            {
+                let state = self.0.lock();
+                if !state.whole {
+                    return None;
+                }
+                if state.ended {
+                    return Some(Copy::new(state.held.clone(), state.trailers.clone()));
+                }
+            }
+            news.await;
+        }
     }
 }
 
@@ -121,7 +152,8 @@ impl State {
 
     fn keep(&mut self, data: &Bytes) -> bool {
         self.seen_bytes += data.len() as u64;
-        self.whole = self.whole && self.held_bytes + data.len() <= REPLAY_BYTES_MAX;
+        let wanted = !self.settled || self.copied;
+        self.whole = self.whole && wanted && self.held_bytes + data.len() <= REPLAY_BYTES_MAX;
         if self.whole {
             self.held_bytes += data.len();
             self.held.push(data.clone());
@@ -129,6 +161,7 @@ impl State {
             // Whoever reads the source has been handed all that was held.
             self.held = Vec::new();
             self.held_bytes = 0;
+            self.came.notify_waiters();
         }
         self.whole
     }
@@ -163,6 +196,7 @@ impl Body for Attempt {
             }
             Some(Err(error)) => {
                 state.whole = false;
+                state.came.notify_waiters();
                 Poll::Ready(Some(Err(error.into())))
             }
             Some(Ok(frame)) => {

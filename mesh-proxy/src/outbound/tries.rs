@@ -11,7 +11,7 @@ use traffic::{
     admission::Admitted,
     endpoint::{Endpoint, EndpointKey, Health},
     retry::{self, Decision, Failure, Reason},
-    route::Timeouts,
+    route::{OnAnswer, Timeouts},
     snapshot::Backend,
 };
 
@@ -38,6 +38,7 @@ pub(super) struct Plan<'a> {
     pub(super) head: request::Parts,
     pub(super) upgrade: bool,
     pub(super) upload: Option<Kept>,
+    pub(super) on_answer: OnAnswer,
 }
 
 /// An answer's head, and what its body needs.
@@ -47,6 +48,8 @@ pub(super) struct Answered {
     pub(super) left: Option<Duration>,
     /// Of a connection that left HTTP.
     pub(super) life: Option<Life>,
+    /// What the route does to its fields.
+    pub(super) on_answer: OnAnswer,
 }
 
 /// A try that brought nothing that may be passed on without asking.
@@ -84,7 +87,7 @@ impl Outbound {
             upload.settle();
         }
         call.hold((admitted, on_its_way, held.lease));
-        Ok(Answered { answer, left: plan.left(), life: held.life })
+        Ok(Answered { answer, left: plan.left(), life: held.life, on_answer: plan.on_answer })
     }
 
     async fn tries(

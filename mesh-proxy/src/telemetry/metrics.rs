@@ -11,7 +11,7 @@ use model::name::ServiceName;
 use parking_lot::Mutex;
 use traffic::{policy::RuleId, route::RuleName};
 
-use super::{Direction, Outcome, Spoken};
+use super::{Direction, Mirrored, Outcome, Spoken};
 
 /// Series of one runtime thread; what would make more is counted as `unknown`, so that no caller can fill the memory by
 /// making up names. A host calls some tens of services by some tens of routes.
@@ -34,6 +34,7 @@ struct Tables {
     calls: HashMap<Labels, Sums>,
     durations: HashMap<Edge, Durations>,
     decisions: HashMap<Decision, u64>,
+    mirrored: BTreeMap<Mirrored, u64>,
 }
 
 /// What a rule said of a call.
@@ -114,11 +115,17 @@ impl Counts {
         sums.response_bytes += outcome.response_bytes;
     }
 
+    /// Counts one copy of a request.
+    pub fn mirrored(&self, end: Mirrored) {
+        *self.0.lock().mirrored.entry(end).or_default() += 1;
+    }
+
     /// The sums over all threads as Prometheus text (version 0.0.4), with `facts` behind them.
     pub fn text<'a>(threads: impl Iterator<Item = &'a Arc<Self>>, facts: &Facts) -> String {
         let mut calls: BTreeMap<Labels, Sums> = BTreeMap::new();
         let mut durations: BTreeMap<Edge, Durations> = BTreeMap::new();
         let mut decisions: BTreeMap<Decision, u64> = BTreeMap::new();
+        let mut mirrored: BTreeMap<Mirrored, u64> = BTreeMap::new();
         for thread in threads {
             let tables = thread.0.lock().clone();
             for (labels, more) in tables.calls {
@@ -135,11 +142,13 @@ impl Counts {
                 .decisions
                 .into_iter()
                 .for_each(|(decision, more)| *decisions.entry(decision).or_default() += more);
+            tables.mirrored.into_iter().for_each(|(end, more)| *mirrored.entry(end).or_default() += more);
         }
         let mut text = String::new();
         write_decisions(&mut text, &decisions);
         write_calls(&mut text, &calls);
         write_durations(&mut text, &durations);
+        write_mirrored(&mut text, &mirrored);
         write_facts(&mut text, facts);
         text
     }
@@ -255,6 +264,14 @@ fn write_durations(text: &mut String, durations: &BTreeMap<Edge, Durations>) {
         put(text, format_args!("{name}_bucket{{{labels},le=\"+Inf\"}} {}", held.count));
         put(text, format_args!("{name}_sum{{{labels}}} {}", held.seconds));
         put(text, format_args!("{name}_count{{{labels}}} {}", held.count));
+    }
+}
+
+fn write_mirrored(text: &mut String, mirrored: &BTreeMap<Mirrored, u64>) {
+    let name = "mesh_mirrored_requests_total";
+    head(text, name, "Copies of requests, by what became of them.", "counter");
+    for (end, count) in mirrored {
+        put(text, format_args!("{name}{{outcome=\"{}\"}} {count}", end.as_str()));
     }
 }
 

@@ -98,6 +98,9 @@ async fn answer(
     request: Request<Incoming>,
     held: Arc<Notify>,
 ) -> Response<Body> {
+    if request.headers().contains_key("x-echo") {
+        return echo(name, &request);
+    }
     match request.uri().path() {
         "/echo" => {
             let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -119,6 +122,25 @@ async fn answer(
         }
         _ => Response::new(full(name.to_owned())),
     }
+}
+
+/// What a request looks like, whatever its path: `<name> <METHOD> <target>`, and its fields, a line each. The fields of
+/// the answer are those that `x-echo-answer` asks for (`a=1, b=2`).
+fn echo(name: &str, request: &Request<Incoming>) -> Response<Body> {
+    let target = request.uri().path_and_query().map_or("*", |target| target.as_str());
+    let mut text = format!("{name} {} {target}\n", request.method());
+    for (name, value) in request.headers() {
+        text += &format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()));
+    }
+    let mut response = Response::new(full(text));
+    let asked = request.headers().get("x-echo-answer").and_then(|asked| asked.to_str().ok());
+    for (name, value) in
+        asked.into_iter().flat_map(|asked| asked.split(", ")).filter_map(|pair| pair.split_once('='))
+    {
+        let name: http::HeaderName = name.parse().expect("a name");
+        response.headers_mut().append(name, value.parse().expect("a value"));
+    }
+    response
 }
 
 /// The request as it came: version, target, fields, the caller's address.

@@ -101,7 +101,7 @@ impl Known<'_> {
         let Some(namespace) = &key.namespace else { return };
         let parents = route.parent_refs.iter().filter_map(|parent| self.unfit_parent(namespace, parent));
         let accepted = condition("Accepted", "NoMatchingParent", parents.collect());
-        let backends = route.rules.iter().flat_map(|rule| &rule.backend_refs).filter_map(|backend| {
+        let backends = route.backend_refs().filter_map(|(_, backend)| {
             let service = backend.service(namespace);
             let subset = backend.subset.as_ref();
             let port = u16::try_from(backend.port.value()).ok();

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{
     PathMatch, PathMatchType, Port, Rules,
-    httproute::{RefKind, is_header_name, is_method},
+    filter::check_name,
+    httproute::{RefKind, is_method},
 };
 use crate::{
     identity::SpiffeId,
@@ -201,10 +202,8 @@ fn check_to(to: &PolicyTo, at: &Path<'_>, decoder: &mut Decoder) {
 
 fn check_condition(condition: &PolicyCondition, at: &Path<'_>, decoder: &mut Decoder) {
     match (&condition.header, &condition.claim) {
-        (Some(header), None) if !is_header_name(header.as_str()) => {
-            decoder.report(&Path::Field(at, "header"), "must be a header's name (RFC 9110 §5.1)");
-        }
-        (Some(_), None) | (None, Some(_)) => {}
+        (Some(header), None) => check_name(header.as_str(), &Path::Field(at, "header"), decoder),
+        (None, Some(_)) => {}
         (Some(_), Some(_)) | (None, None) => decoder.report(at, "must have either header or claim"),
     }
     if condition.values.is_none() {

@@ -1,6 +1,9 @@
 //! Pure. HTTPRoute: where HTTP requests to a service go, in Gateway API's terms.
 
-use super::{Port, Rules};
+use super::{
+    Port, RouteFilter, Rules,
+    filter::{Beside, check_filters, check_name},
+};
 use crate::{
     duration::Timespan,
     name::{Name, ServiceName},
@@ -162,8 +165,10 @@ record! {
         "name" name: Option<Name>,
         /// Any of these; every request if left out.
         "matches" matches: Vec<RouteMatch>,
-        /// Where requests go, by weight; nowhere (500) if left out.
+        /// Where requests go, by weight; nowhere (500) if left out, unless a filter answers.
         "backendRefs" backend_refs: Vec<BackendRef>,
+        /// What is done to requests and answers.
+        "filters" filters: Vec<RouteFilter>,
         /// How long things may take.
         "timeouts" timeouts: Option<BackendRequestTimeouts>,
         /// When a request is tried again.
@@ -193,10 +198,31 @@ impl HttpRouteSpec {
         effective
     }
 
-    /// Every service that the route may send requests to.
+    /// Every service that the route may send requests to, or copies of them.
     pub fn backends<'a>(&'a self, namespace: &'a Name) -> impl Iterator<Item = ServiceName> + 'a {
-        self.rules.iter().flat_map(|rule| &rule.backend_refs).map(|backend| backend.service(namespace))
+        self.backend_refs().map(|(_, backend)| backend.service(namespace))
     }
+
+    /// All that it names as back ends, mirrors among them, each with its path (`spec.rules[0].backendRefs[1]`).
+    pub fn backend_refs(&self) -> impl Iterator<Item = (String, BackendRef)> {
+        self.rules.iter().enumerate().flat_map(|(index, rule)| {
+            let at = format!("spec.rules[{index}]");
+            let backends = rule.backend_refs.iter().enumerate();
+            let own: Vec<_> = backends
+                .map(|(index, backend)| (format!("{at}.backendRefs[{index}]"), backend.clone()))
+                .collect();
+            own.into_iter().chain(mirrored(&rule.filters, &at))
+        })
+    }
+}
+
+/// Who gets copies by the filters of the rule at `at`.
+fn mirrored(filters: &[RouteFilter], at: &str) -> Vec<(String, BackendRef)> {
+    let mirrors = filters.iter().enumerate().filter_map(|(index, filter)| {
+        let mirror = filter.request_mirror.as_ref()?;
+        Some((format!("{at}.filters[{index}].requestMirror.backendRef"), mirror.backend_ref.backend()))
+    });
+    mirrors.collect()
 }
 
 impl RouteMatch {
@@ -239,8 +265,11 @@ fn check_rule(rule: &RouteRule, at: &Path<'_>, decoder: &mut Decoder) {
     for (index, one) in rule.matches.iter().enumerate() {
         check_match(one, &Path::Index(&matches_at, index), decoder);
     }
+    let backends = !rule.backend_refs.is_empty();
+    let beside = Beside { backends, one_prefix: one_prefix(&rule.matches) };
+    check_filters(&rule.filters, beside, &Path::Field(at, "filters"), decoder);
     let weights: u64 = rule.backend_refs.iter().map(|backend| backend.weight.value()).sum();
-    if !rule.backend_refs.is_empty() && weights == 0 {
+    if backends && weights == 0 {
         decoder.report(&Path::Field(at, "backendRefs"), "must have one back end with a weight above 0");
     }
     if let Some(BackendRequestTimeouts { request: Some(request), backend_request: Some(backend) }) =
@@ -253,6 +282,15 @@ fn check_rule(rule: &RouteRule, at: &Path<'_>, decoder: &mut Decoder) {
             &Path::Field(&timeouts_at, "backendRequest"),
             format_args!("must be at most timeouts.request, {request}"),
         );
+    }
+}
+
+/// Whether there is one prefix that a filter can replace. No match is the prefix `/`.
+fn one_prefix(matches: &[RouteMatch]) -> bool {
+    match matches {
+        [] => true,
+        [one] => one.path.as_ref().is_some_and(|path| path.kind == PathMatchType::PathPrefix),
+        _ => false,
     }
 }
 
@@ -269,20 +307,12 @@ fn check_match(one: &RouteMatch, at: &Path<'_>, decoder: &mut Decoder) {
     }
     let headers_at = Path::Field(at, "headers");
     for (index, header) in one.headers.iter().enumerate() {
-        if !is_header_name(header.name.as_str()) {
-            let header_at = Path::Index(&headers_at, index);
-            decoder.report(&Path::Field(&header_at, "name"), "must be a header's name (RFC 9110 §5.1)");
-        }
+        let header_at = Path::Index(&headers_at, index);
+        check_name(header.name.as_str(), &Path::Field(&header_at, "name"), decoder);
     }
 }
 
 /// Whether a request's method can be this: those in use are in upper case.
 pub(super) fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte))
-}
-
-/// Whether a header can have this name (RFC 9110 §5.1).
-pub(super) fn is_header_name(text: &str) -> bool {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(token)
 }

@@ -105,6 +105,39 @@ impl<const MAX: usize> Shape for Text<MAX> {
     }
 }
 
+/// A text of at most `MAX` bytes that may have several lines: of control characters it has line ends and tabs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Lines<const MAX: usize>(String);
+
+impl<const MAX: usize> Lines<MAX> {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MAX: usize> Shape for Lines<MAX> {
+    fn schema() -> Value {
+        json!({"type": "string", "maxLength": MAX})
+    }
+
+    fn decode(value: &Value, at: &Path<'_>, decoder: &mut Decoder) -> Option<Self> {
+        let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+        let text = value.as_str().filter(|text| text.len() <= MAX && text.chars().all(plain));
+        if text.is_none() {
+            let is = describe(value);
+            decoder.report(
+                at,
+                format_args!(
+                    "must be a text of at most {MAX} bytes without control characters but line ends and tabs, is {is}"
+                ),
+            );
+        }
+        text.map(|text| Self(text.to_owned()))
+    }
+}
+
 impl Shape for bool {
     fn schema() -> Value {
         json!({"type": "boolean"})

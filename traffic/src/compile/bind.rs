@@ -14,7 +14,7 @@ use crate::{
     balancer::Pool,
     endpoint::Endpoint,
     retry,
-    route::{BackendName, HttpRoute, Missing, RouteTable, Rule, RuleName, Split, Timeouts},
+    route::{BackendName, HttpRoute, Missing, RouteTable, Rule, RuleName, Split, Timeouts, Unbound},
     snapshot::{Backend, Destination, Port},
 };
 
@@ -159,12 +159,9 @@ fn routes<'a>(group: &'a Group<'_>) -> impl Iterator<Item = &'a HttpRoute> {
         .filter_map(|item| if let Read::Route(route) = &item.read { Some(route) } else { None })
 }
 
-/// The services that a group's routes name as back ends.
+/// The services that a group's routes name as back ends, or for copies.
 fn named<'a>(group: &'a Group<'_>) -> impl Iterator<Item = &'a ServiceName> {
-    routes(group)
-        .flat_map(|route| &route.rules)
-        .flat_map(|rule| &rule.backends)
-        .map(|(name, _)| &name.service)
+    routes(group).flat_map(|route| &route.rules).flat_map(Unbound::services)
 }
 
 fn destination(
@@ -198,6 +195,8 @@ fn default_rule(backend: &Arc<Backend>) -> Rule {
     Rule {
         name: RuleName::default_rule(),
         split: Split::new([(1, Ok(Arc::clone(backend)))]),
+        filters: Arc::default(),
+        mirrors: Vec::new(),
         timeouts: Timeouts::default(),
         retry: retry::Settings::default(),
     }

@@ -70,6 +70,15 @@ impl Matcher {
         }
     }
 
+    /// The prefix of whole segments that its path is, without a final `/`.
+    pub(super) fn prefix(&self) -> Option<&str> {
+        match &self.path {
+            Path::Any => Some(""),
+            Path::Prefix(prefix) => Some(prefix),
+            Path::Exact(_) | Path::Whole(_) => None,
+        }
+    }
+
     pub(super) fn matches(&self, head: &RequestHead<'_>) -> bool {
         self.path.matches(head.path.path())
             && self.method.as_ref().is_none_or(|method| method == head.method)
@@ -144,7 +153,7 @@ impl Path {
 }
 
 /// The one form of a path to compare with. Requests are compared in that form, so another would never match.
-fn normal(text: &str, strictness: Strictness) -> Result<String, String> {
+pub(super) fn normal(text: &str, strictness: Strictness) -> Result<String, String> {
     if text.contains('?') {
         return Err("must be a path without a query: compare those with queryParams".to_owned());
     }

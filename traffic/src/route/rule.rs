@@ -11,7 +11,10 @@ use model::{
     resource::{BackendRequestTimeouts, HttpRouteSpec, RouteRule},
 };
 
-use super::{Age, BackendName, Missing, Rule, RuleName, Split, Timeouts, Unroutable, matcher::Matcher};
+use super::{
+    Age, BackendName, Filters, Missing, Rule, RuleName, Split, Timeouts, Unroutable, filter::UnboundMirror,
+    matcher::Matcher,
+};
 use crate::{retry, snapshot::Backend};
 
 /// As many matches as one route may have, all rules together: a request may be compared with each of them.
@@ -31,6 +34,8 @@ pub(crate) struct Unbound {
     name: RuleName,
     pub(super) matchers: Vec<Arc<Matcher>>,
     pub(crate) backends: Vec<(BackendName, u64)>,
+    pub(crate) mirrors: Vec<UnboundMirror>,
+    filters: Arc<Filters>,
     timeouts: Timeouts,
     retry: retry::Settings,
 }
@@ -39,7 +44,9 @@ pub(crate) struct Unbound {
 pub fn check(spec: &HttpRouteSpec) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (index, rule) in spec.rules.iter().enumerate() {
-        matchers(rule, &format!("spec.rules[{index}]"), &mut errors);
+        let at = format!("spec.rules[{index}]");
+        let matchers = matchers(rule, &at, &mut errors);
+        filters(rule, &matchers, &at, &mut errors);
     }
     let matches: usize = spec.rules.iter().map(|rule| rule.matches.len().max(1)).sum();
     if matches > ROUTE_MATCHES_MAX {
@@ -97,6 +104,11 @@ fn matchers(rule: &RouteRule, at: &str, errors: &mut Vec<FieldError>) -> Vec<Arc
         .collect()
 }
 
+fn filters(rule: &RouteRule, matchers: &[Arc<Matcher>], at: &str, errors: &mut Vec<FieldError>) -> Filters {
+    let prefix = matchers.first().and_then(|one| one.prefix());
+    Filters::new(&rule.filters, prefix, at, errors)
+}
+
 impl Unbound {
     fn new(namespace: &Name, route: &Name, index: usize, rule: &RouteRule) -> Self {
         let name = match &rule.name {
@@ -109,14 +121,24 @@ impl Unbound {
                 BackendName { service: backend.service(namespace), port, subset: backend.subset.clone() };
             (name, backend.weight.value())
         });
+        let mirrors = rule.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
+        // `check` has found no error in them.
+        let matchers = matchers(rule, "", &mut Vec::new());
         Self {
             name,
-            // `check` has found no error in them.
-            matchers: matchers(rule, "", &mut Vec::new()),
+            filters: Arc::new(filters(rule, &matchers, "", &mut Vec::new())),
+            matchers,
             backends: backends.collect(),
+            mirrors: mirrors.map(|mirror| UnboundMirror::new(mirror, namespace)).collect(),
             timeouts: rule.timeouts.as_ref().map_or_else(Timeouts::default, Timeouts::from),
             retry: rule.retry.as_ref().map_or_else(retry::Settings::default, retry::Settings::from),
         }
+    }
+
+    /// The services that it names, as back ends or for copies.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        let backends = self.backends.iter().map(|(name, _)| name);
+        backends.chain(self.mirrors.iter().map(|mirror| &mirror.backend)).map(|name| &name.service)
     }
 
     /// The rule with its back ends looked up by `find`.
@@ -127,6 +149,8 @@ impl Unbound {
         Rule {
             name: self.name.clone(),
             split: Split::new(found),
+            mirrors: self.mirrors.iter().map(|mirror| mirror.bound(&find)).collect(),
+            filters: Arc::clone(&self.filters),
             timeouts: self.timeouts,
             retry: self.retry.clone(),
         }

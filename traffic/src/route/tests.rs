@@ -251,6 +251,18 @@ fn settings_come_from_the_rule_or_are_the_defaults() {
     assert_eq!(set.split.draw(7).map(|_| ()), Err(&Unroutable::NoBackend));
 }
 
+/// A back end without endpoints.
+pub(super) fn backend(name: &BackendName) -> Arc<Backend> {
+    let domain = "mesh.internal".parse().expect("a domain");
+    Arc::new(Backend {
+        name: name.clone(),
+        hostname: name.service.hostname().into(),
+        id: model::identity::SpiffeId::service(&domain, &name.service),
+        protocol: model::resource::Protocol::Http,
+        pool: crate::balancer::Pool::new([]),
+    })
+}
+
 // === the split by weight ===
 
 /// A split whose back ends are marked by their port, 1 and up.

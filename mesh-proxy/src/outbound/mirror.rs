@@ -1,0 +1,97 @@
+//! Copies of requests for services that only look on. Nothing waits for a copy and nobody hears what becomes of it: it
+//! is sent once, its answer is thrown away, and it is counted.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, Request, request};
+use http_body_util::BodyExt;
+use model::name::ServiceName;
+use tokio::time::timeout;
+use traffic::snapshot::Backend;
+
+use super::{Outbound, tries::Plan};
+use crate::{
+    body::{self, Kept},
+    heads,
+    telemetry::Mirrored,
+    transport::Hop,
+};
+
+/// Copies that are under way on one runtime thread, each with a body of up to 64 KiB; what would be more is not sent.
+pub const MIRRORS_MAX: usize = 256;
+/// How long a copy may take, from the request's head to the end of its answer: a service that only looks on must not
+/// hold what others need.
+const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The copies of one request.
+pub(super) struct Copies(Vec<Copied>);
+
+struct Copied {
+    backend: Arc<Backend>,
+    source: ServiceName,
+    head: request::Parts,
+    upload: Option<Kept>,
+}
+
+impl Copies {
+    /// Copies for `backends` of what `plan` sends. A request that leaves HTTP has none.
+    pub(super) fn new(backends: Vec<Arc<Backend>>, plan: &Plan<'_>) -> Self {
+        if plan.upgrade || backends.is_empty() {
+            return Self(Vec::new());
+        }
+        if let Some(upload) = &plan.upload {
+            upload.will_be_copied();
+        }
+        let copy = |backend: Arc<Backend>| {
+            let mut head = plan.head.clone();
+            heads::set_port(&mut head, backend.name.port);
+            Copied { backend, source: plan.source.clone(), head, upload: plan.upload.clone() }
+        };
+        Self(backends.into_iter().map(copy).collect())
+    }
+}
+
+impl Outbound {
+    /// Sends copies on their way.
+    pub(super) fn mirror(self: &Arc<Self>, copies: Copies) {
+        for copy in copies.0 {
+            let Ok(place) = self.mirrors.clone().try_acquire_owned() else {
+                self.telemetry.mirrored(Mirrored::Full);
+                continue;
+            };
+            let outbound = self.clone();
+            tokio::spawn(async move {
+                let end = timeout(MIRROR_TIMEOUT, outbound.copied(copy)).await;
+                outbound.telemetry.mirrored(end.unwrap_or(Mirrored::Failed));
+                drop(place);
+            });
+        }
+    }
+
+    async fn copied(&self, copy: Copied) -> Mirrored {
+        let Copied { backend, source, mut head, upload } = copy;
+        let body = match upload {
+            None => body::Request::Empty,
+            Some(upload) => match upload.copy().await {
+                Some(copy) => body::Request::Copy(copy),
+                None => return Mirrored::Large,
+            },
+        };
+        let Ok(admitted) = self.experience.admit(&backend.name.service) else { return Mirrored::Full };
+        let Some((endpoint, on_its_way)) = self.experience.pick(&backend.pool, &[]) else {
+            return Mirrored::Failed;
+        };
+        let name = HeaderValue::from_str(endpoint.key.name().as_str()).expect("a name is ASCII");
+        head.headers.insert(heads::ENDPOINT, name);
+        let hop = Hop { source, endpoint: endpoint.key.clone(), id: endpoint.id.clone() };
+        let sent = self.transport.request(&admitted, &hop, Request::from_parts(head, body)).await;
+        let Ok((answer, _lease)) = sent else {
+            self.experience.missed(&on_its_way);
+            return Mirrored::Failed;
+        };
+        let unsent = heads::unsent(answer.headers()).is_some();
+        let mut body = answer.into_body();
+        while let Some(Ok(_)) = body.frame().await {}
+        if unsent { Mirrored::Failed } else { Mirrored::Sent }
+    }
+}

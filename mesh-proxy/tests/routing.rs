@@ -1,0 +1,154 @@
+//! Routes through two proxies: the whole routing suite of `traffic` at once, and what only shows on the wire.
+
+#[path = "../../traffic/tests/routing/suite.rs"]
+mod suite;
+mod world;
+
+use std::net::SocketAddr;
+
+use model::{manifest, object::Object};
+use suite::{Case, Exchange, Head, Outcome};
+use world::{
+    client::{Answer, Http1, get, post},
+    *,
+};
+
+const CASES: [&str; 2] = [
+    include_str!("../../traffic/tests/routing/http_matches.txt"),
+    include_str!("../../traffic/tests/routing/http_filters.txt"),
+];
+
+/// The objects of a manifest; the first is the oldest.
+fn objects(text: &str) -> Vec<Object> {
+    let parsed = manifest::parse(text).expect("a manifest").into_iter().enumerate();
+    let objects = parsed.map(|(age, parsed)| {
+        let mut object = parsed.object;
+        object.metadata.created_at.0 = age as u64;
+        object
+    });
+    objects.collect()
+}
+
+fn service_object(name: &str, protocol: &str) -> Object {
+    object(serde_json::json!({
+        "kind": "Service", "metadata": {"namespace": "default", "name": name},
+        "spec": {"ports": [{"port": 80, "protocol": protocol}]},
+    }))
+}
+
+/// One exchange over HTTP/1.1, by the Host router.
+async fn exchanged(router: SocketAddr, case: &Case, exchange: &Exchange) -> Outcome {
+    let Head { method, target, fields } = &exchange.request;
+    let mut text = format!("{method} {target} HTTP/1.1\r\nhost: {}.default.mesh\r\nx-echo: 1\r\n", case.name);
+    for (name, value) in fields {
+        text += &format!("{name}: {value}\r\n");
+    }
+    let mut connection = Http1::connect(router).await;
+    connection.send(format!("{text}\r\n").as_bytes()).await;
+    let answer = if method == "HEAD" {
+        let (status, headers) = connection.head().await;
+        Answer { status, headers, body: String::new() }
+    } else {
+        connection.answer().await
+    };
+    let text = |value: &http::HeaderValue| value.to_str().expect("text").to_owned();
+    let fields = answer.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    Outcome { seen: echoed(&answer.body), status: answer.status, fields }
+}
+
+/// What a back end that echoes says that it saw.
+fn echoed(body: &str) -> Option<(String, Head)> {
+    let mut lines = body.lines();
+    let mut words = lines.next()?.split(' ').map(str::to_owned);
+    let name = words.next().filter(|name| name.starts_with('v'))?;
+    let fields = lines.filter_map(|line| line.split_once(": "));
+    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Some((name, Head { method: words.next()?, target: words.next()?, fields }))
+}
+
+#[tokio::test]
+async fn the_routing_suite_holds_through_proxies() {
+    let apps = [app::http("v1").await, app::http("v2").await, app::http("v3").await];
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let locals = ["v1", "v2", "v3"].into_iter().zip(&apps);
+    let locals = locals.map(|(name, app)| local(name, 80, "http", app.address)).collect();
+    let callee = world.proxy("host-b", &[], locals);
+    let cases: Vec<Case> = CASES.into_iter().flat_map(suite::parse).collect();
+    for case in &cases {
+        world.routes.push(service_object(&case.name, &case.protocol));
+        world.routes.extend(objects(&case.manifests));
+    }
+    world.publish(&[&caller, &callee]);
+    let router = caller.host_router();
+    for case in &cases {
+        for exchange in &case.exchanges {
+            exchange.check(case, &exchanged(router, case, exchange).await);
+        }
+    }
+}
+
+/// A service `orders` whose requests are copied to `shadow`, both of them real.
+async fn mirrored(shadow: SocketAddr, orders: SocketAddr) -> (World, Proxy, Proxy, SocketAddr) {
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let locals = vec![local("orders", 80, "http", orders), local("shadow", 80, "http", shadow)];
+    let callee = world.proxy("host-b", &[], locals);
+    world.routes = objects(
+        "
+kind: HTTPRoute
+metadata: {namespace: default, name: orders}
+spec:
+  parentRefs: [{name: orders}]
+  rules:
+  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}]
+    backendRefs: [{name: orders, port: 80}]",
+    );
+    world.publish(&[&caller, &callee]);
+    let upstream = caller.upstream("web", "orders", None);
+    (world, caller, callee, upstream)
+}
+
+/// Waits until so many copies ended so.
+async fn counted(proxy: &Proxy, outcome: &str, count: u64) {
+    let line = format!("mesh_mirrored_requests_total{{outcome=\"{outcome}\"}} {count}");
+    until(&line, || proxy.metrics().lines().any(|own| own == line).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_mirror_gets_the_request_and_its_body_and_nobody_waits_for_it() {
+    let (orders, shadow) = (app::http("orders").await, app::http("shadow").await);
+    let (_world, caller, callee, upstream) = mirrored(shadow.address, orders.address).await;
+    // The mirror holds its answer to this one back; the caller has its own long before.
+    orders.release.notify_one();
+    assert_eq!(get(upstream, "/held").await.body, "orders");
+    until("the mirror sees it", || (shadow.seen() == 1).then_some(())).await;
+    assert_eq!(post(upstream, "/echo", "hello").await.body, "hello");
+    counted(&caller, "sent", 1).await;
+    let copy = |line: &serde_json::Value| line["destination"] == "default/shadow" && line["method"] == "POST";
+    let line = callee.log.line(copy).await;
+    assert_eq!((&line["requestBytes"], &line["path"]), (&5.into(), &"/echo".into()), "{line}");
+    shadow.release.notify_one();
+    counted(&caller, "sent", 2).await;
+    // Beyond what is held nothing is copied.
+    let large = "x".repeat(100_000);
+    assert_eq!(post(upstream, "/echo", &large).await.body, large);
+    counted(&caller, "large", 1).await;
+    assert_eq!((orders.seen(), shadow.seen()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_mirror_that_fails_or_is_not_there_shows_nowhere_and_is_not_tried_again() {
+    let orders = app::http("orders").await;
+    let (_world, caller, callee, upstream) = mirrored(nobody(), orders.address).await;
+    for _ in 0..3 {
+        assert_eq!(get(upstream, "/").await.status, 200);
+    }
+    counted(&caller, "failed", 3).await;
+    let text = callee.metrics();
+    let line =
+        "destination=\"default/shadow\",route=\"default\",code=\"503\",protocol=\"http2\",mtls=\"true\"} 3";
+    assert!(text.lines().any(|own| own.starts_with("mesh_requests_total") && own.ends_with(line)), "{text}");
+    let log = caller.log.line(|line| line["direction"] == "outbound").await;
+    assert_eq!((&log["code"], &log["retries"]), (&200.into(), &0.into()));
+}

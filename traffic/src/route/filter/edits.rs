@@ -1,0 +1,73 @@
+//! Pure. Changes of a message's fields: some are set, some get a further value, some are taken out.
+
+use model::resource::{HeaderModifier, HeaderPair};
+
+/// Fields that can be changed; names are in lower case.
+pub trait FieldsMut {
+    /// The field has this one value.
+    fn set(&mut self, name: &str, value: &str);
+    /// The field has this value too.
+    fn add(&mut self, name: &str, value: &str);
+    /// The field is gone.
+    fn remove(&mut self, name: &str);
+}
+
+/// Changes of fields, each name in one of the lists (Gateway API, HTTPHeaderFilter).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edits {
+    set: Vec<(String, String)>,
+    add: Vec<(String, String)>,
+    remove: Vec<String>,
+}
+
+impl Edits {
+    pub(super) fn new(modifier: &HeaderModifier) -> Self {
+        let pairs = |pairs: &[HeaderPair]| {
+            let pair =
+                |pair: &HeaderPair| (pair.name.as_str().to_ascii_lowercase(), pair.value.as_str().to_owned());
+            pairs.iter().map(pair).collect()
+        };
+        let remove = modifier.remove.iter().map(|name| name.as_str().to_ascii_lowercase()).collect();
+        Self { set: pairs(&modifier.set), add: pairs(&modifier.add), remove }
+    }
+
+    /// The same with one more field that is set.
+    pub(super) fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.set.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The same with one more value of a field.
+    pub(super) fn add(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.add.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The fields that these edits make of none.
+    pub(super) fn into_fields(self) -> Vec<(String, String)> {
+        self.set.into_iter().chain(self.add).collect()
+    }
+
+    /// Makes them.
+    pub fn apply(&self, fields: &mut dyn FieldsMut) {
+        self.remove.iter().for_each(|name| fields.remove(name));
+        self.set.iter().for_each(|(name, value)| fields.set(name, value));
+        self.add.iter().for_each(|(name, value)| fields.add(name, value));
+    }
+}
+
+/// Fields as pairs, names in any case.
+impl FieldsMut for Vec<(String, String)> {
+    fn set(&mut self, name: &str, value: &str) {
+        FieldsMut::remove(self, name);
+        self.push((name.to_owned(), value.to_owned()));
+    }
+
+    fn add(&mut self, name: &str, value: &str) {
+        self.push((name.to_owned(), value.to_owned()));
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
+    }
+}
