@@ -100,8 +100,11 @@ impl Outbound {
         port: &Port,
         call: &mut Call,
     ) -> Result<(TlsStream<TcpStream>, Life), Refused> {
-        let backend = port.backend();
-        call.between(Some(source.clone()), Some(backend.name.service.clone()));
+        let routed = self.experience.dice(|dice| port.stream(dice));
+        call.between(Some(source.clone()), Some(port.backend().name.service.clone()));
+        call.outcome.route = routed.rule.clone();
+        let backend = routed.backend.map_err(Clone::clone)?;
+        call.outcome.destination = Some(backend.name.service.clone());
         let admitted = self.experience.admit(&backend.name.service)?;
         let (mut tried, mut failed) = (Vec::new(), None);
         while tried.len() <= FAILOVERS_MAX {

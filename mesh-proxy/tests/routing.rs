@@ -13,9 +13,10 @@ use world::{
     *,
 };
 
-const CASES: [&str; 2] = [
+const CASES: [&str; 3] = [
     include_str!("../../traffic/tests/routing/http_matches.txt"),
     include_str!("../../traffic/tests/routing/http_filters.txt"),
+    include_str!("../../traffic/tests/routing/grpc.txt"),
 ];
 
 /// The objects of a manifest; the first is the oldest.
@@ -151,4 +152,53 @@ async fn a_mirror_that_fails_or_is_not_there_shows_nowhere_and_is_not_tried_agai
     assert!(text.lines().any(|own| own.starts_with("mesh_requests_total") && own.ends_with(line)), "{text}");
     let log = caller.log.line(|line| line["direction"] == "outbound").await;
     assert_eq!((&log["code"], &log["retries"]), (&200.into(), &0.into()));
+}
+
+#[tokio::test]
+async fn streams_are_split_by_weight_for_each_connection() {
+    let (old, new, other) = (app::tcp("old").await, app::tcp("new").await, app::tcp("any").await);
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let locals = vec![
+        local("db", 5432, "tcp", other.address),
+        local("db-old", 5432, "tcp", old.address),
+        local("db-new", 5432, "tcp", new.address),
+    ];
+    let callee = world.proxy("host-b", &[], locals);
+    world.publish(&[&caller, &callee]);
+    let upstream = caller.upstream("web", "db", None);
+    assert_eq!(Http1::connect(upstream).await.exactly(3).await, b"any", "no route: the service itself");
+    world.routes = objects(
+        "
+kind: TCPRoute
+metadata: {namespace: default, name: db}
+spec:
+  parentRefs: [{name: db, port: 5432}]
+  rules:
+  - name: split
+    backendRefs: [{name: db-old, port: 5432, weight: 1}, {name: db-new, port: 5432, weight: 1}]",
+    );
+    world.publish(&[&caller, &callee]);
+    let mut seen = std::collections::BTreeSet::new();
+    // 64 throws of a coin are all alike once in 2^63.
+    for _ in 0..64 {
+        seen.insert(Http1::connect(upstream).await.exactly(3).await);
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [b"new", b"old"]);
+    assert_eq!((other.seen(), old.seen() + new.seen()), (1, 64));
+    let line = caller.log.line(|line| line["route"] == "default/db/split").await;
+    assert!(
+        ["default/db-old", "default/db-new"].contains(&line["destination"].as_str().expect("text")),
+        "{line}"
+    );
+    world.routes = objects(
+        "
+kind: TCPRoute
+metadata: {namespace: default, name: db}
+spec:
+  parentRefs: [{name: db}]
+  rules: [{backendRefs: [{name: gone, port: 5432}]}]",
+    );
+    world.publish(&[&caller, &callee]);
+    assert_eq!(Http1::connect(upstream).await.rest().await, b"", "nobody is there: the stream ends");
 }

@@ -3,7 +3,7 @@
 use model::{
     kind::Kind,
     object::Object,
-    resource::{Resource, RouteRule},
+    resource::{BackendRef, ParentRef, Resource},
 };
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ fn columns(kind: Kind) -> &'static [&'static str] {
         Kind::Node => &["session", "version", "zone", "services"],
         Kind::Service => &["ports", "ready", "hostname"],
         Kind::Endpoint => &["service", "node", "address", "health"],
-        Kind::HTTPRoute => &["parents", "rules"],
+        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => &["parents", "rules"],
         Kind::AuthorizationPolicy => &["action", "targets", "rules", "dry run"],
         Kind::JoinToken => &["role", "uses left", "expires"],
         Kind::AccessToken => &["roles", "expires"],
@@ -75,10 +75,13 @@ fn cells(object: &Object) -> Vec<String> {
             text(&status, "/health"),
         ],
         Resource::HttpRoute(spec) => {
-            vec![
-                list(spec.parent_refs.iter().map(|parent| &parent.name)),
-                spec.rules.iter().map(rule).collect::<Vec<_>>().join("; "),
-            ]
+            route(&spec.parent_refs, spec.rules.iter().map(|rule| &rule.backend_refs[..]))
+        }
+        Resource::GrpcRoute(spec) => {
+            route(&spec.parent_refs, spec.rules.iter().map(|rule| &rule.backend_refs[..]))
+        }
+        Resource::TcpRoute(spec) => {
+            route(&spec.parent_refs, spec.rules.iter().map(|rule| &rule.backend_refs[..]))
         }
         Resource::AuthorizationPolicy(spec) => {
             let targets = spec
@@ -95,13 +98,19 @@ fn cells(object: &Object) -> Vec<String> {
     }
 }
 
+/// Whom a route is for, and the back ends of its rules.
+fn route<'a>(parents: &[ParentRef], rules: impl Iterator<Item = &'a [BackendRef]>) -> Vec<String> {
+    let names = list(parents.iter().map(|parent| &parent.name));
+    vec![names, rules.map(rule).collect::<Vec<_>>().join("; ")]
+}
+
 /// A rule's back ends with their weights: `orders:v1=90,orders:v2=10`.
-fn rule(rule: &RouteRule) -> String {
-    let backend = |backend: &model::resource::BackendRef| {
+fn rule(backends: &[BackendRef]) -> String {
+    let backend = |backend: &BackendRef| {
         let subset = backend.subset.as_ref().map_or(String::new(), |subset| format!(":{subset}"));
         format!("{}{subset}={}", backend.name, backend.weight)
     };
-    list(rule.backend_refs.iter().map(backend))
+    list(backends.iter().map(backend))
 }
 
 fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {

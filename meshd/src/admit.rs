@@ -7,7 +7,7 @@ use model::{
     kind::Kind,
     name::Name,
     object::{Key, Object, Parsed},
-    resource::{AccessTokenSpec, HttpRouteSpec, JoinRole, JoinTokenSpec, Resource, RoleSpec, Verb},
+    resource::{AccessTokenSpec, JoinRole, JoinTokenSpec, Resource, RoleSpec, Verb},
 };
 use registry::state::State;
 
@@ -52,7 +52,9 @@ pub fn needs_state(kind: Kind) -> bool {
 pub fn admit(state: &State, rights: &Rights, parsed: &Parsed) -> Result<(), NotAdmitted> {
     match &parsed.resource {
         Resource::Endpoint(_) => Err(NotAdmitted::NotYours(ENDPOINTS_ARE_REGISTERED.to_owned())),
-        Resource::HttpRoute(spec) => admit_route(rights, &parsed.object, spec),
+        Resource::HttpRoute(_) | Resource::GrpcRoute(_) | Resource::TcpRoute(_) => {
+            admit_route(rights, &parsed.object, &parsed.resource)
+        }
         Resource::AuthorizationPolicy(spec) => compiles(traffic::policy::check(spec)),
         Resource::Role(spec) => admit_role(rights, &parsed.object, spec),
         Resource::AccessToken(spec) => {
@@ -89,14 +91,14 @@ fn compiles(mut errors: Vec<FieldError>) -> Result<(), NotAdmitted> {
 }
 
 /// Back ends in another namespace are that namespace's: the writer must be able to write routes there too.
-fn admit_route(rights: &Rights, object: &Object, route: &HttpRouteSpec) -> Result<(), NotAdmitted> {
+fn admit_route(rights: &Rights, object: &Object, route: &Resource) -> Result<(), NotAdmitted> {
     compiles(traffic::route::check(route))?;
-    for (at, backend) in route.backend_refs() {
+    for (at, backend) in route.route().map(|route| route.backends).unwrap_or_default() {
         let other =
             backend.namespace.as_ref().filter(|other| Some(*other) != object.metadata.namespace.as_ref());
         if let Some(other) = other {
             let missing = |missing| NotAdmitted::Missing { missing, path: format!("{at}.namespace") };
-            rights.check(Verb::Write, Kind::HTTPRoute, Place::Namespace(other)).map_err(missing)?;
+            rights.check(Verb::Write, object.kind, Place::Namespace(other)).map_err(missing)?;
         }
     }
     Ok(())

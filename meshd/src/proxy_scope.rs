@@ -133,7 +133,8 @@ impl Scope {
         topics.extend(self.guards.topics());
         match self.subscription {
             Subscription::All => {
-                topics.extend([Topic::Everywhere(Kind::HTTPRoute), Topic::Everywhere(Kind::Endpoint)]);
+                topics.insert(Topic::Everywhere(Kind::Endpoint));
+                topics.extend(Kind::ROUTES.map(Topic::Everywhere));
             }
             Subscription::Services(_) => topics.extend(self.reached.iter().cloned().map(Topic::Details)),
         }
@@ -146,9 +147,7 @@ impl Scope {
         let index = state.list(Kind::Service, None);
         let policies = state.list(Kind::AuthorizationPolicy, None).filter(|policy| self.holds(policy));
         let detail: Vec<&Arc<Object>> = match self.subscription {
-            Subscription::All => {
-                state.list(Kind::HTTPRoute, None).chain(state.list(Kind::Endpoint, None)).collect()
-            }
+            Subscription::All => all_details(state).collect(),
             Subscription::Services(_) => details(&self.reached, state).into_values().collect(),
         };
         own.into_iter().chain(index).chain(policies).chain(detail).cloned().map(Told::Put).collect()
@@ -179,7 +178,7 @@ impl Scope {
     pub fn advance(&mut self, from: u64, state: &State) -> Result<Vec<Told>, Compacted> {
         let changed = changes(from, state)?;
         let mut next = self.clone();
-        if changed.keys().any(|key| key.kind == Kind::HTTPRoute) {
+        if changed.keys().any(|key| key.kind.is_route()) {
             next.reached = reach(&self.subscription, |service| state.routes_of(service).cloned().collect());
         }
         let own = guards::node(&self.node);
@@ -231,8 +230,7 @@ impl Scope {
     /// The details of services that the older scope did not reach.
     fn gained<'a>(&self, old: &Self, state: &'a State) -> BTreeMap<Key, &'a Arc<Object>> {
         if self.subscription == Subscription::All && old.subscription != Subscription::All {
-            let all = state.list(Kind::HTTPRoute, None).chain(state.list(Kind::Endpoint, None));
-            return all.map(|object| (object.key(), object)).collect();
+            return all_details(state).map(|object| (object.key(), object)).collect();
         }
         details(&(&self.reached - &old.reached), state)
     }
@@ -246,7 +244,9 @@ impl Scope {
             Kind::Endpoint => {
                 all || service_of(object).is_some_and(|service| self.reached.contains(&service))
             }
-            Kind::HTTPRoute => all || parents_of(object).iter().any(|service| self.reached.contains(service)),
+            Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => {
+                all || parents_of(object).iter().any(|service| self.reached.contains(service))
+            }
             Kind::AuthorizationPolicy => self.guards.have(object),
             Kind::Namespace | Kind::JoinToken | Kind::AccessToken | Kind::Role => false,
         }
@@ -273,10 +273,9 @@ fn reach(
     let Subscription::Services(subscribed) = subscription else { return BTreeSet::new() };
     let mut reached = subscribed.clone();
     for route in subscribed.iter().flat_map(routes_of) {
-        if let (Ok(Resource::HttpRoute(spec)), Some(namespace)) =
-            (route.resource(), &route.metadata.namespace)
-        {
-            reached.extend(spec.backends(namespace));
+        let (resource, namespace) = (route.resource().ok(), route.metadata.namespace.as_ref());
+        if let Some((route, namespace)) = resource.as_ref().and_then(Resource::route).zip(namespace) {
+            reached.extend(route.backend_services(namespace));
         }
     }
     reached
@@ -285,9 +284,15 @@ fn reach(
 /// A service's routes as they were before `changed`.
 fn routes_before(service: &ServiceName, changed: &Changes, state: &State) -> Vec<Arc<Object>> {
     let kept = state.routes_of(service).filter(|route| !changed.contains_key(&route.key())).cloned();
-    let routes = changed.iter().filter(|(key, _)| key.kind == Kind::HTTPRoute);
+    let routes = changed.iter().filter(|(key, _)| key.kind.is_route());
     let before = routes.filter_map(|(_, before)| before.clone());
     kept.chain(before.filter(|route| parents_of(route).contains(service))).collect()
+}
+
+/// The routes and endpoints of all services.
+fn all_details(state: &State) -> impl Iterator<Item = &Arc<Object>> {
+    let routes = Kind::ROUTES.into_iter().flat_map(|kind| state.list(kind, None));
+    routes.chain(state.list(Kind::Endpoint, None))
 }
 
 /// The routes and endpoints of some services.
@@ -300,7 +305,7 @@ fn details<'a>(services: &BTreeSet<ServiceName>, state: &'a State) -> BTreeMap<K
 pub(crate) fn services_of(object: &Object) -> Vec<ServiceName> {
     match object.kind {
         Kind::Endpoint => service_of(object).into_iter().collect(),
-        Kind::HTTPRoute => parents_of(object),
+        kind if kind.is_route() => parents_of(object),
         _ => Vec::new(),
     }
 }

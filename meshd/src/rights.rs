@@ -54,7 +54,16 @@ impl Rights {
             "operator" => vec![
                 rule(&["*"], &[Get, List, Watch, Explain, Tap, Drain, Approve]),
                 rule(
-                    &["Namespace", "Node", "Service", "HTTPRoute", "AuthorizationPolicy", "JoinToken"],
+                    &[
+                        "Namespace",
+                        "Node",
+                        "Service",
+                        "HTTPRoute",
+                        "GRPCRoute",
+                        "TCPRoute",
+                        "AuthorizationPolicy",
+                        "JoinToken",
+                    ],
                     &[Write, Delete],
                 ),
             ],

@@ -26,7 +26,12 @@ pub struct Step {
 /// Whether objects of a kind are what operators configure; others are facts, or say who may do what.
 pub fn configured(kind: Kind) -> bool {
     match kind {
-        Kind::Namespace | Kind::Service | Kind::HTTPRoute | Kind::AuthorizationPolicy => true,
+        Kind::Namespace
+        | Kind::Service
+        | Kind::HTTPRoute
+        | Kind::GRPCRoute
+        | Kind::TCPRoute
+        | Kind::AuthorizationPolicy => true,
         Kind::Node | Kind::Endpoint | Kind::Role | Kind::AccessToken | Kind::JoinToken => false,
     }
 }

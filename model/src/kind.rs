@@ -65,9 +65,21 @@ kinds! {
     AccessToken "accesstokens" MeshWide,
     /// A set of rights.
     Role "roles" MeshWide,
+    /// Where gRPC calls to a service go.
+    GRPCRoute "grpcroutes" Namespaced,
+    /// Where streams to a service go.
+    TCPRoute "tcproutes" Namespaced,
 }
 
 impl Kind {
+    /// Those that say where requests or streams to a service go.
+    pub const ROUTES: [Self; 3] = [Self::HTTPRoute, Self::GRPCRoute, Self::TCPRoute];
+
+    /// Whether it is one of [`Kind::ROUTES`].
+    pub fn is_route(self) -> bool {
+        Self::ROUTES.contains(&self)
+    }
+
     /// The kind that a manifest names (`Service`).
     pub fn named(kind: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.as_str() == kind)

@@ -12,11 +12,14 @@ use crate::{
 mod authorizationpolicy;
 mod endpoint;
 mod filter;
+mod grpcroute;
 mod httproute;
 mod namespace;
 mod node;
 mod role;
+mod route;
 mod service;
+mod tcproute;
 mod token;
 
 pub use authorizationpolicy::{
@@ -28,6 +31,7 @@ pub use filter::{
     Cors, DIRECT_BODY_BYTES_MAX, DirectResponse, FilterType, Fraction, HeaderModifier, HeaderPair, MirrorRef,
     PathModifier, PathModifierType, RedirectScheme, RequestMirror, RequestRedirect, RouteFilter, UrlRewrite,
 };
+pub use grpcroute::{GrpcMethodMatch, GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec};
 pub use httproute::{
     BackendRef, BackendRequestTimeouts, CookieMatch, HeaderMatch, HttpRouteSpec, ParentRef, PathMatch,
     PathMatchType, QueryParamMatch, RefKind, Retry, RouteMatch, RouteRule, ValueMatchType, Weight,
@@ -35,7 +39,9 @@ pub use httproute::{
 pub use namespace::{BUILT_IN as NAMESPACES_BUILT_IN, NamespaceSpec, OF_THE_MESH as NAMESPACE_OF_THE_MESH};
 pub use node::NodeSpec;
 pub use role::{RoleRule, RoleSpec, Verb};
+pub use route::RouteRefs;
 pub use service::{Port, Protocol, ServicePort, ServiceSpec, Subset};
+pub use tcproute::{TcpRouteRule, TcpRouteSpec};
 pub use token::{AccessTokenSpec, JoinRole, JoinTokenSpec, SERVER_TOKEN_TTL_MAX};
 
 /// A decoded spec.
@@ -59,6 +65,10 @@ pub enum Resource {
     AccessToken(AccessTokenSpec),
     /// Of a [`Kind::Role`].
     Role(RoleSpec),
+    /// Of a [`Kind::GRPCRoute`].
+    GrpcRoute(GrpcRouteSpec),
+    /// Of a [`Kind::TCPRoute`].
+    TcpRoute(TcpRouteSpec),
 }
 
 /// Rules of a spec beyond the shapes of its fields.
@@ -101,6 +111,8 @@ impl Resource {
             Kind::JoinToken => decode.with(decoder).map(Self::JoinToken),
             Kind::AccessToken => decode.with(decoder).map(Self::AccessToken),
             Kind::Role => decode.with(decoder).map(Self::Role),
+            Kind::GRPCRoute => decode.with(decoder).map(Self::GrpcRoute),
+            Kind::TCPRoute => decode.with(decoder).map(Self::TcpRoute),
         }
     }
 
@@ -116,6 +128,8 @@ impl Resource {
             Self::JoinToken(spec) => serde_json::to_value(spec),
             Self::AccessToken(spec) => serde_json::to_value(spec),
             Self::Role(spec) => serde_json::to_value(spec),
+            Self::GrpcRoute(spec) => serde_json::to_value(spec),
+            Self::TcpRoute(spec) => serde_json::to_value(spec),
         };
         value.expect("a spec is made of texts, numbers, lists and objects with text keys")
     }
@@ -132,6 +146,8 @@ impl Resource {
             Kind::JoinToken => JoinTokenSpec::schema(),
             Kind::AccessToken => AccessTokenSpec::schema(),
             Kind::Role => RoleSpec::schema(),
+            Kind::GRPCRoute => GrpcRouteSpec::schema(),
+            Kind::TCPRoute => TcpRouteSpec::schema(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Pure. Where a request goes: the rules of HTTPRoutes in Gateway API's precedence, and the back end of a rule by weight.
+//! Pure. Where a request or a stream goes: the rules of routes in Gateway API's precedence, and the back end of a rule by weight.
 //! Which endpoint of it is the balancer's choice.
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -14,11 +14,11 @@ mod rule;
 mod value;
 
 pub use filter::{Edits, FieldsMut, Filters, Mirror, OnAnswer, Reply};
-pub use rule::{HttpRoute, check};
+pub use rule::{Route, check};
 
 pub(crate) use matcher::Path as PathMatcher;
 pub(crate) use precedence::Age;
-pub(crate) use rule::Unbound;
+pub(crate) use rule::{Speaks, Unbound};
 
 /// The name of a rule in metrics, logs and explain: `<namespace>/<route>/<rule>`, or `default`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,7 +158,7 @@ impl fmt::Display for BackendName {
 impl RouteTable {
     /// The table of what `routes` have to say for one port. `find` looks back ends up.
     pub(crate) fn new<'r>(
-        routes: impl IntoIterator<Item = &'r HttpRoute>,
+        routes: impl IntoIterator<Item = &'r Route>,
         find: impl Fn(&BackendName) -> Result<Arc<Backend>, Missing>,
     ) -> Self {
         let (mut ranked, mut rules) = (Vec::new(), Vec::new());
@@ -177,9 +177,9 @@ impl RouteTable {
         Self { entries: ranked.into_iter().map(|(_, _, entry)| entry).collect(), rules }
     }
 
-    /// The first rule for the request.
-    pub(crate) fn find(&self, head: &RequestHead<'_>) -> Option<&Rule> {
-        let entry = self.entries.iter().find(|entry| entry.matcher.matches(head))?;
+    /// The first rule for a request of `source`.
+    pub(crate) fn find(&self, head: &RequestHead<'_>, source: &ServiceName) -> Option<&Rule> {
+        let entry = self.entries.iter().find(|entry| entry.matcher.matches(head, source))?;
         self.rules.get(entry.rule)
     }
 }

@@ -50,6 +50,8 @@ pub struct Port {
     pub(crate) backend: Arc<Backend>,
     /// There are none where no route is for this port.
     pub(crate) routes: Option<RouteTable>,
+    /// What a route says of streams.
+    pub(crate) stream: Option<Rule>,
     /// Holds where no route does.
     pub(crate) default: Rule,
 }
@@ -189,16 +191,23 @@ impl Port {
         self.protocol
     }
 
-    /// All endpoints of this port: where streams go, and requests for which no route stands.
+    /// All endpoints of this port: where what goes for which no route stands.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.backend
     }
 
-    /// Where a request goes.
-    pub fn route(&self, head: &RequestHead<'_>, dice: &mut Dice) -> Routed<'_> {
+    /// Where a stream goes: drawn for each of them.
+    pub fn stream(&self, dice: &mut Dice) -> Routed<'_> {
+        self.stream.as_ref().unwrap_or(&self.default).routed(dice)
+    }
+
+    /// Where a request of `source` goes.
+    pub fn route(&self, head: &RequestHead<'_>, source: &ServiceName, dice: &mut Dice) -> Routed<'_> {
         match &self.routes {
             None => self.default.routed(dice),
-            Some(routes) => routes.find(head).map_or_else(|| self.unmatched(), |rule| rule.routed(dice)),
+            Some(routes) => {
+                routes.find(head, source).map_or_else(|| self.unmatched(), |rule| rule.routed(dice))
+            }
         }
     }
 

@@ -60,7 +60,8 @@ fn carried(case: &Case, snapshot: &Snapshot, exchange: &Exchange) -> Outcome {
     let pairs = Pairs(fields);
     let head = RequestHead { method, path: &path, authority: &authority, fields: &pairs };
     let port = snapshot.by_hostname(&authority).and_then(|destination| destination.port(80)).expect("a port");
-    let routed = port.route(&head, &mut Dice::seeded(1));
+    let source = "default/web".parse().expect("a name");
+    let routed = port.route(&head, &source, &mut Dice::seeded(1));
     if let Some(reply) = routed.filters.reply(&head) {
         return Outcome { seen: None, status: reply.status, fields: reply.fields };
     }
@@ -100,4 +101,9 @@ fn http_routes_match_as_gateway_api_says() {
 #[test]
 fn http_filters_do_as_gateway_api_says() {
     check(include_str!("routing/http_filters.txt"));
+}
+
+#[test]
+fn grpc_routes_do_as_gateway_api_says() {
+    check(include_str!("routing/grpc.txt"));
 }

@@ -45,7 +45,7 @@ impl Outbound {
         let fields = Seen(&head.headers);
         let (method, authority) = (head.method.as_str(), heads::authority(head));
         let seen = RequestHead { method, path: &path, authority, fields: &fields };
-        let routed = self.experience.dice(|dice| port.route(&seen, dice));
+        let routed = self.experience.dice(|dice| port.route(&seen, &source, dice));
         call.outcome.route = routed.rule.clone();
         if let Some(reply) = routed.filters.reply(&seen) {
             return Ok(Way::Own(own(&reply)));

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use model::{
     duration::Millis,
+    kind::Kind,
     name::{Name, ServiceName},
     object::{Key, Object},
     proxy::ProxyState,
     resource::{
-        AuthorizationPolicySpec, EndpointStatus, Health, HttpRouteSpec, ParentRef, Protocol, Resource,
-        ServiceSpec,
+        AuthorizationPolicySpec, EndpointStatus, Health, ParentRef, Protocol, Resource, RouteRefs, ServiceSpec,
     },
 };
 use registry::{Session, State};
@@ -36,13 +36,16 @@ impl Known<'_> {
         let key = object.key();
         if let Ok(resource) = object.resource() {
             status.insert("effective".to_owned(), resource.effective());
+            if let Some(route) = resource.route() {
+                self.route(object, &route, &mut status);
+            }
             match resource {
                 Resource::Service(_) => self.service(&key, &mut status),
                 Resource::Endpoint(_) => endpoint(object, &mut status),
-                Resource::HttpRoute(route) => self.route(&key, &route, &mut status),
                 Resource::AuthorizationPolicy(policy) => self.policy(&key, &policy, &mut status),
                 Resource::Node(_) => self.node(&key.name, &mut status),
                 Resource::JoinToken(_) | Resource::AccessToken(_) => self.token(&key, &mut status),
+                Resource::HttpRoute(_) | Resource::GrpcRoute(_) | Resource::TcpRoute(_) => {}
                 Resource::Namespace(_) | Resource::Role(_) => {}
             }
         }
@@ -97,11 +100,14 @@ impl Known<'_> {
         }
     }
 
-    fn route(&self, key: &Key, route: &HttpRouteSpec, status: &mut Map<String, Value>) {
-        let Some(namespace) = &key.namespace else { return };
-        let parents = route.parent_refs.iter().filter_map(|parent| self.unfit_parent(namespace, parent));
+    fn route(&self, object: &Object, route: &RouteRefs<'_>, status: &mut Map<String, Value>) {
+        let Some(namespace) = &object.metadata.namespace else { return };
+        let parents = route.parents.iter().filter_map(|parent| {
+            let unfit = self.unfit_parent(object.kind, namespace, parent);
+            unfit.or_else(|| self.other_kind(object, namespace, parent))
+        });
         let accepted = condition("Accepted", "NoMatchingParent", parents.collect());
-        let backends = route.backend_refs().filter_map(|(_, backend)| {
+        let backends = route.backends.iter().filter_map(|(_, backend)| {
             let service = backend.service(namespace);
             let subset = backend.subset.as_ref();
             let port = u16::try_from(backend.port.value()).ok();
@@ -134,28 +140,51 @@ impl Known<'_> {
     }
 
     /// Why a route does not take effect at a parent.
-    fn unfit_parent(&self, namespace: &Name, parent: &ParentRef) -> Option<String> {
+    fn unfit_parent(&self, kind: Kind, namespace: &Name, parent: &ParentRef) -> Option<String> {
         let service = ServiceName::new(namespace.clone(), parent.name.clone());
         let Some(spec) = self.service_spec(&service) else {
             return Some(format!("Service {service} does not exist"));
         };
-        let takes = |protocol: Protocol| protocol.is_http() || protocol == Protocol::Auto;
+        let streams = kind == Kind::TCPRoute;
+        let takes = |protocol: Protocol| protocol.is_http() != streams || protocol == Protocol::Auto;
+        let wanted = if streams { "bytes" } else { "HTTP" };
         match parent.port.and_then(|port| u16::try_from(port.value()).ok()) {
             Some(number) => match spec.port(number) {
                 None => Some(format!("Service {service} has no port {number}")),
                 Some(port) if !takes(port.protocol) => {
-                    Some(format!("port {number} of Service {service} speaks {}, not HTTP", port.protocol))
+                    Some(format!("port {number} of Service {service} speaks {}, not {wanted}", port.protocol))
                 }
                 Some(_) => None,
             },
             None if spec.ports.iter().any(|port| takes(port.protocol)) => None,
-            None => Some(format!("Service {service} has no port that speaks HTTP")),
+            None => Some(format!("Service {service} has no port that speaks {wanted}")),
         }
     }
 
+    /// The older route of the other kind for requests that has the port: of both kinds it takes one.
+    fn other_kind(&self, object: &Object, namespace: &Name, parent: &ParentRef) -> Option<String> {
+        let other = match object.kind {
+            Kind::HTTPRoute => Kind::GRPCRoute,
+            Kind::GRPCRoute => Kind::HTTPRoute,
+            _ => return None,
+        };
+        let service = ServiceName::new(namespace.clone(), parent.name.clone());
+        let age = |object: &Object| (object.metadata.created_at, object.metadata.name.clone());
+        let has_port = |route: &Object| {
+            let resource = route.resource().ok()?;
+            let mut parents = resource.route()?.parents.iter().filter(|own| own.name == parent.name);
+            parents.find(|own| own.port.is_none() || parent.port.is_none() || own.port == parent.port)?;
+            Some(())
+        };
+        let older = self
+            .state
+            .routes_of(&service)
+            .find(|route| route.kind == other && age(route) < age(object) && has_port(route).is_some())?;
+        Some(format!("{}, which is older, has the same port of Service {service}", older.key()))
+    }
+
     fn service_spec(&self, service: &ServiceName) -> Option<ServiceSpec> {
-        let key =
-            Key::namespaced(model::kind::Kind::Service, service.namespace.clone(), service.name.clone());
+        let key = Key::namespaced(Kind::Service, service.namespace.clone(), service.name.clone());
         match self.state.get(&key)?.resource() {
             Ok(Resource::Service(spec)) => Some(spec),
             _ => None,
@@ -164,7 +193,7 @@ impl Known<'_> {
 
     /// The proxies of all hosts, for `GET /v1/proxies`.
     pub fn proxies(&self) -> Vec<ProxyState> {
-        let nodes = self.state.list(model::kind::Kind::Node, None);
+        let nodes = self.state.list(Kind::Node, None);
         nodes.map(|node| self.proxy(&node.metadata.name)).collect()
     }
 

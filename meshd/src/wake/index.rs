@@ -239,7 +239,7 @@ fn topics(changed: &Changed) -> Vec<Topic> {
     let mut topics = vec![Topic::Everywhere(key.kind), Topic::Object(key.clone())];
     topics.extend(key.namespace.clone().map(|namespace| Topic::Within(key.kind, namespace)));
     match key.kind {
-        Kind::Endpoint | Kind::HTTPRoute => {
+        Kind::Endpoint | Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => {
             let objects = changed.before.iter().chain(&changed.after);
             let services: BTreeSet<_> = objects.flat_map(|object| proxy_scope::services_of(object)).collect();
             topics.extend(services.into_iter().map(Topic::Details));

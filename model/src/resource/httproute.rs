@@ -2,11 +2,12 @@
 
 use super::{
     Port, RouteFilter, Rules,
-    filter::{Beside, check_filters, check_name},
+    filter::{Beside, check_filters},
+    route::{check_backends, check_headers, check_parents, check_timeouts},
 };
 use crate::{
     duration::Timespan,
-    name::{Name, ServiceName},
+    name::{Name, ServiceGlob, ServiceName},
     object::Metadata,
     shape::{Decoder, Int, Path, Text, choice, record},
 };
@@ -113,8 +114,10 @@ record! {
         "headers" headers: Vec<HeaderMatch>,
         /// Query parameters.
         "queryParams" query_params: Vec<QueryParamMatch>,
-        /// Cookies.
+        /// Cookies. Ours.
         "cookies" cookies: Vec<CookieMatch>,
+        /// Who calls, any of these: `shop/web`, `shop/*`; anyone if left out. Ours.
+        "sources" sources: Vec<ServiceGlob>,
     }
 }
 
@@ -197,32 +200,6 @@ impl HttpRouteSpec {
         }
         effective
     }
-
-    /// Every service that the route may send requests to, or copies of them.
-    pub fn backends<'a>(&'a self, namespace: &'a Name) -> impl Iterator<Item = ServiceName> + 'a {
-        self.backend_refs().map(|(_, backend)| backend.service(namespace))
-    }
-
-    /// All that it names as back ends, mirrors among them, each with its path (`spec.rules[0].backendRefs[1]`).
-    pub fn backend_refs(&self) -> impl Iterator<Item = (String, BackendRef)> {
-        self.rules.iter().enumerate().flat_map(|(index, rule)| {
-            let at = format!("spec.rules[{index}]");
-            let backends = rule.backend_refs.iter().enumerate();
-            let own: Vec<_> = backends
-                .map(|(index, backend)| (format!("{at}.backendRefs[{index}]"), backend.clone()))
-                .collect();
-            own.into_iter().chain(mirrored(&rule.filters, &at))
-        })
-    }
-}
-
-/// Who gets copies by the filters of the rule at `at`.
-fn mirrored(filters: &[RouteFilter], at: &str) -> Vec<(String, BackendRef)> {
-    let mirrors = filters.iter().enumerate().filter_map(|(index, filter)| {
-        let mirror = filter.request_mirror.as_ref()?;
-        Some((format!("{at}.filters[{index}].requestMirror.backendRef"), mirror.backend_ref.backend()))
-    });
-    mirrors.collect()
 }
 
 impl RouteMatch {
@@ -234,6 +211,7 @@ impl RouteMatch {
             headers: Vec::new(),
             query_params: Vec::new(),
             cookies: Vec::new(),
+            sources: Vec::new(),
         }
     }
 }
@@ -247,9 +225,7 @@ impl BackendRef {
 
 impl Rules for HttpRouteSpec {
     fn check(&self, _metadata: Option<&Metadata>, at: &Path<'_>, decoder: &mut Decoder) {
-        if self.parent_refs.is_empty() {
-            decoder.report(&Path::Field(at, "parentRefs"), "must name at least one Service");
-        }
+        check_parents(&self.parent_refs, at, decoder);
         let rules_at = Path::Field(at, "rules");
         if self.rules.is_empty() {
             decoder.report(&rules_at, "must have at least one rule");
@@ -268,21 +244,8 @@ fn check_rule(rule: &RouteRule, at: &Path<'_>, decoder: &mut Decoder) {
     let backends = !rule.backend_refs.is_empty();
     let beside = Beside { backends, one_prefix: one_prefix(&rule.matches) };
     check_filters(&rule.filters, beside, &Path::Field(at, "filters"), decoder);
-    let weights: u64 = rule.backend_refs.iter().map(|backend| backend.weight.value()).sum();
-    if backends && weights == 0 {
-        decoder.report(&Path::Field(at, "backendRefs"), "must have one back end with a weight above 0");
-    }
-    if let Some(BackendRequestTimeouts { request: Some(request), backend_request: Some(backend) }) =
-        &rule.timeouts
-        && backend > request
-        && !request.duration().is_zero()
-    {
-        let timeouts_at = Path::Field(at, "timeouts");
-        decoder.report(
-            &Path::Field(&timeouts_at, "backendRequest"),
-            format_args!("must be at most timeouts.request, {request}"),
-        );
-    }
+    check_backends(&rule.backend_refs, at, decoder);
+    check_timeouts(rule.timeouts.as_ref(), at, decoder);
 }
 
 /// Whether there is one prefix that a filter can replace. No match is the prefix `/`.
@@ -305,11 +268,7 @@ fn check_match(one: &RouteMatch, at: &Path<'_>, decoder: &mut Decoder) {
     if one.method.as_ref().is_some_and(|method| !is_method(method.as_str())) {
         decoder.report(&Path::Field(at, "method"), "must be a method in upper case, such as GET");
     }
-    let headers_at = Path::Field(at, "headers");
-    for (index, header) in one.headers.iter().enumerate() {
-        let header_at = Path::Index(&headers_at, index);
-        check_name(header.name.as_str(), &Path::Field(&header_at, "name"), decoder);
-    }
+    check_headers(&one.headers, at, decoder);
 }
 
 /// Whether a request's method can be this: those in use are in upper case.

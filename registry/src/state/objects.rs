@@ -157,7 +157,7 @@ impl Objects {
                     mark(&mut self.of_node, node, &key, present);
                 }
             }
-            Kind::HTTPRoute => {
+            kind if kind.is_route() => {
                 for service in parents(object) {
                     mark(&mut self.routes, service, &key, present);
                 }
@@ -188,13 +188,11 @@ pub(super) fn endpoint(object: &Object) -> Option<EndpointSpec> {
 }
 
 fn parents(object: &Object) -> Vec<ServiceName> {
-    match object.resource() {
-        Ok(Resource::HttpRoute(spec)) => {
-            let key = object.key();
-            spec.parent_refs.iter().filter_map(|parent| service_of(&key, &parent.name)).collect()
-        }
-        _ => Vec::new(),
-    }
+    let (resource, namespace) = (object.resource().ok(), object.metadata.namespace.as_ref());
+    let route = resource.as_ref().and_then(Resource::route);
+    route
+        .zip(namespace)
+        .map_or_else(Vec::new, |(route, namespace)| route.parent_services(namespace).collect())
 }
 
 fn service_of(key: &Key, name: &Name) -> Option<ServiceName> {

@@ -54,7 +54,7 @@ impl State {
         self.objects.endpoints_of(service)
     }
 
-    /// The HTTPRoutes that belong to a service, by name.
+    /// The routes of all kinds that belong to a service, by kind and name.
     pub fn routes_of(&self, service: &ServiceName) -> impl Iterator<Item = &Arc<Object>> {
         self.objects.routes_of(service)
     }

@@ -358,3 +358,25 @@ fn show_object(state: &State, key: &Key) -> Vec<String> {
     lines.extend(object.status.iter().map(|status| format!("status {status}")));
     lines
 }
+
+#[test]
+fn kinds_that_0_1_0_does_not_know_are_given_to_no_member_of_it() {
+    for (key, version) in [
+        ("Service/default/a", 1),
+        ("HTTPRoute/default/a", 1),
+        ("GRPCRoute/default/a", 2),
+        ("TCPRoute/default/a", 2),
+    ] {
+        let key = parse_key(key);
+        let put = Change::Put {
+            object: Object::new(key.clone(), Map::new()),
+            expect: Expect::Any,
+            credential: None,
+        };
+        for change in [put, Change::Delete { key, expect: Expect::Any }] {
+            let write = Command::Write(Write { actor: "t".to_owned(), changes: vec![change] });
+            assert_eq!(write.version(), version, "{write}");
+            assert_eq!(Command::Batch(vec![write]).version(), version);
+        }
+    }
+}

@@ -14,7 +14,7 @@ use crate::{
     balancer::Pool,
     endpoint::Endpoint,
     retry,
-    route::{BackendName, HttpRoute, Missing, RouteTable, Rule, RuleName, Split, Timeouts, Unbound},
+    route::{BackendName, Missing, Route, RouteTable, Rule, RuleName, Speaks, Split, Timeouts, Unbound},
     snapshot::{Backend, Destination, Port},
 };
 
@@ -152,7 +152,7 @@ impl Bound {
     }
 }
 
-fn routes<'a>(group: &'a Group<'_>) -> impl Iterator<Item = &'a HttpRoute> {
+fn routes<'a>(group: &'a Group<'_>) -> impl Iterator<Item = &'a Route> {
     group
         .routes
         .iter()
@@ -176,18 +176,30 @@ fn destination(
     };
     let port = |port: &ServicePort| {
         let number = port.number();
-        let routes: Vec<_> = routes(group).filter(|route| route.is_for(name, number)).collect();
+        let (streams, mut routes): (Vec<_>, Vec<_>) = routes(group)
+            .filter(|route| route.is_for(name, number))
+            .partition(|route| route.speaks == Speaks::Bytes);
+        // A port has HTTPRoutes or GRPCRoutes: the oldest says which (GRPCRoute, cross serving).
+        if let Some(speaks) = oldest(&routes).map(|oldest| oldest.speaks) {
+            routes.retain(|route| route.speaks == speaks);
+        }
         let backend = Arc::clone(&own.all[&(number, None)]);
+        let stream = oldest(&streams).and_then(|route| route.rules.first());
         Port {
             number,
             protocol: port.protocol,
             default: default_rule(&backend),
+            stream: stream.map(|rule| rule.bound(find)),
             backend,
             routes: (!routes.is_empty()).then(|| RouteTable::new(routes, find)),
         }
     };
     let hostname = name.hostname().into();
     Destination { name: name.clone(), hostname, ports: spec(group.service).ports.iter().map(port).collect() }
+}
+
+fn oldest<'a>(routes: &[&'a Route]) -> Option<&'a Route> {
+    routes.iter().copied().min_by(|one, other| one.age.cmp(&other.age))
 }
 
 /// What holds without a route: the service itself.

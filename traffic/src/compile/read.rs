@@ -15,7 +15,7 @@ use super::{Inputs, Nack};
 use crate::{
     endpoint::{Endpoint, EndpointKey, Health},
     policy::AuthorizationPolicy,
-    route::HttpRoute,
+    route::Route,
 };
 
 /// An object with what it means.
@@ -30,7 +30,7 @@ pub(crate) struct Item {
 pub(super) enum Read {
     Service { name: ServiceName, spec: ServiceSpec },
     Endpoint { service: ServiceName, labels: Labels, ports: Vec<u16>, endpoint: Arc<Endpoint> },
-    Route(HttpRoute),
+    Route(Route),
     Policy(Arc<AuthorizationPolicy>),
     Other,
 }
@@ -63,8 +63,8 @@ impl Item {
 }
 
 fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
-    let told = [Kind::Service, Kind::Endpoint, Kind::HTTPRoute, Kind::AuthorizationPolicy];
-    if !told.contains(&object.kind) {
+    let told = matches!(object.kind, Kind::Service | Kind::Endpoint | Kind::AuthorizationPolicy);
+    if !object.kind.is_route() && !told {
         return Ok(Read::Other);
     }
     let Some(namespace) = &object.metadata.namespace else {
@@ -76,8 +76,8 @@ fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
         Resource::Endpoint(spec) => {
             endpoint(object, namespace, spec, domain).map_err(|invalid| invalid.to_string())
         }
-        Resource::HttpRoute(spec) => {
-            let route = HttpRoute::compile(&object.metadata, &spec);
+        route if object.kind.is_route() => {
+            let route = Route::compile(&object.metadata, &route);
             route.map(Read::Route).map_err(|errors| Invalid { errors }.to_string())
         }
         Resource::AuthorizationPolicy(spec) => {

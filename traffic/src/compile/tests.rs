@@ -86,7 +86,7 @@ fn go(snapshot: &Snapshot, target: &str, dice: &mut Dice) -> String {
     let path = path::normalize(target, Strictness::Plain).expect("a path");
     let head = RequestHead { method: "GET", path: &path, authority: "orders.default.mesh", fields: &[] };
     let destination = snapshot.by_hostname("orders.default.mesh").expect("it is there");
-    let routed = destination.port(8080).expect("a port").route(&head, dice);
+    let routed = destination.port(8080).expect("a port").route(&head, &service("default/web"), dice);
     match routed.backend {
         Ok(backend) => format!("{}: {} [{}]", routed.rule, backend.name, names(backend)),
         Err(unroutable) => format!("{}: {unroutable}", routed.rule),

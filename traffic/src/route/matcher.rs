@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 
 use model::{
     invalid::FieldError,
-    resource::{PathMatch, PathMatchType, RouteMatch, ValueMatchType},
+    name::{ServiceGlob, ServiceName},
+    resource::{GrpcRouteMatch, PathMatch, PathMatchType, RouteMatch, ValueMatchType},
+    shape::Text,
 };
 use regex::bytes::Regex;
 
@@ -25,6 +27,8 @@ pub(crate) struct Matcher {
     headers: Vec<(String, Value)>,
     query_params: Vec<(String, Value)>,
     cookies: Vec<(String, Value)>,
+    /// Any of these calls; anyone where there are none.
+    sources: Vec<ServiceGlob>,
 }
 
 /// A path, compared as routes and policies do.
@@ -36,6 +40,8 @@ pub(crate) enum Path {
     /// Whole segments from the start; without a final `/`.
     Prefix(String),
     Whole(Regex),
+    /// `/<service>/<method>`, each of which may be any.
+    Call(Option<Value>, Option<Value>),
 }
 
 impl Matcher {
@@ -57,7 +63,27 @@ impl Matcher {
             headers: values(headers, &format!("{at}.headers"), errors),
             query_params: values(params, &format!("{at}.queryParams"), errors),
             cookies: values(cookies, &format!("{at}.cookies"), errors),
+            sources: one.sources.clone(),
         }
+    }
+
+    /// Compiles a match of a GRPCRoute, as above. gRPC's calls are requests for `/<service>/<method>`.
+    pub(super) fn grpc(one: &GrpcRouteMatch, at: &str, errors: &mut Vec<FieldError>) -> Self {
+        let headers = one
+            .headers
+            .iter()
+            .map(|header| (header.name.as_str().to_ascii_lowercase(), header.kind, header.value.as_str()));
+        let headers = values(headers, &format!("{at}.headers"), errors);
+        let path = one.method.as_ref().map_or(Path::Any, |method| {
+            let mut part = |text: &Option<Text<1024>>, field: &str| {
+                let value = Value::new(method.kind, text.as_ref()?.as_str());
+                let report =
+                    |message| errors.push(FieldError { path: format!("{at}.method.{field}"), message });
+                value.map_err(report).ok()
+            };
+            Path::Call(part(&method.service, "service"), part(&method.method, "method"))
+        });
+        Self { path, headers, sources: one.sources.clone(), ..Self::default() }
     }
 
     pub(super) fn rank(&self) -> Rank {
@@ -67,6 +93,7 @@ impl Matcher {
             headers: Reverse(self.headers.len()),
             query_params: Reverse(self.query_params.len()),
             cookies: Reverse(self.cookies.len()),
+            any_source: self.sources.is_empty(),
         }
     }
 
@@ -75,16 +102,17 @@ impl Matcher {
         match &self.path {
             Path::Any => Some(""),
             Path::Prefix(prefix) => Some(prefix),
-            Path::Exact(_) | Path::Whole(_) => None,
+            Path::Exact(_) | Path::Whole(_) | Path::Call(..) => None,
         }
     }
 
-    pub(super) fn matches(&self, head: &RequestHead<'_>) -> bool {
+    pub(super) fn matches(&self, head: &RequestHead<'_>, source: &ServiceName) -> bool {
         self.path.matches(head.path.path())
             && self.method.as_ref().is_none_or(|method| method == head.method)
             && self.headers.iter().all(|(name, value)| head.field_is(name, |got| value.matches(got)))
             && self.query_params.iter().all(|(name, value)| head.param_is(name, |got| value.matches(got)))
             && self.cookies.iter().all(|(name, value)| head.cookie_is(name, |got| value.matches(got)))
+            && (self.sources.is_empty() || self.sources.iter().any(|own| own.matches(source)))
     }
 }
 
@@ -137,6 +165,10 @@ impl Path {
             Self::Exact(_) => PathRank::Exact,
             Self::Prefix(prefix) => PathRank::Prefix(Reverse(prefix.len())),
             Self::Whole(_) => PathRank::RegularExpression,
+            Self::Call(service, method) => {
+                let length = |part: &Option<Value>| part.as_ref().map_or(0, Value::length);
+                PathRank::Call { service: Reverse(length(service)), method: Reverse(length(method)) }
+            }
         }
     }
 
@@ -148,6 +180,15 @@ impl Path {
                 path.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
             Self::Whole(regex) => regex.is_match(path.as_bytes()),
+            Self::Call(service, method) => {
+                let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+                parts.is_some_and(|(own_service, own_method)| {
+                    let is = |want: &Option<Value>, own: &str| {
+                        want.as_ref().is_none_or(|want| want.matches(own.as_bytes()))
+                    };
+                    is(service, own_service) && is(method, own_method)
+                })
+            }
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Rank {
     pub(crate) headers: Reverse<usize>,
     pub(crate) query_params: Reverse<usize>,
     pub(crate) cookies: Reverse<usize>,
+    /// `false` where a caller is asked for.
+    pub(crate) any_source: bool,
 }
 
 /// How special a path is; the first comes first.
@@ -26,6 +28,8 @@ pub(crate) enum PathRank {
     Exact,
     /// A prefix of so many bytes, without a final `/`.
     Prefix(Reverse<usize>),
+    /// A gRPC service and method, by the characters that they name (GRPCRouteRule.matches).
+    Call { service: Reverse<usize>, method: Reverse<usize> },
     /// A regular expression.
     RegularExpression,
     /// Every path.

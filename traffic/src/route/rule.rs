@@ -1,5 +1,5 @@
-//! Pure. An HTTPRoute, compiled by itself: its matches and settings, its back ends still names. Recompiled only when the
-//! object changes, because regular expressions are dear.
+//! Pure. A route of whatever kind, compiled by itself: its matches and settings, its back ends still names. Recompiled
+//! only when the object changes, because regular expressions are dear.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use model::{
     invalid::FieldError,
     name::{Name, ServiceName},
     object::Metadata,
-    resource::{BackendRequestTimeouts, HttpRouteSpec, RouteRule},
+    resource::{BackendRef, BackendRequestTimeouts, Resource, Retry, RouteFilter},
 };
 
 use super::{
@@ -20,12 +20,24 @@ use crate::{retry, snapshot::Backend};
 /// As many matches as one route may have, all rules together: a request may be compared with each of them.
 const ROUTE_MATCHES_MAX: usize = 1_024;
 
-/// A compiled HTTPRoute.
+/// A compiled route.
 #[derive(Debug)]
-pub struct HttpRoute {
+pub struct Route {
     pub(crate) age: Age,
+    pub(crate) speaks: Speaks,
     pub(crate) parents: Vec<(ServiceName, Option<u16>)>,
     pub(crate) rules: Vec<Unbound>,
+}
+
+/// What a route sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// Requests: an HTTPRoute.
+    Http,
+    /// gRPC's calls: a GRPCRoute.
+    Grpc,
+    /// Streams of bytes: a TCPRoute.
+    Bytes,
 }
 
 /// A rule whose back ends are names.
@@ -40,42 +52,60 @@ pub(crate) struct Unbound {
     retry: retry::Settings,
 }
 
+/// A rule of whatever kind of route, its matches compiled.
+struct Draft<'a> {
+    name: Option<&'a Name>,
+    matchers: Vec<Arc<Matcher>>,
+    backends: &'a [BackendRef],
+    filters: &'a [RouteFilter],
+    timeouts: Option<&'a BackendRequestTimeouts>,
+    retry: Option<&'a Retry>,
+}
+
 /// What of a route the data plane could not compile, beyond its shape: for admission.
-pub fn check(spec: &HttpRouteSpec) -> Vec<FieldError> {
+pub fn check(route: &Resource) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    for (index, rule) in spec.rules.iter().enumerate() {
-        let at = format!("spec.rules[{index}]");
-        let matchers = matchers(rule, &at, &mut errors);
-        filters(rule, &matchers, &at, &mut errors);
-    }
-    let matches: usize = spec.rules.iter().map(|rule| rule.matches.len().max(1)).sum();
-    if matches > ROUTE_MATCHES_MAX {
-        let message = format!("must have at most {ROUTE_MATCHES_MAX} matches in all, has {matches}");
-        errors.push(FieldError { path: "spec.rules".to_owned(), message });
+    if let Some((_, drafts)) = drafts(route, &mut errors) {
+        for (index, draft) in drafts.iter().enumerate() {
+            draft.filters(index, &mut errors);
+        }
+        let matches: usize = drafts.iter().map(|draft| draft.matchers.len()).sum();
+        if matches > ROUTE_MATCHES_MAX {
+            let message = format!("must have at most {ROUTE_MATCHES_MAX} matches in all, has {matches}");
+            errors.push(FieldError { path: "spec.rules".to_owned(), message });
+        }
     }
     errors
 }
 
-impl HttpRoute {
+impl Route {
     /// Compiles a route.
     ///
     /// # Errors
     /// As [`check`] says; never an empty list.
-    pub fn compile(metadata: &Metadata, spec: &HttpRouteSpec) -> Result<Self, Vec<FieldError>> {
-        let Some(namespace) = &metadata.namespace else {
-            let message = "is required: a route lives in a namespace".to_owned();
-            return Err(vec![FieldError { path: "metadata.namespace".to_owned(), message }]);
+    pub fn compile(metadata: &Metadata, route: &Resource) -> Result<Self, Vec<FieldError>> {
+        let wrong = |path: &str, message: &str| {
+            vec![FieldError { path: path.to_owned(), message: message.to_owned() }]
         };
-        let errors = check(spec);
+        let Metadata { created_at, name, namespace: Some(namespace), .. } = metadata else {
+            return Err(wrong("metadata.namespace", "is required: a route lives in a namespace"));
+        };
+        let errors = check(route);
         if !errors.is_empty() {
             return Err(errors);
         }
-        let rules = spec.rules.iter().enumerate();
-        let Metadata { created_at, name, .. } = metadata;
+        // `check` has found no error in them.
+        let drafted = drafts(route, &mut Vec::new());
+        let Some(((speaks, drafts), refs)) = drafted.zip(route.route()) else {
+            return Err(wrong("kind", "must be a kind of route"));
+        };
+        let rules = drafts.into_iter().enumerate();
+        let ports = refs.parents.iter().map(|parent| parent.port.map(|port| port.value() as u16));
         Ok(Self {
             age: Age { created_at: *created_at, namespace: namespace.clone(), name: name.clone() },
-            parents: parents(namespace, spec),
-            rules: rules.map(|(index, rule)| Unbound::new(namespace, name, index, rule)).collect(),
+            speaks,
+            parents: refs.parent_services(namespace).zip(ports).collect(),
+            rules: rules.map(|(index, draft)| Unbound::new(namespace, name, index, draft)).collect(),
         })
     }
 
@@ -85,53 +115,87 @@ impl HttpRoute {
     }
 }
 
-fn parents(namespace: &Name, spec: &HttpRouteSpec) -> Vec<(ServiceName, Option<u16>)> {
-    let of = |name: &Name| ServiceName::new(namespace.clone(), name.clone());
-    spec.parent_refs
-        .iter()
-        .map(|parent| (of(&parent.name), parent.port.map(|port| port.value() as u16)))
-        .collect()
+/// What a route sees, and its rules.
+fn drafts<'a>(route: &'a Resource, errors: &mut Vec<FieldError>) -> Option<(Speaks, Vec<Draft<'a>>)> {
+    match route {
+        Resource::HttpRoute(spec) => {
+            let draft = |(index, rule): (usize, &'a model::resource::RouteRule)| Draft {
+                name: rule.name.as_ref(),
+                matchers: matchers(&rule.matches, index, |one, at| Matcher::new(one, at, errors)),
+                backends: &rule.backend_refs,
+                filters: &rule.filters,
+                timeouts: rule.timeouts.as_ref(),
+                retry: rule.retry.as_ref(),
+            };
+            Some((Speaks::Http, spec.rules.iter().enumerate().map(draft).collect()))
+        }
+        Resource::GrpcRoute(spec) => {
+            let draft = |(index, rule): (usize, &'a model::resource::GrpcRouteRule)| Draft {
+                name: rule.name.as_ref(),
+                matchers: matchers(&rule.matches, index, |one, at| Matcher::grpc(one, at, errors)),
+                backends: &rule.backend_refs,
+                filters: &rule.filters,
+                timeouts: rule.timeouts.as_ref(),
+                retry: rule.retry.as_ref(),
+            };
+            Some((Speaks::Grpc, spec.rules.iter().enumerate().map(draft).collect()))
+        }
+        Resource::TcpRoute(spec) => {
+            let draft = |rule: &'a model::resource::TcpRouteRule| Draft {
+                name: rule.name.as_ref(),
+                matchers: Vec::new(),
+                backends: &rule.backend_refs,
+                filters: &[],
+                timeouts: None,
+                retry: None,
+            };
+            Some((Speaks::Bytes, spec.rules.iter().map(draft).collect()))
+        }
+        _ => None,
+    }
 }
 
 /// No match is a match for everything.
-fn matchers(rule: &RouteRule, at: &str, errors: &mut Vec<FieldError>) -> Vec<Arc<Matcher>> {
-    if rule.matches.is_empty() {
+fn matchers<T>(
+    matches: &[T],
+    rule: usize,
+    mut compile: impl FnMut(&T, &str) -> Matcher,
+) -> Vec<Arc<Matcher>> {
+    if matches.is_empty() {
         return vec![Arc::default()];
     }
-    let matches = rule.matches.iter().enumerate();
-    matches
-        .map(|(index, one)| Arc::new(Matcher::new(one, &format!("{at}.matches[{index}]"), errors)))
-        .collect()
+    let at = |index: usize| format!("spec.rules[{rule}].matches[{index}]");
+    matches.iter().enumerate().map(|(index, one)| Arc::new(compile(one, &at(index)))).collect()
 }
 
-fn filters(rule: &RouteRule, matchers: &[Arc<Matcher>], at: &str, errors: &mut Vec<FieldError>) -> Filters {
-    let prefix = matchers.first().and_then(|one| one.prefix());
-    Filters::new(&rule.filters, prefix, at, errors)
+impl Draft<'_> {
+    fn filters(&self, rule: usize, errors: &mut Vec<FieldError>) -> Filters {
+        let prefix = self.matchers.first().and_then(|one| one.prefix());
+        Filters::new(self.filters, prefix, &format!("spec.rules[{rule}]"), errors)
+    }
 }
 
 impl Unbound {
-    fn new(namespace: &Name, route: &Name, index: usize, rule: &RouteRule) -> Self {
-        let name = match &rule.name {
+    fn new(namespace: &Name, route: &Name, index: usize, draft: Draft<'_>) -> Self {
+        let name = match draft.name {
             Some(name) => RuleName::of(namespace, route, name),
             None => RuleName::of(namespace, route, index),
         };
-        let backends = rule.backend_refs.iter().map(|backend| {
+        let backends = draft.backends.iter().map(|backend| {
             let port = backend.port.value() as u16;
             let name =
                 BackendName { service: backend.service(namespace), port, subset: backend.subset.clone() };
             (name, backend.weight.value())
         });
-        let mirrors = rule.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
-        // `check` has found no error in them.
-        let matchers = matchers(rule, "", &mut Vec::new());
+        let mirrors = draft.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
         Self {
             name,
-            filters: Arc::new(filters(rule, &matchers, "", &mut Vec::new())),
-            matchers,
+            filters: Arc::new(draft.filters(index, &mut Vec::new())),
             backends: backends.collect(),
             mirrors: mirrors.map(|mirror| UnboundMirror::new(mirror, namespace)).collect(),
-            timeouts: rule.timeouts.as_ref().map_or_else(Timeouts::default, Timeouts::from),
-            retry: rule.retry.as_ref().map_or_else(retry::Settings::default, retry::Settings::from),
+            timeouts: draft.timeouts.map_or_else(Timeouts::default, Timeouts::from),
+            retry: draft.retry.map_or_else(retry::Settings::default, retry::Settings::from),
+            matchers: draft.matchers,
         }
     }
 
@@ -142,7 +206,7 @@ impl Unbound {
     }
 
     /// The rule with its back ends looked up by `find`.
-    pub(super) fn bound(&self, find: impl Fn(&BackendName) -> Result<Arc<Backend>, Missing>) -> Rule {
+    pub(crate) fn bound(&self, find: impl Fn(&BackendName) -> Result<Arc<Backend>, Missing>) -> Rule {
         let found = self.backends.iter().map(|(name, weight)| {
             (*weight, find(name).map_err(|missing| Unroutable::Invalid(name.clone(), missing)))
         });

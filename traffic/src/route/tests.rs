@@ -28,19 +28,18 @@ fn table(rules: &str) -> RouteTable {
     RouteTable::new(&routes, |_| Err(Missing::Service))
 }
 
-fn compiled(route: &str, rules: &[Value]) -> HttpRoute {
+fn compiled(route: &str, rules: &[Value]) -> Route {
     let (name, created) = route.split_once('@').unwrap_or((route, "0"));
     let (object, spec) = parsed(name, &json!({"parentRefs": [{"name": "web"}], "rules": rules}));
     let mut metadata = object.metadata;
     metadata.created_at.0 = created.parse().expect("a number");
-    HttpRoute::compile(&metadata, &spec).expect("it compiles")
+    Route::compile(&metadata, &spec).expect("it compiles")
 }
 
-fn parsed(name: &str, spec: &Value) -> (Object, model::resource::HttpRouteSpec) {
+fn parsed(name: &str, spec: &Value) -> (Object, Resource) {
     let input = json!({"metadata": {"namespace": "default", "name": name}, "spec": spec});
     let parsed = Parsed::from_input(&input, Some(Kind::HTTPRoute)).expect("a route");
-    let Resource::HttpRoute(spec) = parsed.resource else { panic!("no route") };
-    (parsed.object, spec)
+    (parsed.object, parsed.resource)
 }
 
 fn one(text: &str) -> Value {
@@ -83,9 +82,10 @@ fn check(rules: &str, request: &str, want: &str) {
         }
     }
     let head = RequestHead { method, path: &path, authority: "web.default.mesh", fields: &Pairs(&fields) };
-    let table = table(rules);
-    let name =
-        table.find(&head).map_or("none", |rule| rule.name.as_str().rsplit('/').next().expect("a name"));
+    let (table, source) = (table(rules), "default/caller".parse().expect("a name"));
+    let name = table
+        .find(&head, &source)
+        .map_or("none", |rule| rule.name.as_str().rsplit('/').next().expect("a name"));
     assert_eq!(name, want, "{request}");
 }
 

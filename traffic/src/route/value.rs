@@ -12,7 +12,7 @@ const REGEX_DEPTH_MAX: u32 = 64;
 
 /// How a value is compared.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Exact(String),
     Whole(Regex),
 }
@@ -24,6 +24,14 @@ impl Value {
         match kind {
             ValueMatchType::Exact => Ok(Self::Exact(text.to_owned())),
             ValueMatchType::RegularExpression => whole(text).map(Self::Whole),
+        }
+    }
+
+    /// How much it says, for precedence: an expression says less than any text.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Exact(own) => own.len(),
+            Self::Whole(_) => 0,
         }
     }
 

@@ -155,3 +155,35 @@ fn tokens_show_what_they_are_still_worth() {
     assert_eq!(status["expiresAt"], json!(THEN.after(std::time::Duration::from_secs(3_600))));
     assert!(status.get("token").is_none());
 }
+
+/// Whether a route is accepted, or why not.
+fn accepted(state: &State, key: &str) -> String {
+    let condition = shown(state, key)["conditions"][0].clone();
+    match condition["status"].as_str() {
+        Some("True") => "yes".to_owned(),
+        _ => condition["message"].as_str().expect("a text").to_owned(),
+    }
+}
+
+#[test]
+fn routes_of_each_kind_say_which_ports_they_take() {
+    let mut state = state();
+    put(&mut state, SERVICE);
+    let stream = |port: u16| {
+        let backends = json!([{"name": "orders", "port": 5432}]);
+        let spec =
+            json!({"parentRefs": [{"name": "orders", "port": port}], "rules": [{"backendRefs": backends}]});
+        format!("TCPRoute default/t {spec}")
+    };
+    put(&mut state, &stream(5432));
+    assert_eq!(accepted(&state, "TCPRoute default/t"), "yes");
+    put(&mut state, &stream(80));
+    let want = "port 80 of Service default/orders speaks http, not bytes";
+    assert_eq!(accepted(&state, "TCPRoute default/t"), want);
+    // Of HTTPRoutes and GRPCRoutes the older have a port.
+    put(&mut state, r#"GRPCRoute default/a {"parentRefs":[{"name":"orders"}],"rules":[{}]}"#);
+    put(&mut state, r#"HTTPRoute default/b {"parentRefs":[{"name":"orders","port":80}],"rules":[{}]}"#);
+    assert_eq!(accepted(&state, "GRPCRoute default/a"), "yes");
+    let want = "GRPCRoute default/a, which is older, has the same port of Service default/orders";
+    assert_eq!(accepted(&state, "HTTPRoute default/b"), want);
+}
