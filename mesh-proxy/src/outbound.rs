@@ -13,7 +13,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::Semaphore,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::client::TlsStream;
 use traffic::{headers::Leg, protocol::Detected, snapshot::Port};
@@ -84,11 +84,15 @@ impl Outbound {
         call.between(Some(source.clone()), Some(service.clone()));
         let config = self.subscribed(entry, &service).await?;
         let port = entry.port(&config, &service, heads::authority(&head))?;
-        let (plan, copies) = match self.way(call, source, port, &head, body)? {
-            Way::Own(answer) => return Ok(Carried::Own(answer)),
-            Way::On(plan, copies) => (plan, copies),
+        let (plan, copies, delay) = match self.way(call, source, port, &head, body)? {
+            Way::Own(answer, delay) => {
+                held_up(delay).await;
+                return Ok(Carried::Own(answer));
+            }
+            Way::On(plan, copies, delay) => (plan, copies, delay),
         };
         let admitted = self.experience.admit(&plan.backend.name.service)?;
+        held_up(delay).await;
         self.mirror(copies);
         self.answered(plan, admitted, call).await.map(Carried::Answered)
     }
@@ -307,6 +311,13 @@ impl Outbound {
             Ok((tunnel, life)) => splice::join(call, stream, tunnel, Some(life)).await,
             Err(refused) => call.over(Some(refused.to_string())),
         }
+    }
+}
+
+/// A fault on purpose.
+async fn held_up(delay: Option<Duration>) {
+    if let Some(delay) = delay {
+        sleep(delay).await;
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use model::{manifest, object::Object};
 use suite::{Case, Exchange, Head, Outcome};
 use world::{
-    client::{Answer, Http1, get, post},
+    client::{Answer, Http1, call, get, post},
     *,
 };
 
@@ -201,4 +201,39 @@ spec:
     );
     world.publish(&[&caller, &callee]);
     assert_eq!(Http1::connect(upstream).await.rest().await, b"", "nobody is there: the stream ends");
+}
+
+#[tokio::test]
+async fn faults_on_purpose_hit_whom_they_are_for_and_end() {
+    let orders = app::http("orders").await;
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let callee = world.proxy("host-b", &[], vec![local("orders", 80, "http", orders.address)]);
+    let fault = |until: &str| {
+        objects(&format!(
+            "
+kind: HTTPRoute
+metadata: {{namespace: default, name: orders}}
+spec:
+  parentRefs: [{{name: orders}}]
+  rules:
+  - name: faulty
+    matches: [{{headers: [{{name: x-test, value: fault}}]}}]
+    filters: [{{type: FaultInjection, faultInjection: {{delay: {{duration: 50ms}}, abort: {{status: 503}}, until: '{until}'}}}}]
+    backendRefs: [{{name: orders, port: 80}}]
+  - backendRefs: [{{name: orders, port: 80}}]"
+        ))
+    };
+    world.routes = fault("2199-01-01T00:00:00Z");
+    world.publish(&[&caller, &callee]);
+    let upstream = caller.upstream("web", "orders", None);
+    let test = "GET / HTTP/1.1\nHost: a\nX-Test: fault\n\n";
+    let answer = call(upstream, test).await;
+    assert_eq!((answer.status, answer.body.as_str()), (503, "mesh: a fault on purpose, by the route\n"));
+    let line = caller.log.line(|line| line["route"] == "default/orders/faulty").await;
+    assert!(line["durationMs"].as_f64().expect("a number") >= 50.0, "{line}");
+    assert_eq!(get(upstream, "/").await.body, "orders", "whoever does not ask for it is spared");
+    world.routes = fault("2001-01-01T00:00:00Z");
+    world.publish(&[&caller, &callee]);
+    assert_eq!(call(upstream, test).await.body, "orders", "its time is over");
 }

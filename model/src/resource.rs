@@ -28,8 +28,9 @@ pub use authorizationpolicy::{
 };
 pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};
 pub use filter::{
-    Cors, DIRECT_BODY_BYTES_MAX, DirectResponse, FilterType, Fraction, HeaderModifier, HeaderPair, MirrorRef,
-    PathModifier, PathModifierType, RedirectScheme, RequestMirror, RequestRedirect, RouteFilter, UrlRewrite,
+    Cors, DIRECT_BODY_BYTES_MAX, DirectResponse, FAULT_DELAY_MAX, FaultAbort, FaultDelay, FaultInjection,
+    FilterType, Fraction, HeaderModifier, HeaderPair, MirrorRef, PathModifier, PathModifierType,
+    RedirectScheme, RequestMirror, RequestRedirect, RouteFilter, UrlRewrite,
 };
 pub use grpcroute::{GrpcMethodMatch, GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec};
 pub use httproute::{

@@ -13,7 +13,7 @@ mod precedence;
 mod rule;
 mod value;
 
-pub use filter::{Edits, FieldsMut, Filters, Mirror, OnAnswer, Reply};
+pub use filter::{Edits, Fault, FieldsMut, Filters, Mirror, OnAnswer, Reply};
 pub use rule::{Route, check};
 
 pub(crate) use matcher::Path as PathMatcher;

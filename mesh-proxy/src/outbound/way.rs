@@ -1,6 +1,8 @@
 //! Where a request goes: an answer of the route's own, or a plan for other proxies. What that is, is decided in
 //! `traffic`; here the request's head is written for it.
 
+use std::time::Duration;
+
 use http::{Response, request};
 use hyper::body::Incoming;
 use model::name::ServiceName;
@@ -15,6 +17,7 @@ use super::{Outbound, mirror::Copies, tries::Plan};
 use crate::{
     body::{Answer, Kept},
     call::Call,
+    clock,
     heads::{self, Seen, ToPeer},
     refused::Refused,
 };
@@ -25,10 +28,10 @@ use crate::{
     reason = "each is taken apart at once; a box would be one for each request"
 )]
 pub(super) enum Way<'a> {
-    /// Nowhere: its rule has the answer.
-    Own(Response<Answer>),
-    /// To another proxy, and copies of it to further ones.
-    On(Plan<'a>, Copies),
+    /// Nowhere: its rule has the answer; held up for so long, if at all.
+    Own(Response<Answer>, Option<Duration>),
+    /// To another proxy, and copies of it to further ones; held up for so long, if at all.
+    On(Plan<'a>, Copies, Option<Duration>),
 }
 
 impl Outbound {
@@ -47,8 +50,9 @@ impl Outbound {
         let seen = RequestHead { method, path: &path, authority, fields: &fields };
         let routed = self.experience.dice(|dice| port.route(&seen, &source, dice));
         call.outcome.route = routed.rule.clone();
-        if let Some(reply) = routed.filters.reply(&seen) {
-            return Ok(Way::Own(own(&reply)));
+        let fault = self.experience.dice(|dice| routed.filters.fault(&seen, clock::wall(), dice));
+        if let Some(reply) = fault.abort.or_else(|| routed.filters.reply(&seen)) {
+            return Ok(Way::Own(own(&reply), fault.delay));
         }
         let backend = routed.backend.map_err(Clone::clone)?;
         call.outcome.destination = Some(backend.name.service.clone());
@@ -72,7 +76,7 @@ impl Outbound {
             on_answer: routed.filters.on_answer(&seen),
         };
         let copies = self.copies(&routed, &plan);
-        Ok(Way::On(plan, copies))
+        Ok(Way::On(plan, copies, fault.delay))
     }
 
     /// Who gets copies of a request.

@@ -1,9 +1,10 @@
 //! Pure. Filters of a route's rule: what is done to a request, or to its answer. Gateway API's names and meanings, but
-//! for `DirectResponse`, which is ours. What a rule may combine is checked here; which headers no route may touch is
+//! for `DirectResponse` and `FaultInjection`, which are ours. What a rule may combine is checked here; which headers no route may touch is
 //! the data plane's knowledge, and is checked there.
 
 use super::{BackendRef, Port, RefKind, Weight};
 use crate::{
+    duration::{Millis, Timespan},
     name::{Name, ServiceName},
     shape::{Int, Lines, Text, choice, record},
 };
@@ -12,6 +13,8 @@ mod rules;
 
 pub(super) use rules::{Beside, check_filters, check_name};
 
+/// The longest delay that a fault may have: each request that is held up takes the place of others.
+pub const FAULT_DELAY_MAX: Timespan = Timespan::from_secs(60);
 /// The largest body of a `DirectResponse`, in bytes: it is a word to the caller, not a file, and travels to every proxy.
 pub const DIRECT_BODY_BYTES_MAX: usize = 4 * 1_024;
 
@@ -32,6 +35,8 @@ choice! {
         Cors = "CORS",
         /// Answers by itself.
         DirectResponse = "DirectResponse",
+        /// Delays requests, or refuses them, to see what callers do.
+        FaultInjection = "FaultInjection",
     }
 }
 
@@ -184,6 +189,44 @@ record! {
 }
 
 record! {
+    /// Requests that are held up.
+    pub struct FaultDelay {
+        /// For how long; at most a minute.
+        "duration" duration: Timespan,
+        /// Of how many requests in a hundred; of all if neither this nor `fraction` is there.
+        "percent" percent: Option<Int<0, 100>>,
+        /// Of which share, where a hundredth is too coarse.
+        "fraction" fraction: Option<Fraction>,
+    }
+}
+
+record! {
+    /// Requests that are answered with an error and go nowhere.
+    pub struct FaultAbort {
+        /// The answer's status; of gRPC's calls, too, unless `grpcStatus` is there.
+        "status" status: Option<Int<400, 599>>,
+        /// What gRPC's calls end with.
+        "grpcStatus" grpc_status: Option<Int<1, 16>>,
+        /// Of how many requests in a hundred; of all if neither this nor `fraction` is there.
+        "percent" percent: Option<Int<0, 100>>,
+        /// Of which share, where a hundredth is too coarse.
+        "fraction" fraction: Option<Fraction>,
+    }
+}
+
+record! {
+    /// Faults on purpose, for the requests that the rule takes.
+    pub struct FaultInjection {
+        /// Requests that are held up.
+        "delay" delay: Option<FaultDelay>,
+        /// Requests that are answered with an error; after their delay, if they have one.
+        "abort" abort: Option<FaultAbort>,
+        /// When it ends by itself; RFC 3339. Never if left out.
+        "until" until: Option<Millis>,
+    }
+}
+
+record! {
     /// A filter: its type, and the field of that name.
     pub struct RouteFilter {
         /// What it does.
@@ -202,6 +245,8 @@ record! {
         "cors" cors: Option<Cors>,
         /// Of a `DirectResponse`.
         "directResponse" direct_response: Option<DirectResponse>,
+        /// Of a `FaultInjection`.
+        "faultInjection" fault_injection: Option<FaultInjection>,
     }
 }
 

@@ -45,7 +45,7 @@ record! {
         "matches" matches: Vec<GrpcRouteMatch>,
         /// Where calls go, by weight; nowhere (500) if left out.
         "backendRefs" backend_refs: Vec<BackendRef>,
-        /// Header modifiers and mirrors.
+        /// Header modifiers, mirrors and faults.
         "filters" filters: Vec<RouteFilter>,
         /// How long things may take. Ours, as in HTTPRoute.
         "timeouts" timeouts: Option<BackendRequestTimeouts>,
@@ -64,9 +64,13 @@ record! {
     }
 }
 
-/// What Gateway API knows of filters for gRPC.
-const FILTERS: [FilterType; 3] =
-    [FilterType::RequestHeaderModifier, FilterType::ResponseHeaderModifier, FilterType::RequestMirror];
+/// What Gateway API knows of filters for gRPC, and ours.
+const FILTERS: [FilterType; 4] = [
+    FilterType::RequestHeaderModifier,
+    FilterType::ResponseHeaderModifier,
+    FilterType::RequestMirror,
+    FilterType::FaultInjection,
+];
 
 impl Rules for GrpcRouteSpec {
     fn check(&self, _metadata: Option<&Metadata>, at: &Path<'_>, decoder: &mut Decoder) {
@@ -153,7 +157,7 @@ mod tests {
             Kind::GRPCRoute,
             "{parentRefs: [{name: a}], rules: [{backendRefs: [{name: a, port: 1, weight: 0}], filters: [{type: URLRewrite, urlRewrite: {hostname: a}}], timeouts: {request: 1s, backendRequest: 2s}}]}",
             &[
-                "spec.rules[0].filters[0].type: must be one of RequestHeaderModifier, ResponseHeaderModifier, RequestMirror in a GRPCRoute; is URLRewrite",
+                "spec.rules[0].filters[0].type: must be one of RequestHeaderModifier, ResponseHeaderModifier, RequestMirror, FaultInjection in a GRPCRoute; is URLRewrite",
                 "spec.rules[0].backendRefs: must have one back end with a weight above 0",
                 "spec.rules[0].timeouts.backendRequest: must be at most timeouts.request, 1s",
             ],

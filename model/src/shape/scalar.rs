@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Decoder, Path, Shape, describe};
 use crate::{
-    duration::Timespan,
+    duration::{Millis, Timespan},
     identity::SpiffeId,
     name::{Name, NameGlob, ServiceGlob, ServiceName},
 };
@@ -205,6 +205,7 @@ parsed! {
     ServiceName, json!({"type": "string", "pattern": "^[-a-z0-9]+/[-a-z0-9]+$"});
     ServiceGlob, json!({"type": "string", "pattern": "^[-a-z0-9*]+/[-a-z0-9*]+$"});
     SpiffeId, json!({"type": "string", "format": "uri", "maxLength": 2048});
+    Millis, json!({"type": "string", "format": "date-time"});
     Timespan, json!({"type": "string", "pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$", "examples": ["1m30s"]});
     std::net::IpAddr, json!({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]});
 }

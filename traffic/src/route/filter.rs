@@ -5,25 +5,30 @@
 use std::{borrow::Cow, sync::Arc};
 
 use model::{
+    duration::Millis,
     invalid::FieldError,
     resource::{DirectResponse, HeaderModifier, HeaderPair, RouteFilter},
     shape::{Lines, Text},
 };
 
-use crate::{headers, path::NormalPath, request::RequestHead};
+use crate::{Dice, headers, path::NormalPath, request::RequestHead};
 
 mod cors;
 mod edits;
+mod fault;
 mod mirror;
 mod redirect;
 mod rewrite;
+mod share;
 
 pub use edits::{Edits, FieldsMut};
+pub use fault::Fault;
 pub use mirror::Mirror;
 
 pub(super) use mirror::UnboundMirror;
 
 use cors::Cors;
+use fault::Faults;
 use redirect::Redirect;
 use rewrite::Rewrite;
 
@@ -35,6 +40,7 @@ pub struct Filters {
     rewrite: Rewrite,
     cors: Option<Cors>,
     own: Option<Own>,
+    faults: Option<Faults>,
 }
 
 /// The answer that a rule has by itself.
@@ -96,6 +102,9 @@ impl Filters {
         if let Some(cors) = &filter.cors {
             self.cors = Some(Cors::new(cors));
         }
+        if let Some(fault) = &filter.fault_injection {
+            self.faults = Some(Faults::new(fault));
+        }
         if let Some(direct) = &filter.direct_response {
             refuse_reserved(names(&direct.headers), &format!("{at}.directResponse.headers"), ".name", errors);
             self.own = Some(Own::Direct(Arc::new(Reply::direct(direct))));
@@ -114,6 +123,11 @@ impl Filters {
         };
         self.on_answer(head).apply(&mut reply.fields);
         Some(reply)
+    }
+
+    /// What is done to the request on purpose.
+    pub fn fault(&self, head: &RequestHead<'_>, now: Millis, dice: &mut Dice) -> Fault {
+        self.faults.as_ref().map(|faults| faults.draw(head, now, dice)).unwrap_or_default()
     }
 
     /// The path and query to forward.

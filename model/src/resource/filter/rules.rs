@@ -2,8 +2,8 @@
 //! it: Gateway API's rules, and ours for `DirectResponse`.
 
 use super::{
-    Cors, FilterType, HeaderModifier, HeaderPair, PathModifier, PathModifierType, RequestMirror,
-    RequestRedirect, RouteFilter,
+    Cors, FAULT_DELAY_MAX, FaultInjection, FilterType, Fraction, HeaderModifier, HeaderPair, PathModifier,
+    PathModifierType, RequestRedirect, RouteFilter,
 };
 use crate::shape::{Decoder, Path, Text};
 
@@ -17,13 +17,14 @@ pub(in crate::resource) struct Beside {
 }
 
 /// Filters that a rule has at most once.
-const ONCE: [FilterType; 6] = [
+const ONCE: [FilterType; 7] = [
     FilterType::RequestHeaderModifier,
     FilterType::ResponseHeaderModifier,
     FilterType::RequestRedirect,
     FilterType::UrlRewrite,
     FilterType::Cors,
     FilterType::DirectResponse,
+    FilterType::FaultInjection,
 ];
 
 /// Filters that cannot stand in one rule: the first answers, and nothing is left for the second to do.
@@ -89,6 +90,7 @@ fn check_fields(filter: &RouteFilter, at: &Path<'_>, decoder: &mut Decoder) {
         (FilterType::RequestMirror, "requestMirror", filter.request_mirror.is_some()),
         (FilterType::Cors, "cors", filter.cors.is_some()),
         (FilterType::DirectResponse, "directResponse", filter.direct_response.is_some()),
+        (FilterType::FaultInjection, "faultInjection", filter.fault_injection.is_some()),
     ];
     for (kind, field, is_there) in fields {
         let (field_at, own) = (Path::Field(at, field), kind == filter.kind);
@@ -120,10 +122,13 @@ fn check_filter(filter: &RouteFilter, beside: Beside, at: &Path<'_>, decoder: &m
         }
     }
     if let Some(mirror) = &filter.request_mirror {
-        check_mirror(mirror, &field("requestMirror"), decoder);
+        check_share(mirror.percent.is_some(), mirror.fraction.as_ref(), &field("requestMirror"), decoder);
     }
     if let Some(cors) = &filter.cors {
         check_cors(cors, &field("cors"), decoder);
+    }
+    if let Some(fault) = &filter.fault_injection {
+        check_fault(fault, &field("faultInjection"), decoder);
     }
     if let Some(direct) = &filter.direct_response {
         let direct_at = field("directResponse");
@@ -229,10 +234,34 @@ fn check_path(path: Option<&PathModifier>, beside: Beside, at: &Path<'_>, decode
     }
 }
 
-fn check_mirror(mirror: &RequestMirror, at: &Path<'_>, decoder: &mut Decoder) {
+fn check_fault(fault: &FaultInjection, at: &Path<'_>, decoder: &mut Decoder) {
+    if fault.delay.is_none() && fault.abort.is_none() {
+        decoder.report(at, "must have delay or abort");
+    }
+    if let Some(delay) = &fault.delay {
+        let delay_at = Path::Field(at, "delay");
+        if delay.duration > FAULT_DELAY_MAX {
+            decoder.report(
+                &Path::Field(&delay_at, "duration"),
+                format_args!("must be at most {FAULT_DELAY_MAX}"),
+            );
+        }
+        check_share(delay.percent.is_some(), delay.fraction.as_ref(), &delay_at, decoder);
+    }
+    if let Some(abort) = &fault.abort {
+        let abort_at = Path::Field(at, "abort");
+        if abort.status.is_none() && abort.grpc_status.is_none() {
+            decoder.report(&abort_at, "must have status or grpcStatus");
+        }
+        check_share(abort.percent.is_some(), abort.fraction.as_ref(), &abort_at, decoder);
+    }
+}
+
+/// A share is said once, and is at most the whole.
+fn check_share(percent: bool, fraction: Option<&Fraction>, at: &Path<'_>, decoder: &mut Decoder) {
     let fraction_at = Path::Field(at, "fraction");
-    let Some(fraction) = &mirror.fraction else { return };
-    if mirror.percent.is_some() {
+    let Some(fraction) = fraction else { return };
+    if percent {
         decoder.report(&fraction_at, "must be left out with percent");
     }
     if fraction.numerator.value() > fraction.denominator.value() {
@@ -431,6 +460,22 @@ mod tests {
         check(
             "{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 1, weight: 2}}}]}",
             &["filters[0].requestMirror.backendRef.weight: unknown field"],
+        );
+        check(
+            "{filters: [{type: FaultInjection, faultInjection: {until: tomorrow}}]}",
+            &["filters[0].faultInjection.until: "],
+        );
+        check(
+            "{filters: [{type: FaultInjection, faultInjection: {delay: {duration: 61s, percent: 1, fraction: {numerator: 1}}, abort: {}}}]}",
+            &[
+                "filters[0].faultInjection.delay.duration: must be at most 1m",
+                "filters[0].faultInjection.delay.fraction: must be left out with percent",
+                "filters[0].faultInjection.abort: must have status or grpcStatus",
+            ],
+        );
+        check(
+            "{filters: [{type: FaultInjection, faultInjection: {}}]}",
+            &["filters[0].faultInjection: must have delay or abort"],
         );
         check(
             "{filters: [{type: DirectResponse, directResponse: {status: 204, body: x}}]}",

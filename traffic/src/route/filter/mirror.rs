@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::{name::Name, resource::RequestMirror};
 
+use super::share::Share;
 use crate::{
     Dice,
     route::{BackendName, Missing},
@@ -14,24 +15,20 @@ use crate::{
 #[derive(Debug)]
 pub struct Mirror {
     backend: Option<Arc<Backend>>,
-    share: (u64, u64),
+    share: Share,
 }
 
 /// The same, its back end a name.
 #[derive(Debug)]
 pub(crate) struct UnboundMirror {
     pub(crate) backend: BackendName,
-    share: (u64, u64),
+    share: Share,
 }
 
 impl UnboundMirror {
     pub(in crate::route) fn new(spec: &RequestMirror, namespace: &Name) -> Self {
         let backend = &spec.backend_ref;
-        let share = match (&spec.fraction, &spec.percent) {
-            (Some(fraction), _) => (fraction.numerator.value(), fraction.denominator.value()),
-            (None, Some(percent)) => (percent.value(), 100),
-            (None, None) => (1, 1),
-        };
+        let share = Share::new(spec.percent, spec.fraction.as_ref());
         let backend = BackendName {
             service: backend.service(namespace),
             port: backend.port.value() as u16,
@@ -51,7 +48,6 @@ impl UnboundMirror {
 impl Mirror {
     /// Who gets a copy of this request, if anyone.
     pub fn draw(&self, dice: &mut Dice) -> Option<&Arc<Backend>> {
-        let (numerator, denominator) = self.share;
-        self.backend.as_ref().filter(|_| dice.below(denominator) < numerator)
+        self.backend.as_ref().filter(|_| self.share.draw(dice))
     }
 }

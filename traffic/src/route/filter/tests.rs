@@ -3,7 +3,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    Dice,
     path::{Strictness, normalize},
     route::{BackendName, Missing},
 };
@@ -120,4 +119,33 @@ fn a_mirror_gets_its_share() {
         let copies = copied(&share);
         assert!(copies.abs_diff(about) < about / 4, "{share}: {copies}");
     }
+}
+
+/// What comes of a request with this content type at this second, as `delay status` with `-` for neither.
+fn fault(spec: &Value, kind: &str, now: u64, dice: &mut Dice) -> String {
+    let filters = compiled(&json!([{"type": "FaultInjection", "faultInjection": spec}])).expect("compiled");
+    let path = normalize("/a", Strictness::Plain).expect("a path");
+    let fields = [("content-type", kind)];
+    let head = RequestHead { method: "POST", path: &path, authority: "web", fields: &fields };
+    let fault = filters.fault(&head, Millis(now * 1_000), dice);
+    let status = fault.abort.map_or("-".to_owned(), |reply| {
+        let grpc = reply.fields.iter().find(|(name, _)| name == "grpc-status");
+        grpc.map_or(reply.status.to_string(), |(_, code)| format!("grpc {code}"))
+    });
+    format!("{} {status}", fault.delay.map_or("-".to_owned(), |delay| format!("{delay:?}")))
+}
+
+#[test]
+fn a_fault_is_told_in_the_caller_s_words_and_ends_at_its_time() {
+    let mut dice = Dice::seeded(1);
+    let both = json!({"delay": {"duration": "2s"}, "abort": {"status": 503, "grpcStatus": 14}, "until": "1970-01-01T00:01:40Z"});
+    assert_eq!(fault(&both, "text/plain", 99, &mut dice), "2s 503");
+    assert_eq!(fault(&both, "application/grpc+proto", 99, &mut dice), "2s grpc 14");
+    assert_eq!(fault(&both, "text/plain", 100, &mut dice), "- -");
+    let for_grpc = json!({"abort": {"grpcStatus": 14}});
+    assert_eq!(fault(&for_grpc, "text/plain", 1, &mut dice), "- -");
+    assert_eq!(fault(&json!({"abort": {"status": 500}}), "application/grpc", 1, &mut dice), "- 500");
+    let tenth = json!({"abort": {"status": 500, "percent": 10}});
+    let hit = (0..10_000).filter(|_| fault(&tenth, "a/b", 1, &mut dice) == "- 500").count();
+    assert!((850..1_150).contains(&hit), "{hit}");
 }
