@@ -16,10 +16,11 @@ use model::{identity::Identity, name::ServiceName, resource::Protocol};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use svid::Accept;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use traffic::{
     headers::Leg,
+    mesh1::{Code, Kind, Open},
     path,
     policy::{self, Peer, Permit, authorize},
     request::RequestHead,
@@ -31,6 +32,7 @@ use crate::{
     call::Call,
     clock,
     heads::{self, Labels, Seen},
+    limits::CONNECTIONS_PER_LISTENER_MAX,
     refused::Refused,
     server::{self, Ends},
     shared::{Config, Shared},
@@ -40,13 +42,16 @@ use crate::{
     transport::{
         Transport,
         life::{Life, Rule},
-        tcp,
+        mux, tcp,
         tls::Alpn,
     },
 };
 
 /// How long a caller's TLS handshake may take: meanwhile it takes one of the listener's places.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Streams at once that come on shared connections, on one runtime thread: as many as there are connections at most.
+const STREAMS_PER_THREAD_MAX: usize = CONNECTIONS_PER_LISTENER_MAX;
 
 /// Refused callers that are named in the log each second; the others are counted.
 const REFUSALS_TOLD_MAX: u32 = 100;
@@ -59,6 +64,8 @@ pub struct Inbound {
     tls: TlsAcceptor,
     turn: AtomicUsize,
     refusals: Refusals,
+    /// For streams that share connections.
+    places: Arc<Semaphore>,
 }
 
 /// A connection of another proxy.
@@ -93,6 +100,7 @@ impl Inbound {
             tls,
             turn: AtomicUsize::new(0),
             refusals: Refusals::default(),
+            places: Arc::new(Semaphore::new(STREAMS_PER_THREAD_MAX)),
         })
     }
 
@@ -196,6 +204,7 @@ impl Inbound {
             Some(Alpn::H2) => server::http2(stream, ends, serve).await,
             Some(Alpn::Http1) => server::http1(stream, ends, serve).await,
             Some(Alpn::Tcp) => self.stream(&connection, stream).await,
+            Some(Alpn::Mesh) => self.streams(connection, stream, ends).await,
             None => {
                 tracing::warn!(peer = %address, id = %connection.peer.id, "a caller is refused: it asks for no protocol of proxies")
             }
@@ -273,6 +282,42 @@ impl Inbound {
                 Err(error) => call.over(Some(error.to_string())),
                 Ok(()) => splice::join(call, stream, app, Some(connection.life.clone())).await,
             },
+        }
+    }
+}
+
+/// Many streams on one connection.
+impl Inbound {
+    async fn streams(self: Arc<Self>, connection: Arc<Connection>, stream: TlsStream<TcpStream>, ends: Ends) {
+        let (address, counts) = (connection.address, self.telemetry.mux());
+        let take = {
+            let inbound = self.clone();
+            move |stream, open| inbound.clone().opened(connection.clone(), stream, open)
+        };
+        if let Some(fault) = mux::serve(stream, ends, counts, take).await {
+            self.refusals.tell(address, &format!("its connection is cut off: {fault}"));
+        }
+    }
+
+    async fn opened(self: Arc<Self>, connection: Arc<Connection>, stream: mux::Stream, open: Open) {
+        let Ok(_place) = self.places.try_acquire() else {
+            return stream.refuse(Code::REFUSED, "this proxy carries as many streams as it can");
+        };
+        if open.kind != Kind::Tcp {
+            return stream.refuse(Code::REFUSED, "requests come over h2 here");
+        }
+        let mut call =
+            Call::new(Direction::Inbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
+        (call.outcome.mtls, call.outcome.note.peer) = (true, Some(connection.address));
+        match self.reach(&connection, &mut call, open.port).await {
+            Err(refused) => {
+                stream.refuse(Code::UNREACHED, &refused.told());
+                call.over(Some(refused.to_string()));
+            }
+            Ok(app) => {
+                stream.accept();
+                splice::join(call, stream, app, None).await;
+            }
         }
     }
 }

@@ -15,7 +15,6 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use tokio_rustls::client::TlsStream;
 use traffic::{headers::Leg, protocol::Detected, snapshot::Port};
 
 use crate::{
@@ -30,7 +29,7 @@ use crate::{
     shared::{Config, Shared},
     splice,
     telemetry::{Direction, Spoken, Telemetry, trace},
-    transport::{Hop, SendError, Transport, life::Life},
+    transport::{Hop, SendError, Transport, Tunnel},
 };
 
 mod entry;
@@ -98,12 +97,7 @@ impl Outbound {
     }
 
     /// One stream's way to another proxy.
-    async fn reach(
-        &self,
-        source: ServiceName,
-        port: &Port,
-        call: &mut Call,
-    ) -> Result<(TlsStream<TcpStream>, Life), Refused> {
+    async fn reach(&self, source: ServiceName, port: &Port, call: &mut Call) -> Result<Tunnel, Refused> {
         let routed = self.experience.dice(|dice| port.stream(dice));
         call.between(Some(source.clone()), Some(port.backend().name.service.clone()));
         call.outcome.route = routed.rule.clone();
@@ -257,9 +251,7 @@ impl Outbound {
                 let (destination, port) = (service, Some(port.number()));
                 return Ok(Opened::Requests(Entry::Upstream { source, destination, port }));
             }
-            self.reach(source, port, &mut call)
-                .await
-                .map(|(tunnel, life)| Opened::Stream(Box::new(tunnel), life))
+            self.reach(source, port, &mut call).await.map(Opened::Stream)
         };
         match opened.await {
             Err(refused) => refuse(call, &refused),
@@ -267,11 +259,12 @@ impl Outbound {
                 tokio::spawn(self.clone().tunnelled(entry, caller, address));
                 call.answered(Response::new(Answer::text("")))
             }
-            Ok(Opened::Stream(tunnel, life)) => {
+            Ok(Opened::Stream(tunnel)) => {
+                let life = tunnel.life();
                 (call.outcome.code, call.outcome.spoken) = (0, Spoken::Tcp);
                 tokio::spawn(async move {
                     match caller.await {
-                        Ok(caller) => splice::join(call, TokioIo::new(caller), tunnel, Some(life)).await,
+                        Ok(caller) => splice::join(call, TokioIo::new(caller), tunnel, life).await,
                         Err(error) => call.over(Some(error.to_string())),
                     }
                 });
@@ -308,7 +301,10 @@ impl Outbound {
             self.reach(source, port, &mut call).await
         };
         match reached.await {
-            Ok((tunnel, life)) => splice::join(call, stream, tunnel, Some(life)).await,
+            Ok(tunnel) => {
+                let life = tunnel.life();
+                splice::join(call, stream, tunnel, life).await;
+            }
             Err(refused) => call.over(Some(refused.to_string())),
         }
     }
@@ -332,7 +328,7 @@ enum Carried {
 /// What a `CONNECT` opens.
 enum Opened {
     /// A stream to an application.
-    Stream(Box<TlsStream<TcpStream>>, Life),
+    Stream(Tunnel),
     /// A connection like one that came in here.
     Requests(Entry),
 }

@@ -79,7 +79,8 @@ pub struct Ends {
 }
 
 impl Ends {
-    async fn come(&mut self) -> End {
+    /// Waits until it has to.
+    pub async fn come(&mut self) -> End {
         let life = async {
             match &mut self.life {
                 Some(life) => life.ended().await,
@@ -92,7 +93,8 @@ impl Ends {
         }
     }
 
-    async fn cut(&mut self) -> Cut {
+    /// Waits until it has to at once.
+    pub async fn cut(&mut self) -> Cut {
         match &mut self.life {
             Some(life) => life.cut().await,
             None => std::future::pending().await,

@@ -15,10 +15,12 @@ use traffic::{
 
 mod access_log;
 mod metrics;
+mod mux;
 pub mod trace;
 
 pub use access_log::{ACCESS_LOG_LINES_MAX, AccessLog};
 pub use metrics::{Counts, Facts, RULE_SERIES_MAX, SERIES_MAX};
+pub use mux::MuxCounts;
 
 /// On which side of the call this proxy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +122,11 @@ impl Telemetry {
     /// Counts into `counts`, logs to `log`.
     pub fn new(counts: Arc<Counts>, log: AccessLog) -> Self {
         Self { counts, log }
+    }
+
+    /// Where connections of many streams are counted.
+    pub fn mux(&self) -> Arc<MuxCounts> {
+        self.counts.mux()
     }
 
     /// The only place where a call is counted and logged.

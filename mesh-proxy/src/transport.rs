@@ -1,9 +1,9 @@
 //! The seam between the spines and the wires: how a request or a stream gets to another proxy, and from a proxy to the
 //! application behind it. Nothing is decided here; nothing is sent without the proof that it may be.
 //!
-//! Between proxies there are three protocols, told apart by ALPN inside TLS: `h2` for requests, many on one connection;
-//! `mesh-tcp/1` for streams of bytes, one connection each; and `http/1.1` for a request that wants to leave HTTP
-//! (WebSocket): it gets a connection of its own, on which the upgrade is what it is everywhere else, rather than an
+//! Between proxies there are four protocols, told apart by ALPN inside TLS: `h2` for requests, many on one connection;
+//! `mesh/1` for streams of bytes, many on one connection; `mesh-tcp/1` for one stream, with proxies that do not know
+//! `mesh/1`; and `http/1.1` for a request that wants to leave HTTP (WebSocket): it gets a connection of its own, on which the upgrade is what it is everywhere else, rather than an
 //! extended CONNECT (RFC 8441), which would put it behind other streams' flow control and needs a peer that announced it.
 
 use std::{net::SocketAddr, sync::Arc};
@@ -12,18 +12,21 @@ use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use model::name::ServiceName;
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 use traffic::{admission::Admitted, endpoint::EndpointKey, policy::Permit};
 
-use crate::body;
+use crate::{body, clock, telemetry::MuxCounts};
 
 pub mod http1;
+mod lacking;
 pub mod life;
+pub mod mux;
 mod pool;
 pub mod tcp;
 pub mod tls;
+mod tunnel;
 
 pub use pool::{CONNECTIONS_PER_PEER_MAX, IDLE_MAX, Lease};
+pub use tunnel::Tunnel;
 
 /// One step of a call from proxy to proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,20 +56,24 @@ pub enum SendError {
 /// One runtime thread's connections.
 pub struct Transport {
     dialler: Arc<tls::Dialler>,
-    peers: pool::Shared<Hop>,
-    apps: pool::Shared<SocketAddr>,
+    peers: pool::Shared<Hop, pool::Connection>,
+    streams: pool::Shared<Hop, mux::Opener>,
+    apps: pool::Shared<SocketAddr, pool::Connection>,
     lines: pool::Exclusive,
+    counts: Arc<MuxCounts>,
 }
 
 impl Transport {
-    /// No connection yet; `dialler` makes those to other proxies.
-    pub fn new(dialler: tls::Dialler) -> Self {
+    /// No connection yet; `dialler` makes those to other proxies, and `counts` counts those of many streams.
+    pub fn new(dialler: tls::Dialler, counts: Arc<MuxCounts>) -> Self {
         let dialler = Arc::new(dialler);
         Self {
             dialler,
             peers: pool::Shared::default(),
+            streams: pool::Shared::default(),
             apps: pool::Shared::default(),
             lines: pool::Exclusive::default(),
+            counts,
         }
     }
 
@@ -105,15 +112,33 @@ impl Transport {
     ///
     /// # Errors
     /// If the other proxy, or the application behind it, is not reached.
-    pub async fn tunnel(
-        &self,
-        _: &Admitted,
-        hop: &Hop,
-        port: u16,
-    ) -> Result<(TlsStream<TcpStream>, life::Life), SendError> {
-        let (mut stream, life) = self.dialler.dial(hop, tls::Alpn::Tcp).await?;
+    pub async fn tunnel(&self, _: &Admitted, hop: &Hop, port: u16) -> Result<Tunnel, SendError> {
+        if !self.dialler.lacking().knows(hop, clock::now()) {
+            match self.stream(hop, port).await {
+                Err(_) if self.dialler.lacking().knows(hop, clock::now()) => {}
+                opened => return opened.map(Tunnel::Stream),
+            }
+        }
+        let (mut stream, life) = match self.dialler.lacking().spare(hop) {
+            Some(spare) => spare,
+            None => self.dialler.dial(hop, tls::Alpn::Tcp).await?,
+        };
         tcp::introduce(&mut stream, port).await?;
-        Ok((stream, life))
+        Ok(Tunnel::Line(Box::new(stream), life))
+    }
+
+    /// The same on a connection that carries others. One that was kept may have ended meanwhile: then a new one.
+    async fn stream(&self, hop: &Hop, port: u16) -> Result<mux::Stream, SendError> {
+        let mut again = true;
+        loop {
+            let (dialler, counts) = (self.dialler.clone(), self.counts.clone());
+            let dial = |hop: Hop| async move { dialler.mesh(&hop, counts).await };
+            match self.streams.connection(hop, dial).await?.tunnel(port).await {
+                Ok(stream) => return Ok(stream),
+                Err(missed) if again && missed.stale() => again = false,
+                Err(missed) => return Err(missed.into()),
+            }
+        }
     }
 
     /// A request to a local application.
@@ -156,8 +181,10 @@ impl Transport {
 
     /// Closes what was idle for long; called every second or so.
     pub fn sweep(&self) {
-        let now = crate::clock::now();
+        let now = clock::now();
         self.peers.sweep(now);
+        self.streams.sweep(now);
+        self.dialler.lacking().sweep(now);
         self.apps.sweep(now);
         self.lines.sweep(now);
     }

@@ -40,7 +40,8 @@ impl Worker {
         let telemetry = Telemetry::new(counts.clone(), log);
         let dialler =
             Dialler::new(shared.identities.clone(), shared.trust.clone(), shared.trust_changes.clone());
-        let (transport, experience) = (Arc::new(Transport::new(dialler)), Arc::new(Experience::new(threads)));
+        let (transport, experience) =
+            (Arc::new(Transport::new(dialler, counts.mux())), Arc::new(Experience::new(threads)));
         let inbound = Inbound::new(shared.clone(), transport.clone(), telemetry.clone(), tls);
         let outbound = Outbound::new(shared.clone(), transport.clone(), experience.clone(), telemetry);
         Self { inbound, outbound, transport, experience, counts, shared: shared.clone() }

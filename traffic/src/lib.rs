@@ -1,16 +1,17 @@
 //! Pure. The decisions of the data plane, in the order in which a request meets them. Whoever asks brings the time, the
 //! dice and the bytes; nothing here waits, opens, locks or remembers anything but what it is handed.
 //!
-//! A connection comes in, and its first bytes say what it speaks: [`protocol`]. Between proxies they say which port it
-//! is for: [`preamble`]. A request is judged by its head ([`request`]), with its path brought into the one form that is
-//! decided on and forwarded: [`path`]. Its authority names a destination of the [`snapshot`], which holds everything one
-//! request may consult at one revision and is made by [`compile`]. There a [`route`] is found and a back end drawn by
-//! weight; [`admission`] lets the call out or refuses it; the [`balancer`] picks an [`endpoint`] that is usable. What
-//! fails may be tried again: [`retry`]. On the other side [`policy`] permits the call or denies it, and [`headers`] says
-//! what of the request's fields goes on.
+//! A connection comes in, and its first bytes say what it speaks: [`protocol`]. Between proxies many calls share one:
+//! [`mesh1`]; their first bytes say which port they are for: [`preamble`]. A request is judged by its head ([`request`]),
+//! with its path brought into the one form that is decided on and forwarded: [`path`]. Its authority names a destination
+//! of the [`snapshot`], which holds everything one request may consult at one revision and is made by [`compile`]. There
+//! a [`route`] is found and a back end drawn by weight; [`admission`] lets the call out or refuses it; the [`balancer`]
+//! picks an [`endpoint`] that is usable. What fails may be tried again: [`retry`]. On the other side [`policy`] permits
+//! the call or denies it, and [`headers`] says what of the request's fields goes on.
 
 pub mod protocol;
 
+pub mod mesh1;
 pub mod preamble;
 
 pub mod path;

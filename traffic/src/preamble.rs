@@ -81,7 +81,7 @@ impl Preamble {
     }
 }
 
-fn check_extensions(mut bytes: &[u8]) -> Result<(), PreambleError> {
+pub(crate) fn check_extensions(mut bytes: &[u8]) -> Result<(), PreambleError> {
     while let [kind, rest @ ..] = bytes {
         let [high, low, rest @ ..] = rest else { return Err(PreambleError::Extension) };
         let length = usize::from(u16::from_be_bytes([*high, *low]));

@@ -11,7 +11,7 @@ use model::name::ServiceName;
 use parking_lot::Mutex;
 use traffic::{policy::RuleId, route::RuleName};
 
-use super::{Direction, Mirrored, Outcome, Spoken};
+use super::{Direction, Mirrored, MuxCounts, Outcome, Spoken};
 
 /// Series of one runtime thread; what would make more is counted as `unknown`, so that no caller can fill the memory by
 /// making up names. A host calls some tens of services by some tens of routes.
@@ -27,7 +27,10 @@ const BUCKETS: [f64; 14] =
 
 /// One thread's counters.
 #[derive(Debug, Default)]
-pub struct Counts(Mutex<Tables>);
+pub struct Counts {
+    tables: Mutex<Tables>,
+    mux: Arc<MuxCounts>,
+}
 
 #[derive(Debug, Default, Clone)]
 struct Tables {
@@ -85,9 +88,14 @@ pub struct Facts {
 }
 
 impl Counts {
+    /// Those of connections of many streams.
+    pub fn mux(&self) -> Arc<MuxCounts> {
+        self.mux.clone()
+    }
+
     /// Counts one call.
     pub fn finished(&self, outcome: &Outcome) {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         tables.judged(outcome);
         let edge = Edge {
             direction: outcome.direction,
@@ -117,7 +125,7 @@ impl Counts {
 
     /// Counts one copy of a request.
     pub fn mirrored(&self, end: Mirrored) {
-        *self.0.lock().mirrored.entry(end).or_default() += 1;
+        *self.tables.lock().mirrored.entry(end).or_default() += 1;
     }
 
     /// The sums over all threads as Prometheus text (version 0.0.4), with `facts` behind them.
@@ -126,8 +134,10 @@ impl Counts {
         let mut durations: BTreeMap<Edge, Durations> = BTreeMap::new();
         let mut decisions: BTreeMap<Decision, u64> = BTreeMap::new();
         let mut mirrored: BTreeMap<Mirrored, u64> = BTreeMap::new();
+        let mut mux = MuxCounts::default();
         for thread in threads {
-            let tables = thread.0.lock().clone();
+            mux.add(&thread.mux);
+            let tables = thread.tables.lock().clone();
             for (labels, more) in tables.calls {
                 let sums = calls.entry(labels).or_default();
                 sums.calls += more.calls;
@@ -149,6 +159,7 @@ impl Counts {
         write_calls(&mut text, &calls);
         write_durations(&mut text, &durations);
         write_mirrored(&mut text, &mirrored);
+        write_facts(&mut text, &mux.facts());
         write_facts(&mut text, facts);
         text
     }
@@ -376,9 +387,10 @@ mod tests {
         for n in 0..SERIES_MAX + 10 {
             counts.finished(&call(&format!("default/s{n}"), 200, Spoken::Http));
         }
-        let tables = counts.0.lock();
+        let tables = counts.tables.lock();
         assert_eq!((tables.calls.len(), tables.durations.len()), (SERIES_MAX + 1, SERIES_MAX + 1));
     }
+
     #[test]
     fn what_rules_say_is_counted_and_bounded() {
         let counts = [Arc::new(Counts::default()), Arc::new(Counts::default())];

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     SendError,
     life::{End, Life},
-    pool::Driven,
+    pool::{Connection, Driven},
     tcp,
 };
 use crate::{body, limits};
@@ -78,7 +78,7 @@ where
 const HYPER_BUFFER_BYTES_MIN: usize = 8_192;
 
 /// A connection for many requests to a local application.
-pub(super) async fn app_h2(app: SocketAddr) -> Result<Driven, SendError> {
+pub(super) async fn app_h2(app: SocketAddr) -> Result<Driven<Connection>, SendError> {
     let stream = tcp::dial_app(app).await?;
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -90,5 +90,5 @@ pub(super) async fn app_h2(app: SocketAddr) -> Result<Driven, SendError> {
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| SendError::Connect(format!("{app}: {error}")))?;
-    Ok(Driven::new(sender, connection, None))
+    Ok(Driven::h2(sender, connection, None))
 }

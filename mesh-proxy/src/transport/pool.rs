@@ -1,5 +1,5 @@
-//! Connections that are kept. [`Shared`] carries many requests at once on each (HTTP/2), [`Exclusive`] one after the
-//! other (HTTP/1.1). A pool belongs to one runtime thread, and its keys hold the source identity, so that no connection
+//! Connections that are kept. [`Shared`] carries many calls at once on each (HTTP/2, `mesh/1`), [`Exclusive`] one after
+//! the other (HTTP/1.1). A pool belongs to one runtime thread, and its keys hold the source identity, so that no connection
 //! serves two of them.
 
 use std::{
@@ -46,7 +46,17 @@ pub struct Lease {
     line: Option<(H1, SocketAddr, Arc<Lines>)>,
 }
 
-/// A connection that carries many requests, as long as it is driven.
+/// A connection that carries many calls at once, as long as it is driven.
+pub(super) trait Carrier: Send + Sync + 'static {
+    /// Calls that are under way on it.
+    fn load(&self) -> usize;
+    /// Whether it takes more.
+    fn usable(&self) -> bool;
+    /// When it last carried one.
+    fn used(&self) -> Instant;
+}
+
+/// A connection that carries many requests.
 pub(super) struct Connection {
     sender: H2,
     load: Arc<()>,
@@ -55,38 +65,34 @@ pub(super) struct Connection {
 }
 
 /// A connection with what drives it.
-pub(super) struct Driven {
-    connection: Arc<Connection>,
+pub(super) struct Driven<C> {
+    connection: Arc<C>,
     driver: BoxFuture<'static, ()>,
 }
 
-/// Connections that carry many requests each, by where they go.
-pub(super) struct Shared<K>(Arc<Mutex<Tables<K>>>);
+/// Connections that carry many calls each, by where they go.
+pub(super) struct Shared<K, C>(Arc<Mutex<Tables<K, C>>>);
 
-struct Tables<K> {
-    open: HashMap<K, Vec<Arc<Connection>>>,
-    dialling: HashMap<K, Dial>,
+struct Tables<K, C> {
+    open: HashMap<K, Vec<Arc<C>>>,
+    dialling: HashMap<K, Dial<C>>,
 }
 
-type Dial = futures_util::future::Shared<BoxFuture<'static, Result<Arc<Connection>, SendError>>>;
+type Dial<C> = futures_util::future::Shared<BoxFuture<'static, Result<Arc<C>, SendError>>>;
 
 // === impl Shared ===
 
-impl<K> Default for Shared<K> {
+impl<K, C> Default for Shared<K, C> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Tables { open: HashMap::new(), dialling: HashMap::new() })))
     }
 }
 
-impl<K: Clone + Eq + Hash + Send + 'static> Shared<K> {
+impl<K: Clone + Eq + Hash + Send + 'static, C: Carrier> Shared<K, C> {
     /// A connection to `key`: the first that has room, or else the least loaded one while another is dialled.
-    pub(super) async fn connection<F>(
-        &self,
-        key: &K,
-        dial: impl FnOnce(K) -> F,
-    ) -> Result<Arc<Connection>, SendError>
+    pub(super) async fn connection<F>(&self, key: &K, dial: impl FnOnce(K) -> F) -> Result<Arc<C>, SendError>
     where
-        F: Future<Output = Result<Driven, SendError>> + Send + 'static,
+        F: Future<Output = Result<Driven<C>, SendError>> + Send + 'static,
     {
         let dialled = {
             let mut tables = self.0.lock();
@@ -112,9 +118,9 @@ impl<K: Clone + Eq + Hash + Send + 'static> Shared<K> {
     }
 
     /// The dial that is under way, or a new one. Many may wait for it; all get its outcome.
-    fn dial<F>(&self, tables: &mut Tables<K>, key: &K, dial: impl FnOnce(K) -> F) -> Dial
+    fn dial<F>(&self, tables: &mut Tables<K, C>, key: &K, dial: impl FnOnce(K) -> F) -> Dial<C>
     where
-        F: Future<Output = Result<Driven, SendError>> + Send + 'static,
+        F: Future<Output = Result<Driven<C>, SendError>> + Send + 'static,
     {
         if let Some(under_way) = tables.dialling.get(key) {
             return under_way.clone();
@@ -138,9 +144,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> Shared<K> {
 
     /// Closes connections that carry nothing, and forgets those that end.
     pub(super) fn sweep(&self, now: Instant) {
-        let idle = |connection: &Connection| {
-            connection.load() == 0 && now.duration_since(*connection.used.lock()) > IDLE_MAX
-        };
+        let idle =
+            |connection: &C| connection.load() == 0 && now.duration_since(connection.used()) > IDLE_MAX;
         self.0.lock().open.retain(|_, open| {
             open.retain(|connection| connection.usable() && !idle(connection));
             !open.is_empty()
@@ -150,7 +155,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Shared<K> {
 
 // === impl Connection, Driven ===
 
-impl Connection {
+impl Carrier for Connection {
     fn load(&self) -> usize {
         Arc::strong_count(&self.load) - 1
     }
@@ -159,6 +164,12 @@ impl Connection {
         !self.closing.load(Ordering::Relaxed) && !self.sender.is_closed()
     }
 
+    fn used(&self) -> Instant {
+        *self.used.lock()
+    }
+}
+
+impl Connection {
     /// Sends a request, and waits for its answer's head.
     pub(super) async fn send(
         &self,
@@ -178,11 +189,23 @@ impl Connection {
     }
 }
 
-impl Driven {
-    /// A connection and the future that moves its bytes, which ends with `life`.
-    pub(super) fn new<C>(sender: H2, moving: C, life: Option<Life>) -> Self
+impl<C> Driven<C> {
+    /// A connection and the future that moves its bytes.
+    pub(super) fn new(connection: C, driver: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { connection: Arc::new(connection), driver: driver.boxed() }
+    }
+
+    fn drive(self) -> Arc<C> {
+        tokio::spawn(self.driver);
+        self.connection
+    }
+}
+
+impl Driven<Connection> {
+    /// One of HTTP/2 and the future that moves its bytes, which ends with `life`.
+    pub(super) fn h2<M>(sender: H2, moving: M, life: Option<Life>) -> Self
     where
-        C: Future<Output = hyper::Result<()>> + Send + 'static,
+        M: Future<Output = hyper::Result<()>> + Send + 'static,
     {
         let (closing, used) = (AtomicBool::new(false), Mutex::new(clock::now()));
         let connection = Arc::new(Connection { sender, load: Arc::new(()), closing, used });
@@ -208,11 +231,6 @@ impl Driven {
             }
         };
         Self { connection, driver: driver.boxed() }
-    }
-
-    fn drive(self) -> Arc<Connection> {
-        tokio::spawn(self.driver);
-        self.connection
     }
 }
 

@@ -12,15 +12,19 @@ use rustls_pki_types::ServerName;
 use svid::{Expect, Identities, IdentitySlot, TrustStore};
 use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::CancellationToken;
+use traffic::mesh1;
 
 use super::{
     Hop, SendError,
     http1::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
+    lacking::Lacking,
     life::{Life, Rule},
-    pool::Driven,
+    mux::{self, Opener},
+    pool::{Connection, Driven},
     tcp,
 };
-use crate::{clock, limits, listener::Rewound};
+use crate::{clock, limits, listener::Rewound, server::Ends, telemetry::MuxCounts};
 
 /// How long a connection to another proxy may take to come about, TLS and all. Longer than any round trip on earth;
 /// short enough that a call can still go to another endpoint.
@@ -41,6 +45,8 @@ pub enum Alpn {
     Tcp,
     /// One request that leaves HTTP.
     Http1,
+    /// Many streams of bytes.
+    Mesh,
 }
 
 /// Dials other proxies.
@@ -49,6 +55,7 @@ pub struct Dialler {
     trust: Arc<TrustStore>,
     changes: watch::Receiver<u64>,
     configs: Mutex<HashMap<(ServiceName, ServiceName, Alpn), Config>>,
+    lacking: Lacking,
 }
 
 struct Config {
@@ -57,8 +64,8 @@ struct Config {
 }
 
 impl Alpn {
-    /// What a listener for other proxies offers.
-    pub const ALL: [&[u8]; 3] = [b"h2", b"mesh-tcp/1", b"http/1.1"];
+    /// What a listener for other proxies offers; of what a caller offers, the first of these is taken.
+    pub const ALL: [&[u8]; 4] = [mesh1::ALPN, b"h2", b"mesh-tcp/1", b"http/1.1"];
 
     /// Its name in the handshake.
     pub fn name(self) -> &'static [u8] {
@@ -66,19 +73,30 @@ impl Alpn {
             Self::H2 => b"h2",
             Self::Tcp => b"mesh-tcp/1",
             Self::Http1 => b"http/1.1",
+            Self::Mesh => mesh1::ALPN,
+        }
+    }
+
+    /// What a caller offers that wants this: who does not know `mesh/1` takes one stream.
+    fn offer(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::H2 => &[b"h2"],
+            Self::Tcp => &[b"mesh-tcp/1"],
+            Self::Http1 => &[b"http/1.1"],
+            Self::Mesh => &[mesh1::ALPN, b"mesh-tcp/1"],
         }
     }
 
     /// The one of that name.
     pub fn named(name: &[u8]) -> Option<Self> {
-        [Self::H2, Self::Tcp, Self::Http1].into_iter().find(|alpn| alpn.name() == name)
+        [Self::H2, Self::Tcp, Self::Http1, Self::Mesh].into_iter().find(|alpn| alpn.name() == name)
     }
 }
 
 impl Dialler {
     /// Dials as `identities`, believing `trust`, whose changes `changes` announces.
     pub fn new(identities: Arc<Identities>, trust: Arc<TrustStore>, changes: watch::Receiver<u64>) -> Self {
-        Self { identities, trust, changes, configs: Mutex::default() }
+        Self { identities, trust, changes, configs: Mutex::default(), lacking: Lacking::default() }
     }
 
     /// A verified connection.
@@ -120,7 +138,7 @@ impl Dialler {
             None => failed(&error),
         })?;
         let (_, tls) = stream.get_ref();
-        if tls.alpn_protocol() != Some(alpn.name()) {
+        if !tls.alpn_protocol().is_some_and(|spoken| alpn.offer().contains(&spoken)) {
             return Err(failed(&"it does not speak the protocol of proxies"));
         }
         let chain = tls.peer_certificates().unwrap_or_default();
@@ -134,7 +152,7 @@ impl Dialler {
     }
 
     /// A connection for many requests.
-    pub(super) async fn h2(&self, hop: &Hop) -> Result<Driven, SendError> {
+    pub(super) async fn h2(&self, hop: &Hop) -> Result<Driven<Connection>, SendError> {
         let (stream, life) = in_time(hop, self.accepted(hop)).await?;
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -149,7 +167,26 @@ impl Dialler {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| SendError::Connect(format!("{}: {error}", hop.endpoint)))?;
-        Ok(Driven::new(sender, connection, Some(life)))
+        Ok(Driven::h2(sender, connection, Some(life)))
+    }
+
+    /// A connection for many streams.
+    pub(super) async fn mesh(&self, hop: &Hop, counts: Arc<MuxCounts>) -> Result<Driven<Opener>, SendError> {
+        let dialled = async {
+            let (stream, life) = self.handshake(hop, Alpn::Mesh).await?;
+            if stream.get_ref().1.alpn_protocol() != Some(Alpn::Mesh.name()) {
+                self.lacking.found(hop, (stream, life), clock::now());
+                return Err(SendError::Connect(format!("{}: it does not speak mesh/1", hop.endpoint)));
+            }
+            let ends = Ends { draining: CancellationToken::new(), life: Some(life) };
+            mux::dialled(stream, ends, counts).await
+        };
+        in_time(hop, dialled).await
+    }
+
+    /// Proxies that lack `mesh/1`.
+    pub(super) fn lacking(&self) -> &Lacking {
+        &self.lacking
     }
 
     fn config(&self, hop: &Hop, alpn: Alpn) -> Result<(Arc<IdentitySlot>, TlsConnector), SendError> {
@@ -170,7 +207,7 @@ impl Dialler {
             Some(identity.clone()),
             self.trust.clone(),
             expect,
-            &[alpn.name()],
+            alpn.offer(),
             clock::tls(),
         );
         let connector = TlsConnector::from(Arc::new(config));

@@ -195,6 +195,17 @@ impl World {
 
     /// A proxy on a port of its own, with an identity for each of its services and of `callers`.
     pub fn proxy(&self, name: &str, callers: &[&str], locals: Vec<Local>) -> Proxy {
+        self.proxy_without(&[], name, callers, locals)
+    }
+
+    /// A proxy as one of an earlier version is, which does not speak `protocols` with others.
+    pub fn proxy_without(
+        &self,
+        protocols: &[&[u8]],
+        name: &str,
+        callers: &[&str],
+        locals: Vec<Local>,
+    ) -> Proxy {
         let (trust, identities) =
             (TrustStore::new(self.authority.trust(Distrusted::default())), Identities::new());
         let services: BTreeSet<&str> =
@@ -207,7 +218,9 @@ impl World {
         let domain = "mesh.internal".parse().expect("a domain");
         let (shared, wanted) = Shared::new(domain, identities, trust.clone(), trust_changed.subscribe());
         let log = Log::default();
-        let worker = Worker::new(&shared, inbound::tls(&shared), AccessLog::to(log.clone()), 1);
+        let mut tls = (*inbound::tls(&shared)).clone();
+        tls.alpn_protocols.retain(|known| !protocols.contains(&&known[..]));
+        let worker = Worker::new(&shared, Arc::new(tls), AccessLog::to(log.clone()), 1);
         let (stop, counts) = (CancellationToken::new(), worker.counts());
         let (address, socket) = bound();
         worker.listen_inbound(socket, stop.clone()).expect("listening");

@@ -10,7 +10,8 @@ use model::{
     object::{Key, Object},
     proxy::ProxyState,
     resource::{
-        AuthorizationPolicySpec, EndpointStatus, Health, ParentRef, Protocol, Resource, RouteRefs, ServiceSpec,
+        AuthorizationPolicySpec, EndpointStatus, Health, ParentRef, Protocol, Resource, RouteRefs,
+        ServiceSpec,
     },
 };
 use registry::{Session, State};

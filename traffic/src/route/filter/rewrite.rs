@@ -65,7 +65,8 @@ impl Replace {
             PathModifierType::ReplaceFullPath => (path.replacement(), "replaceFullPath"),
             PathModifierType::ReplacePrefixMatch => (path.replacement(), "replacePrefixMatch"),
         };
-        let normal = if text.is_empty() { Ok(String::new()) } else { matcher::normal(text, Strictness::Plain) };
+        let normal =
+            if text.is_empty() { Ok(String::new()) } else { matcher::normal(text, Strictness::Plain) };
         let normal = normal.unwrap_or_else(|message| {
             errors.push(FieldError { path: format!("{at}.path.{field}"), message });
             String::new()

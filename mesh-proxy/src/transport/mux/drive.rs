@@ -1,0 +1,227 @@
+//! What moves the bytes of a connection, and ends it.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    task::yield_now,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use traffic::mesh1::{Code, Fault, Open, Patience, Side};
+
+use super::{Mux, Opener, Stream};
+use crate::{
+    server::Ends,
+    telemetry::MuxCounts,
+    transport::{
+        SendError,
+        life::{Cut, End},
+        pool::Driven,
+    },
+};
+
+/// What is read at once, in bytes: two TLS records.
+const READ_BYTES: usize = 32 * 1_024;
+/// What is written at once, in bytes: four TLS records, as many as TLS takes before it wants the socket.
+const WRITE_BYTES: usize = 64 * 1_024;
+/// How often the time is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a caller waits for a word of a connection that carries streams, and for an answer when it asks.
+const CALLER: Patience = Patience { quiet: Duration::from_secs(5), answer: Duration::from_secs(5) };
+/// The same for who was called: longer, as callers ask by themselves.
+const CALLEE: Patience = Patience { quiet: Duration::from_secs(30), answer: Duration::from_secs(10) };
+/// How long the other side may take to hear why a connection ends.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How a connection came to its end.
+enum Ended {
+    /// Nothing is left to carry.
+    Drained,
+    /// The other side closed it, or it broke.
+    Lost(String),
+    /// The other side broke the rules.
+    Fault(Fault),
+    /// Its peer is no longer believed.
+    Cut(Cut),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error.to_string())
+    }
+}
+
+/// A connection that was dialled, once the other side has said its first word. In TLS 1.3 it may refuse our certificate
+/// after our side of the handshake is done: only that word says that it did not.
+pub(in crate::transport) async fn dialled<S>(
+    mut stream: S,
+    ends: Ends,
+    counts: Arc<MuxCounts>,
+) -> Result<Driven<Opener>, SendError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mux = Mux::new(Side::Opener, CALLER, counts);
+    let mut buffer = vec![0; READ_BYTES];
+    while !mux.state.lock().core.opens() {
+        match stream.read(&mut buffer).await {
+            Ok(0) => return Err(SendError::Connect("the connection was closed at once".to_owned())),
+            Ok(length) => mux
+                .receive(&buffer[..length])
+                .map(drop)
+                .map_err(|fault| SendError::Connect(fault.to_string()))?,
+            Err(error) => return Err(SendError::Connect(error.to_string())),
+        }
+    }
+    let driver = {
+        let mux = mux.clone();
+        async move {
+            if let Some(fault) = drive(mux, stream, ends, |_, _| {}).await {
+                tracing::warn!("a connection to another proxy is cut off: {fault}");
+            }
+        }
+    };
+    Ok(Driven::new(Opener(mux), driver))
+}
+
+/// Serves the streams of a connection until it ends: each is handed to `take`, in a task of its own. Returns what the
+/// caller did if it broke the rules.
+pub async fn serve<S, F>(
+    stream: S,
+    ends: Ends,
+    counts: Arc<MuxCounts>,
+    take: impl Fn(Stream, Open) -> F + Send,
+) -> Option<Fault>
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mux = Mux::new(Side::Taker, CALLEE, counts);
+    drive(mux, stream, ends, |stream, open| drop(tokio::spawn(take(stream, open)))).await
+}
+
+async fn drive<S: AsyncRead + AsyncWrite>(
+    mux: Arc<Mux>,
+    stream: S,
+    ends: Ends,
+    opened: impl Fn(Stream, Open),
+) -> Option<Fault> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let ended = tokio::select! {
+        // What came is taken before it is decided that nothing came.
+        biased;
+        ended = read(&mux, &mut reader, opened) => ended,
+        ended = write(&mux, &mut writer) => ended,
+        fault = watch_time(&mux) => Ended::Fault(fault),
+        refused = watch_ends(&mux, ends) => Ended::Cut(refused),
+    };
+    let fault = match ended {
+        Ended::Drained => None,
+        Ended::Lost(reason) => {
+            mux.with(|state| state.core.close(&reason));
+            tracing::debug!(reason, "a connection between proxies ended");
+            return None;
+        }
+        Ended::Cut(refused) => {
+            let told = match &refused {
+                Cut::Distrusted(refused) => refused.to_string(),
+                // Which rule it was is for this side's log alone.
+                Cut::Denied(_) => "policy lets this caller in no more".to_owned(),
+            };
+            mux.with(|state| state.core.cut(Code::DISTRUSTED, &told));
+            tracing::warn!(%refused, "a connection between proxies is cut off");
+            None
+        }
+        Ended::Fault(fault) => {
+            mux.counts.cut();
+            Some(fault)
+        }
+    };
+    // Who does not listen does not hear it.
+    drop(timeout(FAREWELL_TIMEOUT, farewell(&mux, &mut reader, &mut writer)).await);
+    mux.with(|state| state.core.close("it is over"));
+    fault
+}
+
+async fn read<S: AsyncRead>(
+    mux: &Arc<Mux>,
+    reader: &mut ReadHalf<S>,
+    opened: impl Fn(Stream, Open),
+) -> Ended {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let length = match reader.read(&mut buffer).await {
+            Ok(0) => return Ended::Lost("the other side closed it".to_owned()),
+            Ok(length) => length,
+            Err(error) => return error.into(),
+        };
+        match mux.receive(&buffer[..length]) {
+            Ok(streams) => streams.into_iter().for_each(|(id, open)| opened(mux.stream(id), open)),
+            Err(fault) => return Ended::Fault(fault),
+        }
+    }
+}
+
+async fn write<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>) -> Ended {
+    let mut out = Vec::new();
+    loop {
+        mux.stirred.notified().await;
+        // Whoever is ready to run may have something to send, too.
+        yield_now().await;
+        if let Err(error) = flush(mux, writer, &mut out).await {
+            return error.into();
+        }
+        if mux.drained() {
+            return Ended::Drained;
+        }
+    }
+}
+
+/// Sends all that there is.
+async fn flush<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>, out: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        out.clear();
+        mux.transmit(out, WRITE_BYTES);
+        if out.is_empty() {
+            break;
+        }
+        writer.write_all(out).await?;
+    }
+    // Memory goes with the load.
+    out.shrink_to(READ_BYTES);
+    writer.flush().await
+}
+
+/// Says the last word, and waits until the other side has heard it: a socket that is closed before may lose it.
+async fn farewell<S>(mux: &Mux, reader: &mut ReadHalf<S>, writer: &mut WriteHalf<S>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite,
+{
+    flush(mux, writer, &mut Vec::new()).await?;
+    writer.shutdown().await?;
+    let mut buffer = vec![0; READ_BYTES];
+    while reader.read(&mut buffer).await? > 0 {}
+    Ok(())
+}
+
+async fn watch_time(mux: &Mux) -> Fault {
+    let mut beat = interval(TICK);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beat.tick().await;
+        if let Err(fault) = mux.tick() {
+            return fault;
+        }
+    }
+}
+
+/// Lets it drain when it has to; ends when the other side is no longer believed.
+async fn watch_ends(mux: &Mux, mut ends: Ends) -> Cut {
+    match ends.come().await {
+        End::Close(refused) => refused,
+        End::Drain => {
+            mux.go_away();
+            ends.cut().await
+        }
+    }
+}

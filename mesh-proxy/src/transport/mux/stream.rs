@@ -1,0 +1,119 @@
+//! One stream, to be read and written like a connection of its own.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::timeout,
+};
+use traffic::mesh1::{Broken, Code, Farewell, Read, StreamId};
+
+use super::{Mux, broken};
+
+/// How long the other proxy may take to reach its application: longer than it tries.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A stream of a connection. Dropped before both sides have ended, it is reset.
+pub struct Stream {
+    mux: Arc<Mux>,
+    id: StreamId,
+}
+
+impl Stream {
+    pub(super) fn new(mux: Arc<Mux>, id: StreamId) -> Self {
+        Self { mux, id }
+    }
+
+    /// Waits until the other side has reached the application.
+    pub(super) async fn answered(&mut self) -> Result<(), Broken> {
+        let answer = poll_fn(|cx| {
+            let mut state = self.mux.state.lock();
+            match state.core.answered(self.id) {
+                Some(answer) => Poll::Ready(answer),
+                None => {
+                    Mux::wait_to_read(&mut state, self.id, cx);
+                    Poll::Pending
+                }
+            }
+        });
+        let late = || Farewell::new(Code::CANCEL, &format!("not within {} s", ANSWER_TIMEOUT.as_secs()));
+        timeout(ANSWER_TIMEOUT, answer).await.unwrap_or_else(|_| Err(Broken::Reset(late())))
+    }
+
+    /// Tells the caller that its application was reached.
+    pub fn accept(&self) {
+        self.mux.with(|state| state.core.accept(self.id));
+    }
+
+    /// Tells the caller why it was not. With [`Code::REFUSED`] nothing was tried.
+    pub fn refuse(self, code: Code, reason: &str) {
+        self.mux.with(|state| state.core.reset(self.id, Farewell::new(code, reason)));
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut state = self.mux.state.lock();
+        let read = state.core.read(self.id, buffer.initialize_unfilled());
+        match read {
+            Ok(Read::Nothing) => {
+                Mux::wait_to_read(&mut state, self.id, cx);
+                return Poll::Pending;
+            }
+            Ok(Read::Bytes(length)) => {
+                self.mux.stir(&mut state);
+                buffer.advance(length);
+            }
+            Ok(Read::End) => {}
+            Err(ended) => return Poll::Ready(Err(broken(&ended))),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.mux.state.lock();
+        match state.core.write(self.id, bytes) {
+            Ok(0) if !bytes.is_empty() => {
+                Mux::wait_to_write(&mut state, self.id, cx);
+                Poll::Pending
+            }
+            Ok(length) => {
+                self.mux.stir(&mut state);
+                Poll::Ready(Ok(length))
+            }
+            Err(ended) => Poll::Ready(Err(broken(&ended))),
+        }
+    }
+
+    /// What was written is on its way, and nothing here can hurry it.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.mux.with(|state| state.core.finish(self.id));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.mux.release(self.id);
+    }
+}
