@@ -29,7 +29,7 @@ use crate::{
     shared::{Config, Shared},
     splice,
     telemetry::{Direction, Spoken, Telemetry, trace},
-    transport::{Hop, SendError, Transport, Tunnel},
+    transport::{Hop, SendError, Transport, Tunnel, tcp::Abort},
 };
 
 mod entry;
@@ -289,7 +289,10 @@ impl Outbound {
         })
     }
 
-    async fn stream<S: AsyncRead + AsyncWrite + Unpin>(&self, entry: &Entry, stream: S, address: SocketAddr) {
+    async fn stream<S>(&self, entry: &Entry, stream: S, address: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Abort + Unpin,
+    {
         let mut call =
             Call::new(Direction::Outbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
         (call.outcome.mtls, call.outcome.note.peer) = (true, Some(address));

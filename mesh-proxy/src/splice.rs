@@ -12,15 +12,15 @@ use crate::{
     telemetry::trace,
     transport::{
         life::{Cut, Life},
-        tcp::{Counted, duplex},
+        tcp::{Abort, Counted, duplex},
     },
 };
 
 /// Joins caller and callee, and ends the call. A connection that drains goes on: only its own sides can end a stream.
 pub async fn join<A, B>(mut call: Call, caller: A, callee: B, life: Option<Life>)
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: AsyncRead + AsyncWrite + Abort + Unpin,
+    B: AsyncRead + AsyncWrite + Abort + Unpin,
 {
     let (mut caller, mut callee) = (Counted::new(caller), Counted::new(callee));
     let standing = call.standing.take();
@@ -33,6 +33,11 @@ where
             Some(cut.to_string())
         }
     };
+    if reason.is_some() {
+        // An end that looks like any other would pass off a part as the whole.
+        caller.inner().abort();
+        callee.inner().abort();
+    }
     call.outcome.request_bytes += caller.read;
     call.outcome.response_bytes += callee.read;
     call.over(reason);

@@ -126,6 +126,25 @@ async fn a_side_that_breaks_off_is_felt_on_the_other_and_nowhere_else() {
     app.kill();
     assert_eq!(stays.rest().await, b"", "the application is gone");
     drop(stays);
+    until("the caller hears of it", || (caller.shared.in_flight() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn what_an_application_cuts_off_does_not_look_whole_to_its_caller() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let address = listener.local_addr().expect("an address");
+    let callee = world.proxy("host-b", &[], vec![local("db", 5_432, "tcp", address)]);
+    world.publish(&[&caller, &callee]);
+    let mut connection = Http1::connect(caller.upstream("web", "db", None)).await;
+    let (mut taken, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("taken");
+    taken.write_all(b"half").await.expect("written");
+    assert_eq!(connection.exactly(4).await, b"half");
+    taken.set_zero_linger().expect("ours");
+    drop(taken);
+    let end = timeout(PATIENCE, connection.0.read_to_end(&mut Vec::new())).await.expect("in time");
+    assert_eq!(end.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
     until("nothing is under way", || (caller.shared.in_flight() == 0).then_some(())).await;
 }
 
@@ -197,7 +216,10 @@ async fn distrust_ends_all_streams_of_a_connection() {
     let far = mesh_proxy::clock::unix().as_secs() + 1_000;
     let distrusted = Distrusted { ids: [(id("web"), far)].into(), ..Distrusted::default() };
     callee.believe(world.authority.trust(distrusted));
-    assert_eq!((one.rest().await, two.rest().await), (Vec::new(), Vec::new()));
+    for stream in [&mut one, &mut two] {
+        let end = timeout(PATIENCE, stream.0.read_to_end(&mut Vec::new())).await.expect("in time");
+        assert_eq!(end.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
+    }
     let mut refused = Http1::connect(upstream).await;
     assert_eq!(refused.rest().await, b"");
     until("nothing is under way", || (callee.shared.in_flight() == 0).then_some(())).await;

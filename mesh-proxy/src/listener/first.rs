@@ -14,6 +14,8 @@ use tokio::{
 };
 use traffic::protocol::{self, DETECT_BYTES_MAX, Detected};
 
+use crate::transport::tcp::Abort;
+
 /// A caller that has sent nothing for so long waits for the server to speak first. Where a port's protocol is declared,
 /// nobody waits for this.
 pub const DETECT_TIMEOUT: Duration = Duration::from_millis(300);
@@ -57,6 +59,12 @@ impl<S> Rewound<S> {
     /// A stream from which `ahead` was read, and is to be read again.
     pub fn new(ahead: BytesMut, inner: S) -> Self {
         Self { ahead, inner }
+    }
+}
+
+impl<S: Abort> Abort for Rewound<S> {
+    fn abort(&self) {
+        self.inner.abort();
     }
 }
 

@@ -12,12 +12,15 @@ use std::{
     time::Duration,
 };
 
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
+use tokio_rustls::server;
 use traffic::preamble::{Decoded, Preamble};
 
 use super::SendError;
@@ -140,6 +143,27 @@ pub async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, reached: Result<(), &
     stream.flush().await
 }
 
+/// A stream that can end so that its other side does not take the end for a whole one.
+pub trait Abort {
+    /// When it is dropped it breaks off.
+    fn abort(&self) {}
+}
+
+/// By a RST: what was not read is lost there, and the application learns that it was cut off.
+impl Abort for TcpStream {
+    fn abort(&self) {
+        if let Err(error) = SockRef::from(self).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a connection could not be reset");
+        }
+    }
+}
+
+/// TLS says its last word only when it ends well.
+impl Abort for server::TlsStream<TcpStream> {}
+
+/// What left HTTP is dropped with its connection.
+impl Abort for TokioIo<Upgraded> {}
+
 /// A stream that counts what goes through it.
 pub struct Counted<S> {
     inner: S,
@@ -153,6 +177,11 @@ impl<S> Counted<S> {
     /// Counts from zero.
     pub fn new(inner: S) -> Self {
         Self { inner, read: 0, written: 0 }
+    }
+
+    /// The stream.
+    pub fn inner(&self) -> &S {
+        &self.inner
     }
 }
 

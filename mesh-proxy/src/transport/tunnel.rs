@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{life::Life, mux};
+use super::{life::Life, mux, tcp::Abort};
 
 /// One stream, whose application is reached.
 pub enum Tunnel {
@@ -31,6 +31,9 @@ impl Tunnel {
         }
     }
 }
+
+/// A stream is reset; TLS says its last word only when it ends well.
+impl Abort for Tunnel {}
 
 impl AsyncRead for Tunnel {
     fn poll_read(

@@ -16,6 +16,7 @@ use tokio::{
 use traffic::mesh1::{Broken, Code, Farewell, Read, StreamId};
 
 use super::{Mux, broken};
+use crate::transport::tcp::Abort;
 
 /// How long the other proxy may take to reach its application: longer than it tries.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -57,6 +58,9 @@ impl Stream {
         self.mux.with(|state| state.core.reset(self.id, Farewell::new(code, reason)));
     }
 }
+
+/// Dropped before its end, it is reset.
+impl Abort for Stream {}
 
 impl AsyncRead for Stream {
     fn poll_read(
