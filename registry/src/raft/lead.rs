@@ -33,8 +33,8 @@ pub(super) const PROPOSALS_MAX: usize = 4_096;
 /// Places among them that writes of objects leave to everything else: a flood of them keeps no host from registering, and
 /// no session from ending.
 const PROPOSALS_RESERVED: usize = 1_024;
-/// What writes of objects may hold from when they are proposed until they are applied, in KiB: 128 MiB.
-pub(super) const PROPOSED_KIB_MAX: usize = 128 * 1_024;
+/// What writes of objects may hold from when they are proposed until they are applied, in KiB: 64 MiB.
+pub(super) const PROPOSED_KIB_MAX: usize = 64 * 1_024;
 /// Commands in one entry: as many as wait, up to this, so that one sync serves them all.
 const BATCH_COMMANDS_MAX: usize = 256;
 /// An entry takes no further command beyond this, in bytes: a follower gets it in one frame.
