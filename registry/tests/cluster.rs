@@ -2,9 +2,10 @@
 
 mod world;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, task::Poll};
 
-use registry::{Command, KeepAlive, MemberChange, ProposeError, Refusal, Reply, Source};
+use futures_util::poll;
+use registry::{Command, KeepAlive, MemberChange, ProposeError, Refusal, Reply, SessionRef, Source};
 use world::{PATIENCE, World, copy_folder, description, key, put, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,4 +259,28 @@ async fn signs_of_life_reach_the_leader_from_any_member() {
         1
     );
     assert_eq!(world.leader().await.acked(), [("host-a".parse().expect("a name"), 7)]);
+}
+
+/// How many of these writes are told that too many wait, when they come as fast as can be, and whether there is a place
+/// then for a command that is no write.
+async fn flood(writes: impl Iterator<Item = Command>) -> (usize, bool) {
+    let world = World::one().await;
+    let leader = world.leader().await;
+    let mut flood: Vec<_> = writes.map(|write| Box::pin(leader.propose(write))).collect();
+    let mut busy = 0;
+    for write in &mut flood {
+        busy += usize::from(poll!(write) == Poll::Ready(Err(ProposeError::Busy)));
+    }
+    let node = "a".parse().expect("a name");
+    let mut farewell = Box::pin(leader.propose(Command::Unregister(SessionRef { node, generation: 1 })));
+    (busy, poll!(&mut farewell) != Poll::Ready(Err(ProposeError::Busy)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_writes_is_told_so_and_leaves_room_for_sessions() {
+    let (busy, room) = flood((0..20_000).map(|n| put(&format!("n{n}"), "small"))).await;
+    assert!(busy > 0 && room, "{busy} of 20,000 are more than writes have places");
+    let text = "x".repeat(4 << 20);
+    let (busy, room) = flood((0..40).map(|n| put(&format!("n{n}"), &text))).await;
+    assert!(busy > 0 && room, "{busy} of 40 are more than 64 MiB");
 }

@@ -199,8 +199,9 @@ mod heavy {
         assert!(memory.iter().all(|memory| *memory < MEMORY_MB), "{memory:?} MB, at most {MEMORY_MB}");
         let metrics = format!("http://{}:8480/metrics", cluster.members[0].address);
         let text = reqwest::get(metrics).await.expect("metrics").text().await.expect("a text");
-        let counted =
-            |line: &&str| line.starts_with("meshd_api_refused_total{") && line.contains("reason=\"own_places\"");
+        let counted = |line: &&str| {
+            line.starts_with("meshd_api_refused_total{") && line.contains("reason=\"own_places\"")
+        };
         assert!(text.lines().any(|line| counted(&line)), "{text}");
     }
 }
