@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use model::{manifest, object::Object};
 use suite::{Case, Exchange, Head, Outcome};
 use world::{
-    client::{Answer, Http1, call, get, post},
+    client::{Answer, Http1, call, full, get, h2, h2_call, post},
     *,
 };
 
@@ -236,4 +236,39 @@ spec:
     world.routes = fault("2001-01-01T00:00:00Z");
     world.publish(&[&caller, &callee]);
     assert_eq!(call(upstream, test).await.body, "orders", "its time is over");
+}
+
+#[tokio::test]
+async fn a_grpc_caller_s_deadline_is_kept_and_told_and_the_route_s_is_shorter() {
+    let ledger = app::h2("ledger").await;
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let callee = world.proxy("host-b", &[], vec![local("ledger", 80, "grpc", ledger.address)]);
+    world.publish(&[&caller, &callee]);
+    let upstream = caller.upstream("web", "ledger", None);
+    let ask = async |path: &str, timeout: &str| {
+        let request = http::Request::post(format!("http://ledger{path}"))
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", timeout)
+            .body(full(""))
+            .expect("a request");
+        let (head, body, _) = h2_call(&mut h2(upstream).await, request).await;
+        let body = String::from_utf8_lossy(&body).into_owned();
+        let told = body.lines().find_map(|line| line.strip_prefix("grpc-timeout: ").map(str::to_owned));
+        (head.status().as_u16(), told)
+    };
+    assert_eq!(ask("/head", "10S").await, (200, Some("10000000u".to_owned())));
+    // The application holds this one for good: nobody waits for it longer than the caller does.
+    assert_eq!(ask("/held", "50m").await, (504, None));
+    world.routes = objects(
+        "
+kind: GRPCRoute
+metadata: {namespace: default, name: ledger}
+spec:
+  parentRefs: [{name: ledger}]
+  rules: [{backendRefs: [{name: ledger, port: 80}], timeouts: {request: 5s}}]",
+    );
+    world.publish(&[&caller, &callee]);
+    assert_eq!(ask("/head", "10S").await, (200, Some("5000000u".to_owned())));
+    assert_eq!(ask("/head", "1S").await, (200, Some("1000000u".to_owned())));
 }

@@ -6,8 +6,8 @@
 //! with its path brought into the one form that is decided on and forwarded: [`path`]. Its authority names a destination
 //! of the [`snapshot`], which holds everything one request may consult at one revision and is made by [`compile`]. There
 //! a [`route`] is found and a back end drawn by weight; [`admission`] lets the call out or refuses it; the [`balancer`]
-//! picks an [`endpoint`] that is usable. What fails may be tried again: [`retry`]. On the other side [`policy`] permits
-//! the call or denies it, and [`headers`] says what of the request's fields goes on.
+//! picks an [`endpoint`] that is usable. What fails may be tried again: [`retry`], while the caller waits: [`deadline`]. On
+//! the other side [`policy`] permits the call or denies it, and [`headers`] says what of the request's fields goes on.
 
 pub mod protocol;
 
@@ -27,6 +27,7 @@ pub mod admission;
 pub mod balancer;
 pub mod endpoint;
 
+pub mod deadline;
 pub mod retry;
 
 pub mod headers;

@@ -31,6 +31,8 @@ pub struct Timeouts {
     pub request: Option<Duration>,
     /// One try.
     pub backend_request: Option<Duration>,
+    /// All tries together, from the request's head on: the caller says so, not the rule.
+    pub call: Option<Duration>,
 }
 
 /// Where one request goes.

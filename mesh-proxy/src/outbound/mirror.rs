@@ -34,10 +34,15 @@ struct Copied {
 }
 
 impl Copies {
+    /// Of a request that nobody looks on at.
+    pub(super) fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// Copies for `backends` of what `plan` sends. A request that leaves HTTP has none.
     pub(super) fn new(backends: Vec<Arc<Backend>>, plan: &Plan<'_>) -> Self {
         if plan.upgrade || backends.is_empty() {
-            return Self(Vec::new());
+            return Self::none();
         }
         if let Some(upload) = &plan.upload {
             upload.will_be_copied();

@@ -1,7 +1,10 @@
 //! How a request is tried, and tried again: another endpoint while none has seen it, else as the route and its budget
 //! say. Which endpoint, and whether again, is decided in `traffic`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::Incoming;
@@ -19,6 +22,7 @@ use super::{Outbound, failed};
 use crate::{
     body::{self, Kept},
     call::Call,
+    clock,
     experience::OnItsWay,
     heads,
     refused::Refused,
@@ -33,6 +37,8 @@ pub const FAILOVERS_MAX: usize = 8;
 pub(super) struct Plan<'a> {
     pub(super) source: ServiceName,
     pub(super) backend: &'a Arc<Backend>,
+    /// When the request's head came.
+    pub(super) began: Instant,
     pub(super) retry: &'a retry::Settings,
     pub(super) timeouts: Timeouts,
     pub(super) head: request::Parts,
@@ -76,12 +82,9 @@ impl Outbound {
         call: &mut Call,
     ) -> Result<Answered, Refused> {
         let tries = self.tries(&plan, &admitted, call);
-        let (answer, held, on_its_way) = match plan.timeouts.request {
-            None => tries.await?,
-            Some(span) => tokio::select! {
-                answered = tries => answered?,
-                () = plan.time_over(span) => return Err(Refused::Late),
-            },
+        let (answer, held, on_its_way) = tokio::select! {
+            answered = tries => answered?,
+            () = plan.time_over() => return Err(Refused::Late),
         };
         if let Some(upload) = &plan.upload {
             upload.settle();
@@ -190,19 +193,39 @@ impl Plan<'_> {
         self.backend.endpoints().iter().any(|endpoint| usable(endpoint) && !tried.contains(&endpoint.key))
     }
 
-    /// Waits until the time of the whole request is over: it runs from the request's last byte on.
-    async fn time_over(&self, span: Duration) {
-        if let Some(upload) = &self.upload {
-            upload.came().await;
+    /// Waits until the time of the whole request is over: the rule's runs from the request's last byte on, the
+    /// caller's from its head.
+    async fn time_over(&self) {
+        let by_rule = async {
+            let Some(span) = self.timeouts.request else { return std::future::pending().await };
+            if let Some(upload) = &self.upload {
+                upload.came().await;
+            }
+            sleep(span).await;
+        };
+        let by_caller = async {
+            let Some(span) = self.timeouts.call else { return std::future::pending().await };
+            sleep(self.of_call(span)).await;
+        };
+        tokio::select! {
+            () = by_rule => {}
+            () = by_caller => {}
         }
-        sleep(span).await;
     }
 
     /// What of that time is left for the answer's body.
     fn left(&self) -> Option<Duration> {
-        let span = self.timeouts.request?;
-        let passed = self.upload.as_ref().and_then(Kept::since_it_came);
-        Some(span.saturating_sub(passed.unwrap_or_default()))
+        let by_rule = self.timeouts.request.map(|span| {
+            let passed = self.upload.as_ref().and_then(Kept::since_it_came);
+            span.saturating_sub(passed.unwrap_or_default())
+        });
+        let by_caller = self.timeouts.call.map(|span| self.of_call(span));
+        by_rule.into_iter().chain(by_caller).min()
+    }
+
+    /// What is left of a span that began with the request's head.
+    fn of_call(&self, span: Duration) -> Duration {
+        span.saturating_sub(clock::now().saturating_duration_since(self.began))
     }
 }
 

@@ -7,9 +7,10 @@ use http::{Response, request};
 use hyper::body::Incoming;
 use model::name::ServiceName;
 use traffic::{
+    deadline::{self, GRPC_TIMEOUT},
     path::{self, Strictness},
     request::RequestHead,
-    route::{Reply, Routed},
+    route::{FieldsMut, Reply, Routed, Timeouts},
     snapshot::Port,
 };
 
@@ -18,8 +19,9 @@ use crate::{
     body::{Answer, Kept},
     call::Call,
     clock,
-    heads::{self, Seen, ToPeer},
+    heads::{self, Changed, Seen, ToPeer},
     refused::Refused,
+    telemetry::Spoken,
 };
 
 /// Where a request goes.
@@ -48,44 +50,68 @@ impl Outbound {
         let fields = Seen(&head.headers);
         let (method, authority) = (head.method.as_str(), heads::authority(head));
         let seen = RequestHead { method, path: &path, authority, fields: &fields };
-        let routed = self.experience.dice(|dice| port.route(&seen, &source, dice));
+        let (routed, fault) = self.experience.dice(|dice| {
+            let routed = port.route(&seen, &source, dice);
+            (routed, routed.filters.fault(&seen, clock::wall(), dice))
+        });
         call.outcome.route = routed.rule.clone();
-        let fault = self.experience.dice(|dice| routed.filters.fault(&seen, clock::wall(), dice));
         if let Some(reply) = fault.abort.or_else(|| routed.filters.reply(&seen)) {
             return Ok(Way::Own(own(&reply), fault.delay));
         }
-        let backend = routed.backend.map_err(Clone::clone)?;
-        call.outcome.destination = Some(backend.name.service.clone());
-        let to = ToPeer {
-            path: &routed.filters.path(&path),
-            host: routed.filters.host(),
-            hostname: &backend.hostname,
-            port: backend.name.port,
-            edits: routed.filters.on_request(),
-        };
-        let upload = (!hyper::body::Body::is_end_stream(&body)).then(|| Kept::new(body));
-        call.upload = upload.clone();
-        let plan = Plan {
-            source,
-            backend,
-            retry: routed.retry,
-            timeouts: routed.timeouts,
-            head: heads::to_peer(head, &to)?,
-            upgrade: heads::is_upgrade(head),
-            upload,
-            on_answer: routed.filters.on_answer(&seen),
-        };
+        let plan = plan(call, source, head, &seen, &routed, body)?;
         let copies = self.copies(&routed, &plan);
         Ok(Way::On(plan, copies, fault.delay))
     }
 
     /// Who gets copies of a request.
     fn copies(&self, routed: &Routed<'_>, plan: &Plan<'_>) -> Copies {
+        if routed.mirrors.is_empty() {
+            return Copies::none();
+        }
         let drawn = self
             .experience
             .dice(|dice| routed.mirrors.iter().filter_map(|mirror| mirror.draw(dice).cloned()).collect());
         Copies::new(drawn, plan)
     }
+}
+
+/// The request as it goes on.
+fn plan<'a>(
+    call: &mut Call,
+    source: ServiceName,
+    head: &request::Parts,
+    seen: &RequestHead<'_>,
+    routed: &Routed<'a>,
+    body: Incoming,
+) -> Result<Plan<'a>, Refused> {
+    let (filters, backend) = (routed.filters, routed.backend.map_err(Clone::clone)?);
+    call.outcome.destination = Some(backend.name.service.clone());
+    let to = ToPeer {
+        path: &filters.path(seen.path),
+        host: filters.host(),
+        hostname: &backend.hostname,
+        port: backend.name.port,
+        edits: filters.on_request(),
+    };
+    let mut next = heads::to_peer(head, &to)?;
+    let grpc = call.outcome.spoken == Spoken::Grpc;
+    let timeouts = Timeouts { call: deadline::said(seen).filter(|_| grpc), ..routed.timeouts };
+    if let Some(span) = deadline::forwarded(&timeouts).filter(|_| grpc) {
+        Changed(&mut next.headers).set(GRPC_TIMEOUT, &deadline::value(span));
+    }
+    let upload = (!hyper::body::Body::is_end_stream(&body)).then(|| Kept::new(body));
+    call.upload = upload.clone();
+    Ok(Plan {
+        source,
+        backend,
+        began: call.began(),
+        retry: routed.retry,
+        timeouts,
+        head: next,
+        upgrade: heads::is_upgrade(head),
+        upload,
+        on_answer: filters.on_answer(seen),
+    })
 }
 
 fn own(reply: &Reply) -> Response<Answer> {

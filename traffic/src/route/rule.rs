@@ -226,6 +226,6 @@ impl From<&BackendRequestTimeouts> for Timeouts {
     fn from(spec: &BackendRequestTimeouts) -> Self {
         let limit =
             |span: Option<Timespan>| span.map(Timespan::duration).filter(|span: &Duration| !span.is_zero());
-        Self { request: limit(spec.request), backend_request: limit(spec.backend_request) }
+        Self { request: limit(spec.request), backend_request: limit(spec.backend_request), call: None }
     }
 }

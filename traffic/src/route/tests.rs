@@ -243,7 +243,7 @@ fn settings_come_from_the_rule_or_are_the_defaults() {
     let rules = [json!({"timeouts": timeouts, "retry": {"attempts": 2, "codes": [500]}}), json!({})];
     let table = RouteTable::new([&compiled("r", &rules)], |_| Err(Missing::Service));
     let [set, unset] = &table.rules[..] else { panic!("not two rules") };
-    assert_eq!(set.timeouts, Timeouts { request: Some(Duration::from_secs(10)), backend_request: None });
+    assert_eq!(set.timeouts, Timeouts { request: Some(Duration::from_secs(10)), ..Timeouts::default() });
     assert_eq!((set.retry.attempts, &set.retry.codes), (2, &vec![500]));
     assert_eq!(set.retry.backoff, Duration::from_millis(25));
     assert_eq!((unset.timeouts, &unset.retry), (Timeouts::default(), &retry::Settings::default()));
