@@ -29,8 +29,18 @@ impl Plain {
     /// # Errors
     /// If there is no answer, or it breaks off.
     pub async fn get(&self, path: &str) -> anyhow::Result<Response<Bytes>> {
+        self.with_fields(path, &[]).await
+    }
+
+    /// One call with these fields, once.
+    ///
+    /// # Errors
+    /// If there is no answer, or it breaks off.
+    pub async fn with_fields(&self, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<Response<Bytes>> {
         let mut connection = self.connection().await?;
-        let request = Request::get(path).header("host", &self.host).body(Empty::new())?;
+        let request = Request::get(path).header("host", &self.host);
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(Empty::new())?;
         let (parts, body) = connection.send_request(request).await.context("no answer")?.into_parts();
         let body = body.collect().await.context("the answer broke off")?.to_bytes();
         let mut idle = self.idle.lock().expect("nothing panics while it is held");
