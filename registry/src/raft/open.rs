@@ -92,14 +92,13 @@ pub(super) async fn open(
     let (readers, reading) = mpsc::channel(ask::READERS_MAX);
     let (leased_readers, leasing) = mpsc::channel(ask::READERS_MAX);
     let votes_from = votes_from(&raft, &settings).await?;
-    let mut threads = Threads { index: None, audit: Some(found.audit_thread) };
     let settled = CancellationToken::new();
-    if let Some(store) = found.store {
-        let base = (source == Source::Index).then(|| shown.clone());
+    let base = (source == Source::Index).then(|| shown.clone());
+    let index = found.store.map(|store| {
         let thread = index::start(store, view.clone(), base, found.audit.clone(), settled.clone());
-        let at = settings.data_dir.join("index");
-        threads.index = Some(thread.map_err(|source| OpenError::Folder { path: at, source })?);
-    }
+        thread.map_err(|source| OpenError::Folder { path: settings.data_dir.join("index"), source })
+    });
+    let threads = Threads { index: index.transpose()?, audit: Some(found.audit_thread) };
     let core = Arc::new(Core {
         settings,
         folder: found.folder,
