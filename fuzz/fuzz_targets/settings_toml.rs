@@ -14,6 +14,7 @@ mod proxy {
 #[allow(dead_code, reason = "only the parser is called")]
 #[path = "../../meshd/src"]
 mod meshd {
+    pub mod load;
     pub mod settings;
 }
 

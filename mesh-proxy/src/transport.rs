@@ -124,7 +124,7 @@ impl Transport {
             None => self.dialler.dial(hop, tls::Alpn::Tcp).await?,
         };
         tcp::introduce(&mut stream, port).await?;
-        Ok(Tunnel::Line(Box::new(stream), life))
+        Ok(Tunnel::Line(Box::new(stream), Box::new(life)))
     }
 
     /// The same on a connection that carries others. One that was kept may have ended meanwhile: then a new one.

@@ -121,7 +121,7 @@ async fn a_policy_that_comes_ends_streams_of_whom_it_refuses_and_of_nobody_else(
     world.routes = vec![policy("no-bots", deny)];
     world.publish(&[&caller, &callee]);
     let [mut web, mut bot] = streams.try_into().ok().expect("two");
-    assert_eq!(bot.rest().await, b"", "it is closed");
+    assert_eq!(bot.broken().await, b"", "nothing more comes");
     let line = callee.log.line(|line| line["rule"] == "default/no-bots/0").await;
     assert_eq!((&line["source"], &line["protocol"]), (&"default/bot".into(), &"tcp".into()));
     web.send(b"ping").await;

@@ -81,7 +81,7 @@ impl Step {
     fn matters(&self) -> bool {
         match (&self.now, &self.then) {
             (None, None) => false,
-            (Some(now), Some(then)) => !now.same_input(then) && !(registered(now) && registered(then)),
+            (Some(now), Some(then)) => !(now.same_input(then) || registered(now) && registered(then)),
             // What registration makes of a Service is its own matter.
             (Some(only), None) | (None, Some(only)) => !registered(only),
         }

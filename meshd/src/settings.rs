@@ -11,7 +11,7 @@ use model::{
 use toml::de::DeTable;
 
 use self::table::{Faults, Table};
-use crate::load::Limits;
+use super::load::Limits;
 
 mod table;
 

@@ -145,7 +145,7 @@ impl Sessions {
             (Verdict::Stale, Command::MarkStale as fn(Vec<SessionRef>) -> Command),
             (Verdict::Over, Command::Expire),
         ] {
-            let sessions = self.to_ask(verdict);
+            let sessions = self.now_due(verdict);
             if !sessions.is_empty() {
                 commands.push(command(sessions));
             }
@@ -259,7 +259,7 @@ impl Sessions {
     }
 
     /// What is to be asked of the log now: what was judged just now, and what it did not take so far.
-    fn to_ask(&mut self, of: Verdict) -> Vec<SessionRef> {
+    fn now_due(&mut self, of: Verdict) -> Vec<SessionRef> {
         let counted = self.counted;
         let due = |watched: &mut Watched| match &mut watched.judged {
             Some((verdict, asked)) if *verdict == of && *asked + REPEAT <= counted => {

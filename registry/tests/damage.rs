@@ -50,7 +50,7 @@ async fn folder_at_rest(log_kept: u64) -> (World, String) {
     let member = world.members[&1].clone();
     until("snapshots", || member.status().snapshot_index.filter(|index| *index >= 200)).await;
     until("the purge", || member.status().purged_index.filter(|index| *index >= 100)).await;
-    let content = content(&*member.read().await.expect("a leader"));
+    let content = content(&member.read().await.expect("a leader"));
     drop(member);
     world.close(1).await;
     (world, content)
@@ -112,7 +112,7 @@ async fn open(world: &World, damage: impl FnOnce(&Path)) -> Result<(String, Sour
     let settings = Settings::new(folder, 1, world.cluster, world::addresses(1));
     let opened = Registry::open(settings, Arc::new(world::Nobody)).await;
     let (registry, recovery) = opened.map_err(|error| error.to_string())?;
-    let content = content(&*registry.read().await.expect("it is alone, and leads"));
+    let content = content(&registry.read().await.expect("it is alone, and leads"));
     registry.shutdown().await;
     Ok((content, recovery.source))
 }

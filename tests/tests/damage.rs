@@ -40,7 +40,7 @@ mod heavy {
         bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
     }
 
-    fn flip_in_the_middle(bytes: &mut Vec<u8>) {
+    fn flip_in_the_middle(bytes: &mut [u8]) {
         let at = written(bytes) / 2;
         bytes[at] ^= 0x04;
     }
@@ -54,7 +54,7 @@ mod heavy {
             what: "log, a bit",
             files: |path| has(path, ".wal"),
             without_index: false,
-            spoil: flip_in_the_middle,
+            spoil: |bytes| flip_in_the_middle(bytes),
             must_serve: false,
         },
         Case {
@@ -68,28 +68,28 @@ mod heavy {
             what: "snapshot, a bit",
             files: |path| has(path, ".snap"),
             without_index: true,
-            spoil: flip_in_the_middle,
+            spoil: |bytes| flip_in_the_middle(bytes),
             must_serve: true,
         },
         Case {
             what: "index, a bit",
             files: |path| has(path, "/index/db"),
             without_index: false,
-            spoil: flip_in_the_middle,
+            spoil: |bytes| flip_in_the_middle(bytes),
             must_serve: true,
         },
         Case {
             what: "audit, a bit",
             files: |path| has(path, ".audit"),
             without_index: false,
-            spoil: flip_in_the_middle,
+            spoil: |bytes| flip_in_the_middle(bytes),
             must_serve: true,
         },
         Case {
             what: "member.json, a bit",
             files: |path| has(path, "member.json"),
             without_index: false,
-            spoil: flip_in_the_middle,
+            spoil: |bytes| flip_in_the_middle(bytes),
             must_serve: false,
         },
         Case {

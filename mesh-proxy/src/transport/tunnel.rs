@@ -19,7 +19,7 @@ pub enum Tunnel {
     /// On a connection that it shares with others; trust is looked after there.
     Stream(mux::Stream),
     /// On a connection of its own.
-    Line(Box<TlsStream<TcpStream>>, Life),
+    Line(Box<TlsStream<TcpStream>>, Box<Life>),
 }
 
 impl Tunnel {
@@ -27,7 +27,7 @@ impl Tunnel {
     pub fn life(&self) -> Option<Life> {
         match self {
             Self::Stream(_) => None,
-            Self::Line(_, life) => Some(life.clone()),
+            Self::Line(_, life) => Some((**life).clone()),
         }
     }
 }

@@ -99,6 +99,14 @@ impl Http1 {
         timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("in time").expect("read");
         rest
     }
+
+    /// Whatever comes until the stream is broken off.
+    pub async fn broken(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let ended = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("in time");
+        assert_eq!(ended.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
+        rest
+    }
 }
 
 /// One request on a connection of its own.

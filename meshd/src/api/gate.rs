@@ -83,7 +83,7 @@ pub(super) async fn enter(State(gate): State<Arc<Gate>>, mut request: Request, n
     match gate.enter(gate.asked(&request)) {
         Ok(ticket) => {
             if request.body().size_hint().upper().is_none() {
-                request = request.map(|body| ticket.clone().as_it_comes(body));
+                request = request.map(|body| ticket.clone().counting(body));
             }
             request.extensions_mut().insert(ticket.clone());
             ticket.until_sent(next.run(request).await)
@@ -184,7 +184,7 @@ impl Ticket {
     }
 
     /// A body whose bytes count when they are there. Where there is no room for them it ends with [`Refused`].
-    fn as_it_comes(self, body: Body) -> Body {
+    fn counting(self, body: Body) -> Body {
         Body::from_stream(body.into_data_stream().map(move |piece| {
             let piece = piece?;
             match self.hold(piece.len() as u64) {
@@ -326,7 +326,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let held = Asked { class: Class::Change, who: Some(gate.hashes.hash_one((1, "a"))), bytes: 15 << 20 };
-        let others = gate.enter(held).ok().expect("room for a megabyte less than the half");
+        let Ok(others) = gate.enter(held) else { panic!("there is room for a megabyte less than the half") };
         send(1);
         let answer = answer.await.expect("it ends").expect("an answer");
         assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);

@@ -31,6 +31,9 @@ const SHARE: u32 = 25;
 /// Records in one batch; a larger change is marked incomplete until its last batch.
 const BATCH_RECORDS_MAX: usize = 1_000;
 
+/// A record as it is now; `None` is gone.
+type Change = (Vec<u8>, Option<Vec<u8>>);
+
 /// What the records add up to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Meta {
@@ -138,26 +141,26 @@ fn write(store: &dyn Store, held: Option<&Applied>, now: &Applied) -> Result<(),
     let continues = |held: &&Applied| {
         held.state.epoch() == now.state.epoch() && held.state.revision() <= now.state.revision()
     };
-    let mut changes = match held.filter(continues) {
-        Some(held) => now.state.record_changes(&held.state),
+    let changes: Box<dyn Iterator<Item = Change> + '_> = match held.filter(continues) {
+        Some(held) => Box::new(now.state.record_changes(&held.state)),
         None => {
             store.clear()?;
-            now.state.records().into_iter().map(|(key, value)| (key, Some(value))).collect()
+            Box::new(now.state.records().into_iter().map(|(key, value)| (key, Some(value))))
         }
     };
-    if changes.len() > BATCH_RECORDS_MAX {
+    let mut changes = changes.peekable();
+    let mut batch: Vec<Change> = changes.by_ref().take(BATCH_RECORDS_MAX).collect();
+    if changes.peek().is_some() {
         // Not whole before its last batch, which brings this back.
         store.write(Batch { changes: vec![(META.to_vec(), None)] })?;
     }
+    while changes.peek().is_some() {
+        store.write(Batch { changes: std::mem::take(&mut batch) })?;
+        batch.extend(changes.by_ref().take(BATCH_RECORDS_MAX));
+    }
     let (log_id, membership) = (now.log_id, now.membership.clone());
     let meta = Meta { version: VERSION, log_id, membership, sum: now.state.sum() };
-    changes.push((
-        META.to_vec(),
-        Some(rmp_serde::to_vec_named(&meta).map_err(|error| Error(error.to_string()))?),
-    ));
-    let mut changes = changes.into_iter().peekable();
-    while changes.peek().is_some() {
-        store.write(Batch { changes: changes.by_ref().take(BATCH_RECORDS_MAX).collect() })?;
-    }
-    Ok(())
+    let meta = rmp_serde::to_vec_named(&meta).map_err(|error| Error(error.to_string()))?;
+    batch.push((META.to_vec(), Some(meta)));
+    store.write(Batch { changes: batch })
 }

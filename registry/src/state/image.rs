@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Objects, Revision, State, Unreadable,
+    Objects, State, Unreadable,
     table::{RecordKey, encode},
 };
 use model::duration::Millis;
@@ -86,26 +86,28 @@ impl State {
         records
     }
 
-    /// What changed since `before`, of the same cluster, as records; `None` is gone.
-    pub fn record_changes(&self, before: &Self) -> Vec<(RecordKey, Option<Vec<u8>>)> {
-        let mut changes = Vec::new();
-        changes.extend(self.objects.table().record_changes(before.objects.table()));
-        changes.extend(self.sessions.record_changes(&before.sessions));
-        changes.extend(self.credentials.record_changes(&before.credentials));
-        changes.extend(self.joins.record_changes(&before.joins));
-        changes.extend(self.trust.record_changes(&before.trust));
-        changes.extend(self.members.by_id.record_changes(&before.members.by_id));
-        changes.extend(self.members.next.record_changes(&before.members.next));
-        changes.extend(self.members.used.record_changes(&before.members.used));
-        changes.extend(self.staged.record_changes(&before.staged));
-        let kept = |kept: &&std::sync::Arc<Revision>| kept.revision > before.revision;
-        changes.extend(
-            self.history.iter().filter(kept).map(|kept| (history_key(kept.revision), Some(encode(&**kept)))),
-        );
-        let dropped = |kept: &&std::sync::Arc<Revision>| kept.revision <= self.history.oldest();
-        changes
-            .extend(before.history.iter().take_while(dropped).map(|kept| (history_key(kept.revision), None)));
-        changes
+    /// What changed since `before`, of the same cluster, as records; `None` is gone. One after the other, as each is made
+    /// when it is asked for.
+    pub fn record_changes<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (RecordKey, Option<Vec<u8>>)> + 'a {
+        let objects = self.objects.table().record_changes(before.objects.table());
+        let hosts = self.sessions.record_changes(&before.sessions);
+        let secrets = self.credentials.record_changes(&before.credentials);
+        let joins = self.joins.record_changes(&before.joins);
+        let trust = self.trust.record_changes(&before.trust);
+        let members = self.members.by_id.record_changes(&before.members.by_id);
+        let numbers = self.members.next.record_changes(&before.members.next);
+        let used = self.members.used.record_changes(&before.members.used);
+        let staged = self.staged.record_changes(&before.staged);
+        let tables = objects.chain(hosts).chain(secrets).chain(joins).chain(trust);
+        let tables = tables.chain(members).chain(numbers).chain(used).chain(staged);
+        let added = self.history.iter().filter(|kept| kept.revision > before.revision);
+        let dropped = before.history.iter().take_while(|kept| kept.revision <= self.history.oldest());
+        tables
+            .chain(added.map(|kept| (history_key(kept.revision), Some(encode(&**kept)))))
+            .chain(dropped.map(|kept| (history_key(kept.revision), None)))
     }
 
     /// The state that records make, in any order.

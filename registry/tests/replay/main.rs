@@ -21,7 +21,7 @@ fn worlds(what: &str, worlds: u64, play: impl Fn(u64) -> Result<(), String>) {
             panic!("{what}: {breach}; again with MESH_SEED={seed}");
         }
     }
-    println!("{what}: {} worlds, seeds {} to {}", seeds.len(), seeds[0], seeds[seeds.len() - 1]);
+    eprintln!("{what}: {} worlds, seeds {} to {}", seeds.len(), seeds[0], seeds[seeds.len() - 1]);
 }
 
 /// A planted fault must be found within these worlds; answers the seed that found it.
@@ -30,6 +30,6 @@ fn found(what: &str, play: impl Fn(u64) -> Result<(), String>) -> u64 {
     let first = (1..=WORLDS.0).find_map(|seed| Some((seed, play(seed).err()?)));
     let (seed, breach) = first.unwrap_or_else(|| panic!("{what}: not found in {} worlds", WORLDS.0));
     assert_eq!(play(seed).err(), Some(breach.clone()), "{what}: a seed says it all");
-    println!("{what}: found with seed {seed}: {breach}");
+    eprintln!("{what}: found with seed {seed}: {breach}");
     seed
 }

@@ -27,6 +27,9 @@ const DIAL_LIMIT: Duration = Duration::from_secs(10);
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 
+/// A connection that is being made.
+type Dial = JoinHandle<Result<Sender, Failed>>;
+
 /// A host's way to the control plane.
 pub(super) struct Links {
     servers: Vec<SocketAddr>,
@@ -37,7 +40,7 @@ pub(super) struct Links {
     idle: Mutex<Option<(usize, Sender)>>,
     /// For each server the connection that is coming about: it goes on when a call gives up, so that no handshake is
     /// done in vain.
-    dialling: Vec<Mutex<Option<JoinHandle<Result<Sender, Failed>>>>>,
+    dialling: Vec<Mutex<Option<Dial>>>,
     seen: Arc<Seen>,
 }
 
