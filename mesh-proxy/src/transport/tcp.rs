@@ -25,8 +25,9 @@ use traffic::preamble::{Decoded, Preamble};
 
 use super::SendError;
 
-/// How long a local application may take to accept.
-const APP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a local application may take to accept. While its queue is full its kernel lets a SYN fall, which is sent again
+/// after a second: a crowd of streams that share a connection comes all at once.
+const APP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the other proxy may take to reach its application.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a caller may take to say which port it wants.
