@@ -428,3 +428,23 @@ fn nothing_is_known_before_the_first_revision() {
     assert_eq!((empty.revision, empty.destinations().count(), empty.inbound().services().count()), (0, 0, 0));
     assert!(empty.by_hostname("orders.default.mesh").is_none());
 }
+
+#[test]
+fn of_several_routes_for_streams_the_oldest_counts() {
+    let route = |name: &str, subset: &str| {
+        format!(
+            "kind: TCPRoute\nmetadata: {{namespace: default, name: {name}}}\nspec: {{parentRefs: [{{name: orders}}], rules: [{{backendRefs: [{{name: orders, port: 5432, subset: {subset}}}]}}]}}"
+        )
+    };
+    let mut inputs = inputs(&[SHOP, &route("a", "v1"), &route("b", "v2")]);
+    change(&mut inputs, &key(Kind::TCPRoute, "default", "a"), |route| route.metadata.created_at.0 = 9);
+    let snapshot = compile(None, &inputs).expect("it compiles");
+    let destination = snapshot.destination(&service("default/orders")).expect("it is there");
+    let routed = destination.port(5432).expect("a port").stream(&mut Dice::seeded(1));
+    assert_eq!(
+        (routed.rule.as_str(), names(routed.backend.expect("a back end"))),
+        ("default/b/0", "orders-b".to_owned())
+    );
+    // Requests do not see them.
+    assert_eq!(go(&snapshot, "/", &mut Dice::seeded(1)), "default: default/orders:8080 [orders-a orders-b]");
+}
