@@ -73,6 +73,8 @@ struct Connection {
     /// The service that it is for, by its SNI.
     server_name: String,
     peer: svid::Peer,
+    /// The service that calls, by its certificate.
+    caller: Option<ServiceName>,
     address: SocketAddr,
     life: Life,
     standing: Standing,
@@ -116,7 +118,7 @@ impl Inbound {
         let labels = heads::labels(&head.headers);
         let port = labels.port.ok_or(Refused::NotFromProxy)?;
         let (own, app) = connection.called(&config, port)?;
-        call.between(connection.caller(), Some(own.name.clone()));
+        call.between(connection.caller.clone(), Some(own.name.clone()));
         let path = path::normalize(heads::target(&head), own.policies.strictness())?;
         let permit = connection.authorize(call, own, port, Some((&head, &path)))?;
         if heads::is_upgrade(&head) {
@@ -136,7 +138,7 @@ impl Inbound {
         if app.protocol.is_http() {
             return Err(Refused::NoStream(own.name.to_string(), port));
         }
-        call.between(connection.caller(), Some(own.name.clone()));
+        call.between(connection.caller.clone(), Some(own.name.clone()));
         let permit = connection.authorize(call, own, port, None)?;
         call.standing = Some(connection.standing.for_stream(port));
         let target = self.target(&config, app, &Labels::default());
@@ -228,9 +230,13 @@ impl Inbound {
         let peer = peer.map_err(|refused| refused.to_string())?.ok_or("no certificate was presented")?;
         let server_name = tls.server_name().unwrap_or_default().to_ascii_lowercase();
         let (rule, changes) = (Rule::Caller(Accept::Services), self.shared.trust_changes.clone());
+        let caller = match peer.id.identity() {
+            Identity::Service(caller) => Some(caller),
+            _ => None,
+        };
         let standing = Standing::new(&self.shared, &server_name, &peer.id);
         let life = Life::new(rule, chain, peer.not_after, trust, changes).standing(standing.clone());
-        Ok((stream, Connection { server_name, peer, address, life, standing }))
+        Ok((stream, Connection { server_name, peer, caller, address, life, standing }))
     }
 
     async fn serve(
@@ -328,14 +334,6 @@ impl Connection {
         let own = config.snapshot.inbound().by_server_name(&self.server_name);
         let app = own.and_then(|own| Some((own, own.app(port)?)));
         app.ok_or_else(|| Refused::NotHere(self.server_name.clone(), port))
-    }
-
-    /// The service that calls, by its certificate.
-    fn caller(&self) -> Option<ServiceName> {
-        match self.peer.id.identity() {
-            Identity::Service(caller) => Some(caller),
-            _ => None,
-        }
     }
 
     fn authorize(

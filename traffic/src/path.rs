@@ -10,10 +10,13 @@
 //! | empty segments (`//`) | kept | merged |
 //! | `%2F`, `%5C` | kept; refused if what they part is `.` or `..` | refused |
 //! | `;` | kept; refused after `.` or `..` (`/..;/`) | refused |
+//! | `%3B` | kept; refused after `.` or `..` | the same |
+//! | escaped control characters (`%0A`) | kept | refused |
 //! | `\`, control characters, space, `#` | refused | refused |
 //! | `%00` | refused | refused |
 //! | `%` without two digits | refused | refused |
 //! | escapes that are overlong UTF-8 (`%C0%AF`) | refused | refused |
+//! | other escapes of bytes that UTF-8 never has (`%C0x`) | kept | refused |
 //! | no path; `*` of OPTIONS | `/`; kept | the same |
 //!
 //! Applications differ on the rows where the columns do: they are left alone (`%2F` names a queue of RabbitMQ) until a
@@ -60,8 +63,13 @@ pub enum Refused {
     #[error("the path has escapes that are overlong UTF-8")]
     Overlong,
     /// A dot segment that some applications see and others do not.
-    #[error("the path hides a dot segment behind ';', '%2F' or '%5C'")]
+    #[error("the path hides a dot segment behind ';', '%3B', '%2F' or '%5C'")]
     HiddenDots,
+    /// An escape that applications take for nothing, for a space, or for something else.
+    #[error(
+        "the path has the escaped byte 0x{0:02x}, on which applications differ, and a policy decides by path"
+    )]
+    Odd(u8),
     /// `%2F`, `%5C` or `;` where a policy decides by path.
     #[error("the path has '%2F', '%5C' or ';', on which applications differ, and a policy decides by path")]
     Ambiguous,
@@ -79,7 +87,7 @@ pub fn normalize(target: &str, strictness: Strictness) -> Result<NormalPath<'_>,
     if path == "*" || is_normal(path) {
         return Ok(NormalPath { text: Cow::Borrowed(target), path_bytes: path.len() });
     }
-    let escapes = unescaped(if path.is_empty() { "/" } else { path })?;
+    let escapes = unescaped(if path.is_empty() { "/" } else { path }, strictness)?;
     let mut text = without_dots(&escapes, strictness)?;
     let path_bytes = text.len();
     text.push_str(query);
@@ -115,7 +123,7 @@ fn is_normal(path: &str) -> bool {
 }
 
 /// Step one: each character in its one form.
-fn unescaped(path: &str) -> Result<String, Refused> {
+fn unescaped(path: &str, strictness: Strictness) -> Result<String, Refused> {
     let bytes = path.as_bytes();
     if bytes[0] != b'/' {
         return Err(Refused::Relative);
@@ -127,6 +135,11 @@ fn unescaped(path: &str) -> Result<String, Refused> {
             b'%' => {
                 let escaped = escaped_byte(&bytes[at..]).ok_or(Refused::Escape)?;
                 refuse_escapes(&bytes[at..], escaped)?;
+                if strictness == Strictness::Strict
+                    && matches!(escaped, 0..=0x1f | 0x7f | 0xc0 | 0xc1 | 0xf5..)
+                {
+                    return Err(Refused::Odd(escaped));
+                }
                 push_escaped(&mut text, escaped);
                 at += 3;
                 continue;
@@ -144,9 +157,12 @@ fn refuse_escapes(bytes: &[u8], first: u8) -> Result<(), Refused> {
     let second = bytes.get(3..).and_then(escaped_byte);
     match (first, second) {
         (0, _) => Err(Refused::Nul),
-        (0xc0 | 0xc1, Some(0x80..=0xbf)) | (0xe0, Some(0x80..=0x9f)) | (0xf0, Some(0x80..=0x8f)) => {
-            Err(Refused::Overlong)
-        }
+        // The last two are forms that UTF-8 no longer has: of five bytes and of six (RFC 2279).
+        (0xc0 | 0xc1, Some(0x80..=0xbf))
+        | (0xe0, Some(0x80..=0x9f))
+        | (0xf0, Some(0x80..=0x8f))
+        | (0xf8, Some(0x80..=0x87))
+        | (0xfc, Some(0x80..=0x83)) => Err(Refused::Overlong),
         _ => Ok(()),
     }
 }
@@ -191,14 +207,17 @@ fn without_dots(path: &str, strictness: Strictness) -> Result<String, Refused> {
 }
 
 fn refuse_segment(segment: &str, strictness: Strictness) -> Result<(), Refused> {
-    let parts = || segment.split(';').flat_map(|part| part.split("%2F")).flat_map(|part| part.split("%5C"));
-    if parts().nth(1).is_none() {
-        return Ok(());
-    }
-    if strictness == Strictness::Strict {
+    if strictness == Strictness::Strict && [";", "%2F", "%5C"].iter().any(|part| segment.contains(part)) {
         return Err(Refused::Ambiguous);
     }
-    let hidden = parts().any(|part| matches!(part.split("%3B").next(), Some("." | "..")));
+    let mut parts = segment
+        .split(';')
+        .flat_map(|part| part.split("%2F"))
+        .flat_map(|part| part.split("%5C"))
+        .flat_map(|part| part.split("%3B"))
+        .peekable();
+    let whole = parts.peek() == Some(&segment);
+    let hidden = !whole && parts.any(|part| matches!(part, "." | ".."));
     if hidden { Err(Refused::HiddenDots) } else { Ok(()) }
 }
 

@@ -27,6 +27,11 @@ pub use rule::{AuthorizationPolicy, check};
 use index::Index;
 use rule::{Asked, Doubt};
 
+/// The rule that lets in whoever the mesh knows.
+const MESH_PEERS: &str = "mesh-peers";
+/// The rule by which one policy that allows closes the service to all that none allows.
+const ONLY_ALLOWED: &str = "only-allowed";
+
 /// As many remarks as one call is given: each is a part of its log line.
 pub const REMARKS_MAX: usize = 8;
 
@@ -83,19 +88,19 @@ pub struct Permit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No certificate.
-    #[error("rule mesh-peers: the caller has no identity")]
+    #[error("rule {MESH_PEERS}: the caller has no identity")]
     NoIdentity,
     /// A certificate of another trust domain.
-    #[error("rule mesh-peers: {0} is of another trust domain")]
+    #[error("rule {MESH_PEERS}: {0} is of another trust domain")]
     OtherDomain(SpiffeId),
     /// A certificate of a node, a control plane member or something else that is no service.
-    #[error("rule mesh-peers: {0} is no service")]
+    #[error("rule {MESH_PEERS}: {0} is no service")]
     NotAService(SpiffeId),
     /// A rule that denies.
     #[error("rule {0}: it denies the call")]
     ByRule(RuleId),
     /// No rule that allows, where one has to.
-    #[error("rule only-allowed: no policy that allows calls to the service allows this one")]
+    #[error("rule {ONLY_ALLOWED}: no policy that allows calls to the service allows this one")]
     NotAllowed,
 }
 
@@ -129,10 +134,7 @@ impl PolicySet {
                 policy.action == action && (policy.dry_run == rehearsed || action == PolicyAction::Audit)
             }))
         };
-        let decides = |policy: &&Arc<AuthorizationPolicy>| {
-            policy.action != PolicyAction::Audit && !policy.dry_run && policy.looks_at_paths()
-        };
-        let strict = policies.iter().any(|policy| decides(&policy));
+        let strict = policies.iter().any(|policy| policy.decides() && policy.looks_at_paths());
         Self {
             domain,
             deny: of(PolicyAction::Deny, false),
@@ -189,14 +191,14 @@ impl PolicySet {
         }
     }
 
-    /// The service that a peer is, where the mesh knows it.
-    fn known(&self, peer: Peer<'_>) -> Result<ServiceName, Denied> {
+    /// The service that a peer is, with its id, where the mesh knows it.
+    fn known<'a>(&self, peer: Peer<'a>) -> Result<(ServiceName, &'a SpiffeId), Denied> {
         let Peer::Verified(id) = peer else { return Err(Denied::NoIdentity) };
         if *id.domain() != self.domain {
             return Err(Denied::OtherDomain(id.clone()));
         }
         match id.identity() {
-            Identity::Service(caller) => Ok(caller),
+            Identity::Service(caller) => Ok((caller, id)),
             Identity::Meshd(_) | Identity::Node(_) | Identity::Other => Err(Denied::NotAService(id.clone())),
         }
     }
@@ -220,8 +222,7 @@ pub fn authorize(
     call: Call<'_>,
     remarks: &mut Vec<Remark>,
 ) -> Result<Permit, Denied> {
-    let caller = policies.known(peer)?;
-    let Peer::Verified(id) = peer else { return Err(Denied::NoIdentity) };
+    let (caller, id) = policies.known(peer)?;
     let (port, request) = (Some(call.port), call.request);
     let asked = Asked { caller: &caller, id, port, request, doubt: Doubt::Fails };
     let decided = policies.decide(&asked);
@@ -234,8 +235,7 @@ pub fn authorize(
 /// # Errors
 /// What refuses all of it.
 pub fn admits_any(policies: &PolicySet, peer: Peer<'_>) -> Result<(), Denied> {
-    let caller = policies.known(peer)?;
-    let Peer::Verified(id) = peer else { return Err(Denied::NoIdentity) };
+    let (caller, id) = policies.known(peer)?;
     let asked = Asked { caller: &caller, id, port: None, request: None, doubt: Doubt::Fails };
     if let Some(rule) = policies.deny.first(&asked) {
         return Err(Denied::ByRule(rule.clone()));
@@ -283,8 +283,8 @@ impl RuleId {
     /// The rule as text.
     pub fn as_str(&self) -> &str {
         match self {
-            Self::MeshPeers => "mesh-peers",
-            Self::OnlyAllowed => "only-allowed",
+            Self::MeshPeers => MESH_PEERS,
+            Self::OnlyAllowed => ONLY_ALLOWED,
             Self::Policy(name) => name,
         }
     }

@@ -27,7 +27,7 @@ const AT_ONCE: usize = 2;
 
 /// One for each parser that faces the network or a file.
 pub const TARGETS: &[&str] =
-    &["manifest", "watch_frame", "wal_record", "snapshot", "token", "settings_toml", "mesh1"];
+    &["manifest", "watch_frame", "wal_record", "snapshot", "token", "settings_toml", "mesh1", "path"];
 const PLANTED: &str = "planted";
 
 /// What cargo-fuzz passes to a nightly compiler, less the address sanitizer, which stable does not have.

@@ -303,6 +303,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_is_served_that_the_host_may_not_run() {
+        let instance = Instance {
+            name: "orders-host-a-1".parse().expect("a name"),
+            service: "default/orders".parse().expect("a name"),
+            port: model::resource::Port::clamped(80),
+            target: model::resource::Port::clamped(8_080),
+            protocol: Protocol::Http,
+            labels: Default::default(),
+            check: None,
+        };
+        let node = |glob: &str| NodeSpec {
+            zone: None,
+            services: vec![glob.parse().expect("a glob")],
+            disabled: false,
+        };
+        let served = |node: Option<NodeSpec>| {
+            local(std::slice::from_ref(&instance), &Held::default(), node.as_ref()).len()
+        };
+        assert_eq!(served(None), 0, "no policy can be known for it");
+        assert_eq!((served(Some(node("shop/*"))), served(Some(node("default/o*")))), (0, 1));
+    }
+
+    #[test]
     fn what_is_held_of_another_history_is_not_resumed_from() {
         let held = Held { epoch: "old".to_owned(), revision: 7, ..Held::default() };
         let position = |epoch: &str| Position {

@@ -71,6 +71,10 @@ fn hidden_dot_segments_are_refused() {
     {
         differs(target, "!HiddenDots", "!Ambiguous");
     }
+    for target in ["/..%3b/admin", "/.%3Bx/a", "/a/%2e.%3b"] {
+        check(target, "!HiddenDots");
+    }
+    check("/...%3b/a%3B..b", "/...%3B/a%3B..b");
 }
 
 #[test]
@@ -88,7 +92,46 @@ fn what_no_uri_has_is_refused() {
     for overlong in ["/%c0%af", "/%C1%81", "/%e0%80%af", "/%f0%80%80%af"] {
         check(overlong, "!Overlong");
     }
-    check("/%C0x", "/%C0x");
+    differs("/%C0x", "/%C0x", "!Odd(192)");
+}
+
+/// Ways to write `/admin` that got past the policies of other proxies.
+const WAYS_TO_ADMIN: &str = r"
+    /admin //admin ///admin /./admin /x/../admin /x/./../admin /%61dmin /%61%64%6d%69%6e /%2e/admin
+    /x/%2e%2e/admin /x/.%2e/admin /x/%2E./admin /../admin /../../admin /x/y/../../admin /x//../admin
+    /admin/ /admin// /admin/. /admin/x/.. /admin? /admin?x=/../ /x/../admin?a#b /admin;x /;x/admin
+    /x;/../admin /x/..;/admin /x/..;a=b/admin /x/..%3b/admin /x/..%3Ba=b/admin /.;/admin /%2e;/admin
+    /x%2f..%2fadmin /x/..%2fadmin /%2fadmin /admin%2fx /x%2F%2e%2e%2Fadmin /x%5c..%5cadmin
+    /x/..%5cadmin /%5cadmin /x\..\admin \admin /admin%00 /admin%00/x /%00/../admin /admin%0a
+    /admin%0d%0a /%09/admin /adm%7fin /admin%c0%af /x/%c0%ae%c0%ae/admin /x%c0%afadmin /%c1%9cadmin
+    /x/%e0%80%ae%e0%80%ae/admin /x/%f0%80%80%ae/admin /x%f8%80%80%80%afadmin
+    /x/%fc%80%80%80%80%ae/admin /%c0%2e/admin /%c0./admin /admin# /admin#/x admin ./admin /admin%
+    /admin%2 /admin%zz /x/..%2f..%2f/admin /x/%2e%2e%3b/admin /%u002e/admin
+";
+
+#[test]
+fn no_way_of_writing_a_path_gets_past_a_policy() {
+    for target in WAYS_TO_ADMIN.split_whitespace() {
+        let normal = normalize(target, Strictness::Strict);
+        let held = normal.as_ref().map_or(true, |path| path.path().starts_with("/admin"));
+        assert!(held, "{target:?} is {normal:?}");
+    }
+    // These are other paths to everybody who decodes once.
+    for target in ["/%2561dmin", "/x/%252e%252e/admin", "/Admin", "/x/admin", "/.../admin", "/x/..a/admin"] {
+        let path = normalize(target, Strictness::Strict).expect("a path");
+        assert!(!path.path().starts_with("/admin"), "{target:?}");
+    }
+}
+
+#[test]
+fn odd_escapes_are_refused_where_a_policy_decides_by_path() {
+    differs("/a%0Ab", "/a%0Ab", "!Odd(10)");
+    differs("/a%09b%7f", "/a%09b%7F", "!Odd(9)");
+    differs("/%f5%80", "/%F5%80", "!Odd(245)");
+    for overlong in ["/%f8%80%80%80%af", "/%fc%80%80%80%80%af"] {
+        check(overlong, "!Overlong");
+    }
+    check("/a%20b%22", "/a%20b%22");
 }
 
 #[test]

@@ -143,6 +143,11 @@ impl AuthorizationPolicy {
         }
     }
 
+    /// Whether calls go another way because of it.
+    pub(super) fn decides(&self) -> bool {
+        self.action != PolicyAction::Audit && !self.dry_run
+    }
+
     /// Whether one of its rules looks at paths.
     pub(super) fn looks_at_paths(&self) -> bool {
         let targets = self.rules.iter().flat_map(|rule| rule.to.iter().flatten());
