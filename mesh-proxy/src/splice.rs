@@ -11,8 +11,9 @@ use crate::{
     standing::Standing,
     telemetry::trace,
     transport::{
+        duplex::duplex,
         life::{Cut, Life},
-        tcp::{Abort, Counted, duplex},
+        tcp::{Abort, Counted},
     },
 };
 

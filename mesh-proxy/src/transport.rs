@@ -16,6 +16,7 @@ use traffic::{admission::Admitted, endpoint::EndpointKey, policy::Permit};
 
 use crate::{body, clock, telemetry::MuxCounts};
 
+pub mod duplex;
 pub mod http1;
 mod lacking;
 pub mod life;

@@ -1,4 +1,4 @@
-//! Streams of bytes: dialling applications, the first bytes of `mesh-tcp/1`, and the one copy loop between two sides.
+//! Streams of bytes: dialling applications, the first bytes of `mesh-tcp/1`, and how they end.
 //!
 //! After the caller's preamble the callee answers one byte, so that a caller learns that the application was reached
 //! before anything of the stream is on its way, and can still take another endpoint.
@@ -184,18 +184,6 @@ impl<S> Counted<S> {
     pub fn inner(&self) -> &S {
         &self.inner
     }
-}
-
-/// Moves bytes both ways until both sides have said their last. Either may say its last while the other goes on.
-///
-/// # Errors
-/// If a side breaks off.
-pub async fn duplex<A, B>(a: &mut A, b: &mut B) -> io::Result<()>
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    tokio::io::copy_bidirectional(a, b).await.map(drop)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
