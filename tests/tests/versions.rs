@@ -26,8 +26,6 @@ mod heavy {
     const SOME: usize = 20;
     /// What a member of this release says its version is.
     const THIS: &str = env!("CARGO_PKG_VERSION");
-    /// Of a kind that the previous release does not know.
-    const POLICY: &str = "{kind: AuthorizationPolicy, metadata: {namespace: default, name: p}, spec: {}}";
     /// Where the callers' host has its listener for orders.
     const ORDERS: u16 = 9_001;
 
@@ -124,9 +122,6 @@ mod heavy {
             life.goes_on(SOME).await.expect("a mixed cluster");
         }
         versions(&cluster, &["commands/2", "commands/1", "commands/1"]).await;
-        let policy = scratch.write("policy.yaml", POLICY).display().to_string();
-        let early = cluster.said_at(0, &["apply", "-f", &policy]).await.failed(1);
-        assert!(early.contains("not every member understands this change yet"), "{early}");
         // Back again: nothing new was used yet.
         becomes(&mut cluster, 0, binaries::previous("meshd")).await;
         life.goes_on(SOME).await.expect("all of the previous release again");
@@ -141,7 +136,6 @@ mod heavy {
         becomes(&mut cluster, 1, binaries::path("meshd")).await;
         // The first command of version 2 tells names and versions: used when all understand it, and not before.
         versions(&cluster, &[THIS, THIS, THIS]).await;
-        cluster.said_at(0, &["apply", "-f", &policy]).await.fine();
         life.goes_on(SOME).await.expect("all of this release");
         eprintln!(
             "upgrade of 3 and back and again: {} writes, longest gap {:?}",
