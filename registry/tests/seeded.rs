@@ -30,7 +30,7 @@ mod heavy {
         };
         for seed in seeds {
             let (acknowledged, steps) = play(seed).await;
-            println!("seed {seed}: {acknowledged} writes acknowledged; {steps}");
+            eprintln!("seed {seed}: {acknowledged} writes acknowledged; {steps}");
         }
     }
 

@@ -25,7 +25,7 @@ mod heavy {
         let scratch = Scratch::new("fleet");
         let mut cluster = Cluster::start(scratch.path(), 3, |_| {}).await.expect("three servers");
         let report = scenario::run(&mut cluster, proxies, HOLD).await.expect("all settles");
-        println!("{}", serde_json::to_string_pretty(&report).expect("it is written"));
+        eprintln!("{}", serde_json::to_string_pretty(&report).expect("it is written"));
 
         let held = &report.held;
         assert_eq!(

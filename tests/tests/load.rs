@@ -186,10 +186,10 @@ mod heavy {
         flooding.shutdown().await;
 
         let answers = std::mem::take(&mut *answers.lock().expect("no panic"));
-        println!(
+        eprintln!(
             "the flood was answered {answers:?}; {written} writes of another, the slowest in {slowest:?}; {memory:?} MB"
         );
-        println!("the hosts: {meanwhile:?}");
+        eprintln!("the hosts: {meanwhile:?}");
         assert_eq!(during, before, "the leader and its term");
         assert_eq!((meanwhile.lost, meanwhile.registrations), (0, 0), "no session ends");
         assert!(meanwhile.keep_alives >= HOSTS as u64, "they go on: {meanwhile:?}");

@@ -173,7 +173,7 @@ mod heavy {
                 let at = now() - self.began;
                 let mut stories = self.stories.lock().expect("no panic");
                 for (name, story) in stories.iter_mut().filter(|(name, _)| !there.contains(name)) {
-                    println!("{name} seen gone at {at:?}");
+                    eprintln!("{name} seen gone at {at:?}");
                     story.gone.get_or_insert(at);
                 }
                 match dead.iter().all(|name| stories[*name].gone.is_some()) {
@@ -288,7 +288,7 @@ mod heavy {
             assert_eq!(left.expect("an answer").0, 200, "whoever leaves may do so at once");
         }
         let revisions = scenario::revision(&cluster).await.expect("a revision") - before;
-        println!("20 comebacks: {written} written, {revisions} revisions, held for {held:?} s");
+        eprintln!("20 comebacks: {written} written, {revisions} revisions, held for {held:?} s");
         assert!((1..=8).contains(&written) && revisions <= 2 * written, "no storm");
         assert!(held.is_some_and(|held| (1..=300).contains(&held)), "{held:?}");
     }

@@ -144,7 +144,7 @@ mod heavy {
             assert!(faults.is_empty(), "{} faults, seed {}:\n{}", faults.len(), seed(), told.join("\n"));
             let truth = Truth::resolve(&self.writes, &self.journals).0;
             let entries: usize = self.journals.iter().map(|journal| journal.entries.len()).sum();
-            println!(
+            eprintln!(
                 "{} watchers, {} entries, {} revisions of {} writes, seed {}: exact",
                 self.journals.len(),
                 entries,
@@ -216,7 +216,7 @@ mod heavy {
             let faults =
                 proxy::check(&format!("proxy {index}"), &truth, &lines, proxy_stream::concerns, seen.end.0);
             assert!(faults.is_empty(), "{faults:?}");
-            println!("proxy {index}: {} lines, {syncs} syncs: each as it stood", lines.len());
+            eprintln!("proxy {index}: {} lines, {syncs} syncs: each as it stood", lines.len());
         }
         let seen = planted(&cluster, &seen).await;
         a_thousand(&cluster, &seen).await;
@@ -268,7 +268,7 @@ mod heavy {
         for journal in &seen.journals {
             let mut faults = seen.faults(&[honest.clone(), journal.clone()]);
             faults.retain(|fault| fault.watcher == journal.watcher);
-            println!(
+            eprintln!(
                 "planted {}: {:?}",
                 journal.watcher,
                 faults.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -302,7 +302,7 @@ mod heavy {
         run.writes.extend(writer::bulk(&client, REVISIONS).await.expect("it is written"));
         let (after, woken) =
             (memory_kib(&cluster), metric(&cluster, "meshd_watch_wakeups_total").await - wakeups);
-        println!(
+        eprintln!(
             "{REVISIONS} revisions of 64 KiB beside a reader that stands still: {memory} KiB, then {after} KiB; {woken} wake-ups"
         );
         // The reader is woken while it still has room; each poll of the others may begin anew.
@@ -401,7 +401,7 @@ mod heavy {
             known.retain(|key, _| journal.scope.holds(key));
             assert_eq!(known, want, "{}", journal.watcher);
         }
-        println!(
+        eprintln!(
             "{} watchers: each told of the other history, and of the restored state",
             seen.journals.len()
         );
@@ -448,7 +448,7 @@ mod heavy {
         run.write(&mut writers, 3).await;
         let seen = run.end(cluster, writers).await;
         seen.exact();
-        println!(
+        eprintln!(
             "{watchers} watchers at once: {:?} from the first write to the last word",
             now().duration_since(began)
         );

@@ -246,6 +246,6 @@ async fn pages_show_what_stood_at_their_revision_while_others_write() {
         between += usize::from(stood.is_some());
     }
     let revisions: std::collections::BTreeSet<_> = lists.iter().map(|(revision, _)| revision).collect();
-    println!("{} lists page by page, of {} revisions, {between} amid writes", lists.len(), revisions.len());
+    eprintln!("{} lists page by page, of {} revisions, {between} amid writes", lists.len(), revisions.len());
     assert!(revisions.len() > 3, "lists and writes overlapped");
 }

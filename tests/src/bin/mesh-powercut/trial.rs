@@ -94,9 +94,11 @@ impl Trial {
     /// Cuts until there were as many as asked for, the time is over, or, where it is a control, something was lost.
     pub(crate) async fn run(mut self, cli: &Cli) -> anyhow::Result<Summary> {
         let started = now();
-        while self.summary.cuts < cli.cuts && started.elapsed() < Duration::from_secs(cli.seconds) {
+        while self.summary.cuts < cli.cuts && now().duration_since(started) < Duration::from_secs(cli.seconds)
+        {
             self.cut().await?;
-            self.summary.seconds_per_cut = started.elapsed().as_secs_f64() / f64::from(self.summary.cuts);
+            self.summary.seconds_per_cut =
+                now().duration_since(started).as_secs_f64() / f64::from(self.summary.cuts);
             if self.summary.lost + self.summary.refused > 0 {
                 break;
             }
@@ -166,7 +168,8 @@ impl Trial {
             let cuts: Vec<_> = self.disks.iter().map(|disk| scope.spawn(|| disk.cut())).collect();
             cuts.into_iter().try_for_each(|cut| cut.join().expect("a cut does not panic"))
         })?;
-        self.summary.spread_micros_max = self.summary.spread_micros_max.max(started.elapsed().as_micros());
+        self.summary.spread_micros_max =
+            self.summary.spread_micros_max.max(now().duration_since(started).as_micros());
         Ok(())
     }
 
