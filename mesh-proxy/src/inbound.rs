@@ -18,6 +18,7 @@ use rustls::ServerConfig;
 use svid::Accept;
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
 use traffic::{
     headers::Leg,
     mesh1::{Code, Kind, Open},
@@ -309,8 +310,12 @@ impl Inbound {
         let Ok(_place) = self.places.try_acquire() else {
             return stream.refuse(Code::REFUSED, "this proxy carries as many streams as it can");
         };
-        if open.kind != Kind::Tcp {
-            return stream.refuse(Code::REFUSED, "requests come over h2 here");
+        if open.kind == Kind::Http1 {
+            // When to end is said by GOAWAY: a stream that ends by itself could meet the next request.
+            let ends = Ends { draining: CancellationToken::new(), life: None };
+            let inbound = self.clone();
+            let serve = move |request| inbound.clone().serve(connection.clone(), request);
+            return server::http1(stream, ends, serve).await;
         }
         let mut call =
             Call::new(Direction::Inbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());

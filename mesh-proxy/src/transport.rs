@@ -1,9 +1,9 @@
 //! The seam between the spines and the wires: how a request or a stream gets to another proxy, and from a proxy to the
 //! application behind it. Nothing is decided here; nothing is sent without the proof that it may be.
 //!
-//! Between proxies there are four protocols, told apart by ALPN inside TLS: `h2` for requests, many on one connection;
-//! `mesh/1` for streams of bytes, many on one connection; `mesh-tcp/1` for one stream, with proxies that do not know
-//! `mesh/1`; and `http/1.1` for a request that wants to leave HTTP (WebSocket): it gets a connection of its own, on which the upgrade is what it is everywhere else, rather than an
+//! Between proxies there are four protocols, told apart by ALPN inside TLS: `mesh/1` for streams of bytes, many on one
+//! connection, and for requests that came in HTTP/1.1, on streams of which each carries one after the other; `h2` for all
+//! other requests; `mesh-tcp/1` for one stream, with proxies that do not know `mesh/1`; and `http/1.1` for a request that wants to leave HTTP (WebSocket): it gets a connection of its own, on which the upgrade is what it is everywhere else, rather than an
 //! extended CONNECT (RFC 8441), which would put it behind other streams' flow control and needs a peer that announced it.
 
 use std::{net::SocketAddr, sync::Arc};
@@ -27,6 +27,7 @@ pub mod tls;
 mod tunnel;
 
 pub use pool::{CONNECTIONS_PER_PEER_MAX, IDLE_MAX, Lease};
+use pool::{Leased, Unanswered};
 pub use tunnel::Tunnel;
 
 /// One step of a call from proxy to proxy.
@@ -60,7 +61,8 @@ pub struct Transport {
     peers: pool::Shared<Hop, pool::Connection>,
     streams: pool::Shared<Hop, mux::Opener>,
     apps: pool::Shared<SocketAddr, pool::Connection>,
-    lines: pool::Exclusive,
+    requests: pool::Exclusive<Hop>,
+    lines: pool::Exclusive<SocketAddr>,
     counts: Arc<MuxCounts>,
 }
 
@@ -73,6 +75,7 @@ impl Transport {
             peers: pool::Shared::default(),
             streams: pool::Shared::default(),
             apps: pool::Shared::default(),
+            requests: pool::Exclusive::default(),
             lines: pool::Exclusive::default(),
             counts,
         }
@@ -88,6 +91,21 @@ impl Transport {
         hop: &Hop,
         request: Request<body::Request>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let mut request = request;
+        if http1::rides(&request) {
+            while !self.lacks(hop) {
+                let mut line = match self.requests.line(hop, || self.dial_requests(hop)).await {
+                    Ok(line) => line,
+                    Err(_) if self.lacks(hop) => break,
+                    Err(error) => return Err(error),
+                };
+                match line.send(http1::in_http1(request)).await {
+                    Ok(answer) => return Ok((answer, Lease(Leased::Peer(line)))),
+                    Err(Unanswered::Unsent(unsent)) => request = *unsent,
+                    Err(Unanswered::Failed(error)) => return Err(error),
+                }
+            }
+        }
         let dialler = self.dialler.clone();
         let dial = |hop: Hop| async move { dialler.h2(&hop).await };
         let connection = self.peers.connection(hop, dial).await?;
@@ -114,16 +132,13 @@ impl Transport {
     /// # Errors
     /// If the other proxy, or the application behind it, is not reached.
     pub async fn tunnel(&self, _: &Admitted, hop: &Hop, port: u16) -> Result<Tunnel, SendError> {
-        if !self.dialler.lacking().knows(hop, clock::now()) {
+        if !self.lacks(hop) {
             match self.stream(hop, port).await {
-                Err(_) if self.dialler.lacking().knows(hop, clock::now()) => {}
+                Err(_) if self.lacks(hop) => {}
                 opened => return opened.map(Tunnel::Stream),
             }
         }
-        let (mut stream, life) = match self.dialler.lacking().spare(hop) {
-            Some(spare) => spare,
-            None => self.dialler.dial(hop, tls::Alpn::Tcp).await?,
-        };
+        let (mut stream, life) = self.dialler.dial(hop, tls::Alpn::Tcp).await?;
         tcp::introduce(&mut stream, port).await?;
         Ok(Tunnel::Line(Box::new(stream), Box::new(life)))
     }
@@ -132,14 +147,29 @@ impl Transport {
     async fn stream(&self, hop: &Hop, port: u16) -> Result<mux::Stream, SendError> {
         let mut again = true;
         loop {
-            let (dialler, counts) = (self.dialler.clone(), self.counts.clone());
-            let dial = |hop: Hop| async move { dialler.mesh(&hop, counts).await };
-            match self.streams.connection(hop, dial).await?.tunnel(port).await {
+            match self.opener(hop).await?.tunnel(port).await {
                 Ok(stream) => return Ok(stream),
                 Err(missed) if again && missed.stale() => again = false,
                 Err(missed) => return Err(missed.into()),
             }
         }
+    }
+
+    async fn opener(&self, hop: &Hop) -> Result<Arc<mux::Opener>, SendError> {
+        let (dialler, counts) = (self.dialler.clone(), self.counts.clone());
+        let dial = |hop: Hop| async move { dialler.mesh(&hop, counts).await };
+        self.streams.connection(hop, dial).await
+    }
+
+    /// A stream for requests.
+    async fn dial_requests(&self, hop: &Hop) -> Result<(pool::H1, Option<Arc<mux::Opener>>), SendError> {
+        let opener = self.opener(hop).await?;
+        let sender = http1::connect_stream(opener.requests()?).await?;
+        Ok((sender, Some(opener)))
+    }
+
+    fn lacks(&self, hop: &Hop) -> bool {
+        self.dialler.lacking().knows(hop, clock::now())
     }
 
     /// A request to a local application.
@@ -156,7 +186,16 @@ impl Transport {
             let connection = self.apps.connection(&app, http1::app_h2).await?;
             return connection.send(request).await;
         }
-        self.lines.send(app, request).await
+        let mut request = request;
+        loop {
+            let dial = async || Ok((http1::connect(tcp::dial_app(app).await?, None).await?, None));
+            let mut line = self.lines.line(&app, dial).await?;
+            match line.send(request).await {
+                Ok(answer) => return Ok((answer, Lease(Leased::App(line)))),
+                Err(Unanswered::Unsent(unsent)) => request = *unsent,
+                Err(Unanswered::Failed(error)) => return Err(error),
+            }
+        }
     }
 
     /// A request that leaves HTTP, to a local application: its answer may be a 101.
@@ -187,7 +226,8 @@ impl Transport {
         self.streams.sweep(now);
         self.dialler.lacking().sweep(now);
         self.apps.sweep(now);
-        self.lines.sweep(now);
+        self.requests.sweep(now, IDLE_MAX);
+        self.lines.sweep(now, pool::LINE_IDLE);
     }
 }
 

@@ -162,6 +162,76 @@ async fn an_application_that_is_not_reached_is_named_in_the_caller_s_log() {
     assert_eq!(count(&callee, TAKEN), 1);
 }
 
+/// A caller's proxy and two proxies of an HTTP/1.1 application.
+async fn shops(without: &[&[u8]]) -> (World, [Proxy; 3], SocketAddr, [app::App; 2]) {
+    let apps = [app::http("one").await, app::http("two").await];
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let local = |n: usize| vec![local("orders", 80, "http", apps[n].address)];
+    let first = world.proxy_without(without, "host-b", &[], local(0));
+    let second = world.proxy_without(without, "host-c", &[], local(1));
+    world.publish(&[&caller, &first, &second]);
+    let upstream = caller.upstream("web", "orders", None);
+    (world, [caller, first, second], upstream, apps)
+}
+
+async fn posts(upstream: SocketAddr, calls: usize) {
+    let mut connection = Http1::connect(upstream).await;
+    for n in 0..calls {
+        connection.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
+        let answer = connection.answer().await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "hi"), "call {n}");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_http_1_ride_on_streams_which_are_used_again() {
+    let (_world, [caller, first, second], upstream, _apps) = shops(&[]).await;
+    let calls: Vec<_> = (0..20).map(|_| tokio::spawn(posts(upstream, 10))).collect();
+    for call in calls {
+        call.await.expect("answered");
+    }
+    assert_eq!(count(&caller, MADE), 2, "one connection to each endpoint");
+    let streams = count(&caller, OPENED);
+    assert!(streams <= 40, "200 requests took {streams} streams");
+    assert_eq!(count(&first, TAKEN) + count(&second, TAKEN), streams);
+    let many: String = (0..90).map(|n| format!("X-{n}: {n}\n")).collect();
+    let answer = world::client::call(upstream, &format!("GET /head HTTP/1.1\nHost: a\n{many}\n")).await;
+    assert!(answer.status == 200 && answer.body.contains("\nx-89: 89\n"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn requests_to_proxies_of_the_version_before_go_over_http_2() {
+    let (_world, [caller, first, _second], upstream, _apps) = shops(&[ALPN]).await;
+    posts(upstream, 20).await;
+    assert_eq!(count(&caller, MADE), 0);
+    assert!(first.metrics().contains("protocol=\"http2\""), "{}", first.metrics());
+}
+
+#[tokio::test]
+async fn a_proxy_that_drains_costs_no_request_that_rides_on_a_stream() {
+    let (_world, [caller, _first, second], upstream, [_, two]) = shops(&[]).await;
+    posts(upstream, 20).await;
+    let held = tokio::spawn(async move {
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            let mut connection = Http1::connect(upstream).await;
+            connection.send(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            held.push(connection);
+        }
+        held
+    });
+    let held = held.await.expect("it ran");
+    until("all are under way", || (caller.shared.in_flight() == 8).then_some(())).await;
+    second.shared.draining.cancel();
+    posts(upstream, 40).await;
+    drop(held);
+    until("nothing is under way", || (second.shared.in_flight() == 0).then_some(())).await;
+    let before = two.seen();
+    posts(upstream, 20).await;
+    assert_eq!(two.seen(), before, "nothing new goes there");
+}
+
 #[tokio::test]
 async fn proxies_of_the_version_before_get_a_connection_for_each_stream() {
     let app = app::tcp("hi ").await;

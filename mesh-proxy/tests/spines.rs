@@ -60,7 +60,7 @@ async fn what_a_request_lacks_for_tracing_is_made_and_both_sides_log_the_same() 
             (&200.into(), &"/head".into(), &"GET".into())
         );
     }
-    let metric = "mesh_requests_total{direction=\"inbound\",source=\"default/web\",destination=\"default/orders\",route=\"default\",code=\"200\",protocol=\"http2\",mtls=\"true\"} 1";
+    let metric = "mesh_requests_total{direction=\"inbound\",source=\"default/web\",destination=\"default/orders\",route=\"default\",code=\"200\",protocol=\"http\",mtls=\"true\"} 1";
     assert!(callee.metrics().contains(metric), "{}", callee.metrics());
     let metric = "mesh_requests_total{direction=\"outbound\",source=\"default/web\",destination=\"default/orders\",route=\"default\",code=\"200\",protocol=\"http\",mtls=\"true\"} 1";
     assert!(caller.metrics().contains(metric), "{}", caller.metrics());

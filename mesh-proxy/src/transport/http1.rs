@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
@@ -13,10 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     SendError,
     life::{End, Life},
+    mux,
     pool::{Connection, Driven},
     tcp,
 };
-use crate::{body, limits};
+use crate::{body, heads, limits};
 
 /// What one stream may send before it is read, in bytes: one large body on its own fills a link of 1 Gbit/s and 8 ms.
 pub const WINDOW_STREAM_BYTES: u32 = 1_024 * 1_024;
@@ -33,7 +34,26 @@ pub(super) async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    handshake(http1::Builder::new(), stream, life).await
+}
+
+/// The same on a stream to another proxy, which adds fields to the answers that it got.
+pub(super) async fn connect_stream(
+    stream: mux::Stream,
+) -> Result<http1::SendRequest<body::Request>, SendError> {
     let mut builder = http1::Builder::new();
+    builder.max_headers(STREAM_ANSWER_FIELDS_MAX);
+    handshake(builder, stream, None).await
+}
+
+async fn handshake<S>(
+    mut builder: http1::Builder,
+    stream: S,
+    life: Option<Life>,
+) -> Result<http1::SendRequest<body::Request>, SendError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     builder.max_buf_size(limits::HEAD_BYTES_MAX.max(HYPER_BUFFER_BYTES_MIN));
     let (sender, connection) = builder
         .handshake(TokioIo::new(stream))
@@ -59,6 +79,26 @@ where
         }
     });
     Ok(sender)
+}
+
+/// Fields of an answer that comes over a stream: of an application hyper reads a hundred, and few are added.
+const STREAM_ANSWER_FIELDS_MAX: usize = 128;
+/// Fields of a request that goes over a stream: hyper reads a hundred, and some are added on the way. Those that have
+/// more go over HTTP/2.
+const STREAM_FIELDS_MAX: usize = 80;
+
+/// Whether a request to another proxy goes over a stream, in HTTP/1.1: it came so.
+pub(super) fn rides(request: &Request<body::Request>) -> bool {
+    !request.headers().contains_key(heads::SPOKE_HTTP2) && request.headers().len() <= STREAM_FIELDS_MAX
+}
+
+/// The request as HTTP/1.1 says it. The target stays absolute: whoever reads it looks there first.
+pub(super) fn in_http1(mut request: Request<body::Request>) -> Request<body::Request> {
+    *request.version_mut() = Version::HTTP_11;
+    if let Some(host) = request.uri().authority().and_then(|host| HeaderValue::try_from(host.as_str()).ok()) {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    request
 }
 
 /// One request on a connection of its own, which may leave HTTP.

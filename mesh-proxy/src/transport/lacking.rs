@@ -1,5 +1,5 @@
-//! Proxies that do not speak `mesh/1`, as they are of an earlier version: what they are told instead is known for a
-//! while, so that a stream to them costs one handshake, as it always did.
+//! Proxies that do not speak `mesh/1`, as they are of an earlier version: that is known for a while, so that a call to them
+//! asks for what they speak at once.
 
 use std::{
     collections::HashMap,
@@ -7,37 +7,32 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
-use super::{Hop, life::Life};
+use super::Hop;
 
 /// How long a proxy is taken to lack it. It may be replaced by a later version at any time.
 const KNOWN: Duration = Duration::from_secs(60);
 
-/// A connection on which the other side has chosen `mesh-tcp/1`, and which nobody uses yet.
-type Spare = (TlsStream<TcpStream>, Life);
-
 /// By whom it is lacked, as far as is known.
 #[derive(Default)]
-pub(super) struct Lacking(Mutex<HashMap<Hop, (Instant, Option<Spare>)>>);
+pub(super) struct Lacking(Mutex<HashMap<Hop, Instant>>);
 
 impl Lacking {
-    /// A proxy chose `mesh-tcp/1`.
-    pub(super) fn found(&self, hop: &Hop, spare: Spare, now: Instant) {
-        self.0.lock().insert(hop.clone(), (now, Some(spare)));
+    /// A proxy was asked for it, and chose something else.
+    pub(super) fn found(&self, hop: &Hop, now: Instant) {
+        self.0.lock().insert(hop.clone(), now);
     }
 
     pub(super) fn knows(&self, hop: &Hop, now: Instant) -> bool {
-        self.0.lock().get(hop).is_some_and(|(since, _)| now.saturating_duration_since(*since) < KNOWN)
+        self.0.lock().get(hop).is_some_and(|since| fresh(*since, now))
     }
 
-    /// The connection by which that was found out: for one stream.
-    pub(super) fn spare(&self, hop: &Hop) -> Option<Spare> {
-        self.0.lock().get_mut(hop)?.1.take()
-    }
-
+    /// Forgets what may no longer be so.
     pub(super) fn sweep(&self, now: Instant) {
-        self.0.lock().retain(|_, (since, _)| now.saturating_duration_since(*since) < KNOWN);
+        self.0.lock().retain(|_, since| fresh(*since, now));
     }
+}
+
+fn fresh(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) < KNOWN
 }

@@ -34,6 +34,9 @@ pub(super) use drive::dialled;
 pub use drive::serve;
 pub use stream::Stream;
 
+/// The port in the OPEN of a stream for requests: each request names its own.
+const REQUESTS_PORT: u16 = 80;
+
 /// One connection: its streams and what moves it both hold it.
 pub struct Mux {
     state: Mutex<State>,
@@ -182,6 +185,11 @@ impl Opener {
         stream.answered().await.map_err(Missed::Broken)?;
         Ok(stream)
     }
+
+    /// A stream for requests, one after the other. Nobody has heard of it yet.
+    pub(super) fn requests(&self) -> Result<Stream, Missed> {
+        self.0.open(Kind::Http1, REQUESTS_PORT).map_err(Missed::Unopened)
+    }
 }
 
 /// Why there is no stream. Its application has got nothing of it.
@@ -233,5 +241,5 @@ impl Drop for Opener {
 }
 
 fn broken(broken: &Broken) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, broken.to_string())
+    io::Error::new(io::ErrorKind::ConnectionReset, broken.clone())
 }

@@ -20,8 +20,9 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use parking_lot::Mutex;
+use traffic::mesh1::Broken;
 
-use super::{SendError, life::End, life::Life};
+use super::{Hop, SendError, life::End, life::Life, mux::Opener};
 use crate::{body, clock};
 
 /// Connections of one source identity to one endpoint, on one runtime thread.
@@ -31,19 +32,25 @@ pub const CONNECTIONS_PER_PEER_MAX: usize = 4;
 const STREAMS_WANTED: usize = 128;
 /// A connection that carries nothing is closed after this.
 pub const IDLE_MAX: Duration = Duration::from_secs(60);
-/// Connections to one application that are kept while they carry nothing; each is one of the application's, too.
+/// Connections or streams to one place that are kept while they carry nothing; each is one of the application's, too.
 const LINES_IDLE_MAX: usize = 256;
 /// A connection to an application that carries nothing is closed after this: sooner than most servers do, so that a
 /// request seldom meets a connection that is being closed.
-const LINE_IDLE: Duration = Duration::from_secs(4);
+pub(super) const LINE_IDLE: Duration = Duration::from_secs(4);
 
 type H2 = http2::SendRequest<body::Request>;
-type H1 = http1::SendRequest<body::Request>;
+pub(super) type H1 = http1::SendRequest<body::Request>;
 
 /// What must be held for as long as an answer is under way.
-pub struct Lease {
-    _load: Option<Arc<()>>,
-    line: Option<(H1, SocketAddr, Arc<Lines>)>,
+pub struct Lease(#[expect(dead_code, reason = "held")] pub(super) Leased);
+
+pub(super) enum Leased {
+    /// A place on a connection of many.
+    Load(#[expect(dead_code, reason = "held")] Arc<()>),
+    /// A connection to an application.
+    App(#[expect(dead_code, reason = "held")] Line<SocketAddr>),
+    /// A stream to another proxy.
+    Peer(#[expect(dead_code, reason = "held")] Line<Hop>),
 }
 
 /// A connection that carries many calls at once, as long as it is driven.
@@ -175,7 +182,7 @@ impl Connection {
         &self,
         request: Request<body::Request>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let lease = Lease { _load: Some(self.load.clone()), line: None };
+        let lease = Lease(Leased::Load(self.load.clone()));
         *self.used.lock() = clock::now();
         let mut sender = self.sender.clone();
         match sender.try_send_request(request).await {
@@ -244,6 +251,10 @@ fn debug(ended: hyper::Result<()>) {
 pub(super) fn classify(error: &hyper::Error) -> SendError {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
+        let unseen = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if unseen.and_then(|error| error.downcast_ref::<Broken>()) == Some(&Broken::Unseen) {
+            return SendError::Refused(Broken::Unseen.to_string());
+        }
         if let Some(h2) = inner.downcast_ref::<h2::Error>() {
             // Streams below the last id of a GOAWAY go on: whose stream fails by it was not looked at (RFC 9113 §6.8).
             let refused =
@@ -259,70 +270,122 @@ pub(super) fn classify(error: &hyper::Error) -> SendError {
     SendError::Broken(error.to_string())
 }
 
-// === impl Exclusive ===
+// === impl Exclusive, Line ===
 
 /// Connections that carry one request at a time, by where they go.
-#[derive(Default)]
-pub(super) struct Exclusive(Arc<Lines>);
+pub(super) struct Exclusive<K: Eq + Hash>(Arc<Lines<K>>);
 
-type Lines = Mutex<HashMap<SocketAddr, Vec<(H1, Instant)>>>;
+type Lines<K> = Mutex<HashMap<K, Vec<Idle>>>;
 
-impl Exclusive {
-    /// Sends a request on a connection that is idle, or on a new one.
-    pub(super) async fn send(
-        &self,
-        to: SocketAddr,
-        request: Request<body::Request>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let mut request = request;
-        while let Some(mut line) = self.idle(to) {
-            match line.try_send_request(request).await {
-                Ok(answer) => return Ok((answer, self.lease(line, to))),
-                // It was closed while it was idle, and nothing was written: the next one.
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(classify(error.error())),
-                },
+/// A connection between two requests.
+struct Idle {
+    sender: H1,
+    since: Instant,
+    /// The connection that it is a stream of.
+    stream_of: Option<Arc<Opener>>,
+}
+
+/// A connection for one request, which goes back when its answer has been read.
+pub(super) struct Line<K: Eq + Hash> {
+    held: Option<Idle>,
+    /// It was just made.
+    fresh: bool,
+    to: Option<K>,
+    lines: Arc<Lines<K>>,
+}
+
+/// Why there is no answer.
+pub(super) enum Unanswered {
+    /// The connection was closed while it was idle, and nothing was written: another may do.
+    Unsent(Box<Request<body::Request>>),
+    /// It was tried.
+    Failed(SendError),
+}
+
+impl<K: Eq + Hash> Default for Exclusive<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash> Exclusive<K> {
+    /// A connection that is idle, or a new one.
+    pub(super) async fn line<F>(&self, to: &K, dial: impl FnOnce() -> F) -> Result<Line<K>, SendError>
+    where
+        F: Future<Output = Result<(H1, Option<Arc<Opener>>), SendError>>,
+    {
+        let idle = self.idle(to);
+        let fresh = idle.is_none();
+        let held = match idle {
+            Some(idle) => idle,
+            None => {
+                let (sender, stream_of) = dial().await?;
+                Idle { sender, since: clock::now(), stream_of }
             }
-        }
-        let mut line = super::http1::connect(super::tcp::dial_app(to).await?, None).await?;
-        match line.try_send_request(request).await {
-            Ok(answer) => Ok((answer, self.lease(line, to))),
-            Err(error) => Err(classify(error.error())),
-        }
+        };
+        Ok(Line { held: Some(held), fresh, to: Some(to.clone()), lines: self.0.clone() })
     }
 
-    fn idle(&self, to: SocketAddr) -> Option<H1> {
+    fn idle(&self, to: &K) -> Option<Idle> {
         let mut lines = self.0.lock();
-        let idle = lines.get_mut(&to)?;
-        idle.retain(|(line, _)| !line.is_closed());
-        let ready = idle.iter().rposition(|(line, _)| line.is_ready())?;
-        Some(idle.swap_remove(ready).0)
+        let idle = lines.get_mut(to)?;
+        idle.retain(Idle::usable);
+        let ready = idle.iter().rposition(|line| line.sender.is_ready())?;
+        Some(idle.swap_remove(ready))
     }
 
-    fn lease(&self, line: H1, to: SocketAddr) -> Lease {
-        Lease { _load: None, line: Some((line, to, self.0.clone())) }
-    }
-
-    pub(super) fn sweep(&self, now: Instant) {
+    /// Closes what was idle for longer than `longest`.
+    pub(super) fn sweep(&self, now: Instant, longest: Duration) {
         self.0.lock().retain(|_, idle| {
-            idle.retain(|(line, since)| !line.is_closed() && now.duration_since(*since) < LINE_IDLE);
+            idle.retain(|line| line.usable() && now.saturating_duration_since(line.since) < longest);
             !idle.is_empty()
         });
     }
 }
 
+impl Idle {
+    fn usable(&self) -> bool {
+        !self.sender.is_closed() && self.stream_of.as_ref().is_none_or(|opener| opener.usable())
+    }
+}
+
+impl<K: Eq + Hash> Line<K> {
+    /// Sends a request, and waits for its answer's head. The line is to be held until the answer has ended.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<body::Request>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        // What fails, or is given up, does not go back.
+        let mut held = self.held.take().expect("a line is used once");
+        match held.sender.try_send_request(request).await {
+            Ok(answer) => {
+                self.held = Some(held);
+                Ok(answer)
+            }
+            Err(mut error) => {
+                // What is closed as soon as it is open would be so again.
+                let unsent = error.take_message().filter(|_| !self.fresh);
+                Err(match unsent {
+                    Some(unsent) => Unanswered::Unsent(Box::new(unsent)),
+                    None => Unanswered::Failed(classify(error.error())),
+                })
+            }
+        }
+    }
+}
+
 /// The line goes back; it is used again once its answer has been read to the end.
-impl Drop for Lease {
+impl<K: Eq + Hash> Drop for Line<K> {
     fn drop(&mut self) {
-        let Some((line, to, lines)) = self.line.take() else { return };
-        if line.is_closed() {
+        let (Some(mut held), Some(to)) = (self.held.take(), self.to.take()) else { return };
+        if !held.usable() {
             return;
         }
-        let mut lines = lines.lock();
+        held.since = clock::now();
+        let mut lines = self.lines.lock();
         let idle = lines.entry(to).or_default();
         if idle.len() < LINES_IDLE_MAX {
-            idle.push((line, clock::now()));
+            idle.push(held);
         }
     }
 }

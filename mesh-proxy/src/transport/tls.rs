@@ -77,13 +77,13 @@ impl Alpn {
         }
     }
 
-    /// What a caller offers that wants this: who does not know `mesh/1` takes one stream.
+    /// What a caller offers that wants this: who does not know `mesh/1` takes `h2`, and is known by that.
     fn offer(self) -> &'static [&'static [u8]] {
         match self {
             Self::H2 => &[b"h2"],
             Self::Tcp => &[b"mesh-tcp/1"],
             Self::Http1 => &[b"http/1.1"],
-            Self::Mesh => &[mesh1::ALPN, b"mesh-tcp/1"],
+            Self::Mesh => &[mesh1::ALPN, b"h2"],
         }
     }
 
@@ -175,7 +175,7 @@ impl Dialler {
         let dialled = async {
             let (stream, life) = self.handshake(hop, Alpn::Mesh).await?;
             if stream.get_ref().1.alpn_protocol() != Some(Alpn::Mesh.name()) {
-                self.lacking.found(hop, (stream, life), clock::now());
+                self.lacking.found(hop, clock::now());
                 return Err(SendError::Connect(format!("{}: it does not speak mesh/1", hop.endpoint)));
             }
             let ends = Ends { draining: CancellationToken::new(), life: Some(life) };

@@ -63,6 +63,8 @@ pub enum Broken {
     Ended,
 }
 
+impl std::error::Error for Broken {}
+
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
