@@ -340,7 +340,10 @@ async fn a_renewed_identity_takes_over_before_the_old_one_ends() {
     world.publish(&[&caller, &callee]);
     let mut connection = Http1::connect(caller.upstream("web", "orders", None)).await;
     let mut calls = 0;
-    while mesh_proxy::clock::unix().as_secs() <= end + 1 {
+    // The last call begins when the old one has ended for sure.
+    let mut over = false;
+    while !over {
+        over = mesh_proxy::clock::unix().as_secs() > end + 1;
         connection.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
         let answer = connection.answer().await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "hi"), "call {calls}");
@@ -352,7 +355,7 @@ async fn a_renewed_identity_takes_over_before_the_old_one_ends() {
         // Pace: calls go on over the old identity's end.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(calls > 50, "{calls}");
+    assert!(calls > 1, "the first call was the last");
 }
 
 #[tokio::test]

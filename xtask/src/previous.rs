@@ -54,8 +54,7 @@ fn stamp(place: &Path) -> PathBuf {
 
 fn is_built(place: &Path, hash: &str) -> bool {
     let there = |program: &&str| place.join("bin").join(program).is_file();
-    fs::read_to_string(stamp(place)).is_ok_and(|built| built == hash)
-        && PROGRAMS.iter().all(there)
+    fs::read_to_string(stamp(place)).is_ok_and(|built| built == hash) && PROGRAMS.iter().all(there)
 }
 
 /// Takes the programs away from where this release's come next; the stamp last.
