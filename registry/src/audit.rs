@@ -235,6 +235,28 @@ struct Writer {
     ending: Arc<AtomicBool>,
 }
 
+/// The thread's side in a test's hands.
+#[cfg(test)]
+pub(crate) struct ByHand(mpsc::Receiver<Message>);
+
+#[cfg(test)]
+impl ByHand {
+    pub(crate) fn new() -> (Sink, Self) {
+        let (lines, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
+        (Sink { lines, ending: Arc::default() }, Self(receiver))
+    }
+
+    /// Waits until somebody wants a sync, which is done when the answer is sent.
+    pub(crate) fn asked(&mut self) -> oneshot::Sender<()> {
+        loop {
+            match self.0.blocking_recv().expect("a sink is left") {
+                Message::Sync(done) => return done,
+                Message::Records(_) | Message::End => {}
+            }
+        }
+    }
+}
+
 /// One write for all that waits, and a sync where somebody needs it.
 fn run(mut writer: Writer, mut messages: mpsc::Receiver<Message>) {
     loop {

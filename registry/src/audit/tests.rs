@@ -83,3 +83,32 @@ async fn a_replay_writes_no_line_twice_and_a_torn_line_goes() {
     assert_eq!(segment::files(folder.path()).expect("the folder").len(), 2);
     assert_eq!(read(folder.path(), 4).expect("it reads"), fresh);
 }
+
+#[tokio::test]
+async fn an_entry_whose_lines_were_torn_apart_is_whole_after_a_replay() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut state = State::new();
+    let batch = Command::Batch(["a", "b", "c"].map(|name| write("ann", name)).into());
+    let lines: Vec<_> = [apply(&mut state, 1, write("ann", "n1")), apply(&mut state, 2, batch)]
+        .into_iter()
+        .flatten()
+        .collect();
+    let (sink, thread) = open(folder.path(), Disk::new()).expect("it opens");
+    sink.record(lines.clone()).await;
+    drop(sink);
+    thread.join().expect("it ends");
+    let path = segment::files(folder.path()).expect("the folder")[0].clone();
+    let text = fs::read_to_string(&path).expect("the file");
+    for kept in 0..=lines.len() {
+        let torn: String = text.split_inclusive('\n').take(kept).collect();
+        fs::write(&path, torn).expect("it is written");
+        // The next start replays all of it, the one after that the last entry once more.
+        for replayed in [&lines[..], &lines[1..]] {
+            let (sink, thread) = open(folder.path(), Disk::new()).expect("it opens");
+            sink.record(replayed.to_vec()).await;
+            drop(sink);
+            thread.join().expect("it ends");
+        }
+        assert_eq!(read(folder.path(), 0).expect("it reads"), lines, "{kept} lines were kept");
+    }
+}

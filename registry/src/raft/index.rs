@@ -164,3 +164,29 @@ fn write(store: &dyn Store, held: Option<&Applied>, now: &Applied) -> Result<(),
     batch.push((META.to_vec(), Some(meta)));
     store.write(Batch { changes: batch })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{audit::ByHand, state::HISTORY_REVISIONS_MAX, store::Memory};
+
+    #[test]
+    fn nothing_is_indexed_before_its_audit_is_on_disk() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        let _entered = runtime.enter();
+        let store = Arc::new(Memory::default());
+        let membership = StoredMembershipOf::<Types>::default();
+        let applied = Applied { state: Arc::new(State::new()), log_id: None, membership };
+        let (audit, mut by_hand) = ByHand::new();
+        let stop = CancellationToken::new();
+        let view = Arc::new(View::new(applied));
+        let thread = start(store.clone(), view, None, audit, stop.clone()).expect("a thread");
+        let done = by_hand.asked();
+        assert!(store.scan(&[]).expect("memory").is_empty());
+        stop.cancel();
+        done.send(()).expect("it is waited for");
+        thread.join().expect("it ends");
+        assert!(load(&*store, HISTORY_REVISIONS_MAX).is_some(), "then it is written");
+    }
+}
