@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Raft's engine is one task, each connection another; two let the one go on while the other works.
+/// An entry passes from task to task, which costs least where no other thread has to be woken (docs/adr/0014).
 const THREADS: usize = 1;
 
 /// A runtime beside the one that serves requests. It ends, without waiting, when this is dropped.
