@@ -148,7 +148,7 @@ async fn a_mirror_that_fails_or_is_not_there_shows_nowhere_and_is_not_tried_agai
     counted(&caller, "failed", 3).await;
     let text = callee.metrics();
     let line =
-        "destination=\"default/shadow\",route=\"default\",code=\"503\",protocol=\"http2\",mtls=\"true\"} 3";
+        "destination=\"default/shadow\",route=\"default\",code=\"503\",protocol=\"http\",mtls=\"true\"} 3";
     assert!(text.lines().any(|own| own.starts_with("mesh_requests_total") && own.ends_with(line)), "{text}");
     let log = caller.log.line(|line| line["direction"] == "outbound").await;
     assert_eq!((&log["code"], &log["retries"]), (&200.into(), &0.into()));

@@ -87,9 +87,12 @@ const STREAM_ANSWER_FIELDS_MAX: usize = 128;
 /// more go over HTTP/2.
 const STREAM_FIELDS_MAX: usize = 80;
 
-/// Whether a request to another proxy goes over a stream, in HTTP/1.1: it came so.
+/// Whether a request to another proxy goes over a stream, in HTTP/1.1: it came so. A server as a whole (`OPTIONS *`) has no
+/// absolute form, by which streams tell for whom a request is.
 pub(super) fn rides(request: &Request<body::Request>) -> bool {
-    !request.headers().contains_key(heads::SPOKE_HTTP2) && request.headers().len() <= STREAM_FIELDS_MAX
+    request.uri().path() != "*"
+        && !request.headers().contains_key(heads::SPOKE_HTTP2)
+        && request.headers().len() <= STREAM_FIELDS_MAX
 }
 
 /// The request as HTTP/1.1 says it. The target stays absolute: whoever reads it looks there first.
