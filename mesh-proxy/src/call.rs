@@ -121,7 +121,7 @@ impl Watch for Call {
 
     /// gRPC's status stands in the trailers, or in the head of an answer that has nothing else.
     fn trailers(&mut self, trailers: &HeaderMap) {
-        let status = trailers.get("grpc-status").and_then(|status| status.to_str().ok());
+        let status = trailers.get(heads::GRPC_STATUS).and_then(|status| status.to_str().ok());
         self.outcome.grpc_status = status.and_then(|status| status.parse().ok()).or(self.outcome.grpc_status);
     }
 

@@ -17,6 +17,10 @@ pub const ENDPOINT: HeaderName = HeaderName::from_static("x-mesh-endpoint");
 /// Between proxies: the caller spoke HTTP/2, and a port of protocol `auto` is to be spoken to likewise.
 pub const SPOKE_HTTP2: HeaderName = HeaderName::from_static("x-mesh-http2");
 
+/// gRPC's status, in trailers or in a head alone.
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// What it says beside.
+pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const PORT: HeaderName = HeaderName::from_static(headers::PORT);
 const UNSENT: HeaderName = HeaderName::from_static(headers::UNSENT);
 const CLIENT_CERT: HeaderName = HeaderName::from_static(headers::FORWARDED_CLIENT_CERT);

@@ -342,7 +342,10 @@ enum Opened {
 
 fn refuse(mut call: Call, refused: &Refused) -> Response<Answer> {
     call.outcome.note.reason = refused.to_string();
-    call.answered(refused.answer())
+    match call.outcome.spoken {
+        Spoken::Grpc => call.answered(refused.answer_in_grpc()),
+        _ => call.answered(refused.answer()),
+    }
 }
 
 fn pass_on(mut call: Call, answered: Answered, caller: OnUpgrade) -> Response<Answer> {

@@ -135,6 +135,18 @@ impl Refused {
         response
     }
 
+    /// The answer to a local application that speaks gRPC: a status without a message, in one head ("Trailers-Only" in gRPC
+    /// over HTTP2). An HTTP status would be read as `UNAVAILABLE` where the call's own deadline has passed.
+    pub fn answer_in_grpc(&self) -> Response<Answer> {
+        let mut response = Response::new(Answer::text(""));
+        let fields = response.headers_mut();
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        fields.insert(heads::GRPC_STATUS, HeaderValue::from(grpc_status(self.status())));
+        let message = HeaderValue::try_from(grpc_message(&self.told()));
+        fields.insert(heads::GRPC_MESSAGE, message.expect("printable ASCII"));
+        response
+    }
+
     /// The answer to another proxy.
     pub fn answer_to_peer(&self) -> Response<Answer> {
         let mut response = self.answer();
@@ -145,10 +157,56 @@ impl Refused {
     }
 }
 
+/// What gRPC calls a status of HTTP ("HTTP to gRPC Status Code Mapping"); but a time that is over is gRPC's own.
+fn grpc_status(status: StatusCode) -> u16 {
+    match status {
+        StatusCode::GATEWAY_TIMEOUT => 4,
+        StatusCode::FORBIDDEN => 7,
+        StatusCode::NOT_FOUND => 12,
+        StatusCode::BAD_REQUEST => 13,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
+        _ => 2,
+    }
+}
+
+/// A text as `grpc-message` has it: what is not printable ASCII, and the percent sign, as percent and two digits.
+fn grpc_message(text: &str) -> String {
+    let mut message = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => message.push(char::from(byte)),
+            _ => message += &format!("%{byte:02X}"),
+        }
+    }
+    message
+}
+
 /// RFC 9457, with the refusal's id.
 fn forbidden(id: &str) -> String {
     let problem = Problem::new(StatusCode::FORBIDDEN.as_u16(), "Forbidden", FORBIDDEN);
     let mut problem = serde_json::to_value(problem).expect("texts and a number");
     problem["id"] = id.into();
     format!("{problem}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_speaks_grpc_is_refused_in_grpc() {
+        let check = |refused: Refused, status: &str, message: &str| {
+            let answer = refused.answer_in_grpc();
+            assert_eq!(answer.status(), StatusCode::OK, "{message}");
+            assert_eq!(answer.headers()[heads::GRPC_STATUS], status, "{message}");
+            assert_eq!(answer.headers()[heads::GRPC_MESSAGE], message);
+        };
+        check(Refused::Late, "4", "no answer in time");
+        check(Refused::NoEndpoint("default/ledger".to_owned()), "14", "default/ledger has no endpoint");
+        let odd = "'50% für' is no service of the mesh: hosts look like orders.default.mesh";
+        let odd = odd.replace('%', "%25").replace('ü', "%C3%BC");
+        check(Refused::NoService("50% für".to_owned()), "12", &odd);
+        let unroutable = Refused::Unroutable(Unroutable::NoRule);
+        check(unroutable, "12", &Refused::Unroutable(Unroutable::NoRule).to_string());
+    }
 }

@@ -255,11 +255,15 @@ async fn a_grpc_caller_s_deadline_is_kept_and_told_and_the_route_s_is_shorter() 
         let (head, body, _) = h2_call(&mut h2(upstream).await, request).await;
         let body = String::from_utf8_lossy(&body).into_owned();
         let told = body.lines().find_map(|line| line.strip_prefix("grpc-timeout: ").map(str::to_owned));
-        (head.status().as_u16(), told)
+        let status =
+            head.headers().get("grpc-status").map(|status| status.to_str().expect("digits").to_owned());
+        (head.status().as_u16(), status, told)
     };
-    assert_eq!(ask("/head", "10S").await, (200, Some("10000000u".to_owned())));
-    // The application holds this one for good: nobody waits for it longer than the caller does.
-    assert_eq!(ask("/held", "50m").await, (504, None));
+    assert_eq!(ask("/head", "10S").await, (200, None, Some("10000000u".to_owned())));
+    // The application holds this one for good: nobody waits for it longer than the caller does, who reads DEADLINE_EXCEEDED.
+    assert_eq!(ask("/held", "50m").await, (200, Some("4".to_owned()), None));
+    let line = caller.log.line(|line| line["path"] == "/held").await;
+    assert_eq!((&line["code"], &line["grpcStatus"]), (&200.into(), &4.into()), "{line}");
     world.routes = objects(
         "
 kind: GRPCRoute
@@ -269,6 +273,6 @@ spec:
   rules: [{backendRefs: [{name: ledger, port: 80}], timeouts: {request: 5s}}]",
     );
     world.publish(&[&caller, &callee]);
-    assert_eq!(ask("/head", "10S").await, (200, Some("5000000u".to_owned())));
-    assert_eq!(ask("/head", "1S").await, (200, Some("1000000u".to_owned())));
+    assert_eq!(ask("/head", "10S").await, (200, None, Some("5000000u".to_owned())));
+    assert_eq!(ask("/head", "1S").await, (200, None, Some("1000000u".to_owned())));
 }
