@@ -105,8 +105,8 @@ struct Config {
     config: PathBuf,
 }
 
-/// A write is taken apart and put together several times on its way through the log; this one takes a third of the time of
-/// glibc's for that.
+/// A write is taken apart and put together several times on its way through the log, on several threads; what that costs
+/// with glibc's allocator and with this one stands in docs/performance.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -127,13 +127,18 @@ fn run(
         if stopped {
             return store.flush();
         }
-        let pause = PAUSE.max(clock::now().duration_since(began) * SHARE);
+        let pause = pause_after(clock::now().duration_since(began));
         let changed_later = async {
             let _ = applied.changed().await;
             tokio::time::sleep(pause).await;
         };
         runtime.block_on(stop.run_until_cancelled(changed_later));
     }
+}
+
+/// How long the index rests after a batch that took so long.
+fn pause_after(took: Duration) -> Duration {
+    PAUSE.max(took * SHARE)
 }
 
 /// Brings the store from one state to another.
@@ -169,6 +174,13 @@ fn write(store: &dyn Store, held: Option<&Applied>, now: &Applied) -> Result<(),
 mod tests {
     use super::*;
     use crate::{audit::ByHand, state::HISTORY_REVISIONS_MAX, store::Memory};
+
+    #[test]
+    fn batches_that_take_long_are_rare() {
+        assert_eq!(pause_after(Duration::from_millis(1)), PAUSE);
+        let took = Duration::from_millis(400);
+        assert!(took * 20 < pause_after(took), "less than one part in twenty");
+    }
 
     #[test]
     fn nothing_is_indexed_before_its_audit_is_on_disk() {

@@ -166,3 +166,29 @@ fn value_weight(value: &serde_json::Value) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{kind::Kind, shape::Text};
+
+    use super::*;
+
+    #[test]
+    fn what_operators_note_on_objects_counts() {
+        const NOTE_BYTES: usize = 4_000;
+        let mut history = History::new(usize::MAX);
+        let note = Text::new(&"x".repeat(NOTE_BYTES)).expect("it fits");
+        let mut object = Object::new(
+            Key::mesh_wide(Kind::Namespace, "shop".parse().expect("a name")),
+            serde_json::Map::new(),
+        );
+        object.metadata.annotations.insert("note".parse().expect("a key"), note);
+        for revision in 1..=10_000 {
+            let after = Some(Arc::new(object.clone()));
+            let change = Changed { key: object.key(), before: None, after, actor: None };
+            history.keep(Revision { revision, at: Millis(0), changes: vec![change] });
+        }
+        let kept = history.iter().count();
+        assert!(kept > 1_000 && kept * NOTE_BYTES <= HISTORY_BYTES_MAX, "{kept}");
+    }
+}
