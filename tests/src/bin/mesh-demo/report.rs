@@ -49,14 +49,16 @@ pub(crate) struct EdgeReport {
 pub(crate) struct Kill {
     /// The service.
     pub(crate) service: String,
-    /// When, in milliseconds since 1970.
-    pub(crate) at: u64,
+    /// When it was sent the signal, in milliseconds since 1970.
+    pub(crate) signalled: u64,
+    /// When it was gone, likewise: until then the kernel takes connections in its name.
+    pub(crate) gone: u64,
 }
 
 impl Kill {
-    /// Whether the call was under way to the killed service at that moment.
+    /// Whether the call was under way to the killed service while it died.
     fn explains(&self, failure: &Failure) -> bool {
-        failure.destination == self.service && failure.started <= self.at && failure.ended >= self.at
+        failure.destination == self.service && failure.started <= self.gone && failure.ended >= self.signalled
     }
 }
 
@@ -123,12 +125,14 @@ mod tests {
             stats.ended("orders", Duration::from_millis(2));
         }
         stats.failed(failure("orders", 90, 110));
-        stats.failed(failure("orders", 101, 110));
+        stats.failed(failure("orders", 102, 110));
+        stats.failed(failure("orders", 104, 110));
+        stats.failed(failure("orders", 90, 99));
         stats.failed(failure("payments", 90, 110));
-        let kills = [Kill { service: "orders".into(), at: 100 }];
+        let kills = [Kill { service: "orders".into(), signalled: 100, gone: 103 }];
         let mut report = Report::new(&[("web".into(), stats)], &kills);
-        assert_eq!((report.requests, report.failed, report.in_flight_killed), (4, 2, 1));
-        assert_eq!((report.edges[0].requests, report.edges[0].failed), (4, 1));
+        assert_eq!((report.requests, report.failed, report.in_flight_killed), (4, 3, 2));
+        assert_eq!((report.edges[0].requests, report.edges[0].failed), (4, 2));
         report.mtls = true;
         assert!(!report.is_good());
     }

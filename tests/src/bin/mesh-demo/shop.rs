@@ -314,8 +314,11 @@ impl Shop {
     /// Kills one process of a service with kill -9.
     pub(crate) fn kill_instance(&mut self, index: usize) {
         let instance = &mut self.instances[index];
-        self.kills.push(Kill { service: instance.service.clone(), at: now_millis() });
-        instance.process = None;
+        let signalled = now_millis();
+        if let Some(mut process) = instance.process.take() {
+            process.kill();
+        }
+        self.kills.push(Kill { service: instance.service.clone(), signalled, gone: now_millis() });
     }
 
     /// Starts it again.
