@@ -5,12 +5,15 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
+use model::resource::Protocol;
 use traffic::{
     headers::{self, Leg},
     policy::Permit,
     request::Fields,
     route::{Edits, FieldsMut, Reply},
 };
+
+use crate::telemetry::Spoken;
 
 /// Between proxies: the Endpoint that was picked, as a host may run several of one service.
 pub const ENDPOINT: HeaderName = HeaderName::from_static("x-mesh-endpoint");
@@ -22,7 +25,8 @@ pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// What it says beside.
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const PORT: HeaderName = HeaderName::from_static(headers::PORT);
-const UNSENT: HeaderName = HeaderName::from_static(headers::UNSENT);
+/// Says that a request did not reach the application, and why.
+pub const UNSENT: HeaderName = HeaderName::from_static(headers::UNSENT);
 const CLIENT_CERT: HeaderName = HeaderName::from_static(headers::FORWARDED_CLIENT_CERT);
 
 /// A head's fields, as the decisions look at them.
@@ -186,13 +190,44 @@ pub fn to_app(
     let mut next = head;
     next.extensions = http::Extensions::new();
     strip(&mut next.headers, Leg::RequestIn);
-    let caller = HeaderValue::try_from(headers::client_cert(permit.id())).expect("a SPIFFE id is ASCII");
-    next.headers.insert(CLIENT_CERT, caller);
+    if let Some(id) = permit.id() {
+        let caller = HeaderValue::try_from(headers::client_cert(id)).expect("a SPIFFE id is ASCII");
+        next.headers.insert(CLIENT_CERT, caller);
+    }
     set_target(&mut next, &host, path, http2)?;
     if let Some(upgrade) = upgrade {
         set_upgrade(&mut next.headers, upgrade);
     }
     Ok(next)
+}
+
+/// Turns a request's head for another proxy into one for the application itself, which learns nothing of the caller.
+///
+/// # Errors
+/// If its host cannot be written.
+pub fn to_plain(head: request::Parts, protocol: Protocol) -> Result<request::Parts, BadHost> {
+    let http2 = wants_http2(protocol, &head, head.headers.contains_key(SPOKE_HTTP2));
+    let upgrade = is_upgrade(&head).then(|| head.headers.get(header::UPGRADE).cloned()).flatten();
+    let (host, path) = (authority(&head).to_owned(), target(&head).to_owned());
+    let mut next = head;
+    strip(&mut next.headers, Leg::RequestIn);
+    set_target(&mut next, &host, &path, http2)?;
+    if let Some(upgrade) = upgrade {
+        set_upgrade(&mut next.headers, upgrade);
+    }
+    Ok(next)
+}
+
+/// Whether an application is spoken to in HTTP/2: where its port says so, or where the request cannot do without.
+pub fn wants_http2(protocol: Protocol, head: &request::Parts, spoke_http2: bool) -> bool {
+    match protocol {
+        _ if is_upgrade(head) => false,
+        Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Auto => spoke_http2,
+        Protocol::Http | Protocol::Tcp | Protocol::Tls => {
+            Spoken::of(head.version, &head.headers) == Spoken::Grpc
+        }
+    }
 }
 
 /// Takes off an answer's head what is not for the next hop.

@@ -1,5 +1,5 @@
 //! THE STORY, second half: a call of another proxy comes in and goes to the application that it is for. Read `carry`
-//! first, which is one request's way, and `reach`, which is one stream's.
+//! first, which is one request's way, and `reach`, which is one stream's. Callers that have no proxy: `plain`.
 
 use std::{
     net::SocketAddr,
@@ -12,8 +12,10 @@ use std::{
 
 use http::{Request, Response, StatusCode, request};
 use hyper::body::Incoming;
-use model::{identity::Identity, name::ServiceName, resource::Protocol};
-use parking_lot::Mutex;
+use model::{
+    identity::{Identity, SpiffeId},
+    name::ServiceName,
+};
 use rustls::ServerConfig;
 use svid::Accept;
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
@@ -48,14 +50,17 @@ use crate::{
     },
 };
 
+mod plain;
+mod refusals;
+
+use plain::Plain;
+use refusals::Refusals;
+
 /// How long a caller's TLS handshake may take: meanwhile it takes one of the listener's places.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Streams at once that come on shared connections, on one runtime thread: as many as there are connections at most.
 const STREAMS_PER_THREAD_MAX: usize = CONNECTIONS_PER_LISTENER_MAX;
-
-/// Refused callers that are named in the log each second; the others are counted.
-const REFUSALS_TOLD_MAX: u32 = 100;
 
 /// One thread's listener for other proxies.
 pub struct Inbound {
@@ -69,16 +74,20 @@ pub struct Inbound {
     places: Arc<Semaphore>,
 }
 
-/// A connection of another proxy.
+/// A connection of a caller.
 struct Connection {
-    /// The service that it is for, by its SNI.
+    /// The service that it is for: by its SNI, or by where it was on its way to.
     server_name: String,
-    peer: svid::Peer,
-    /// The service that calls, by its certificate.
+    /// Who calls, by its certificate.
+    id: Option<SpiffeId>,
+    /// The service that calls.
     caller: Option<ServiceName>,
     address: SocketAddr,
-    life: Life,
+    /// That of its certificate.
+    life: Option<Life>,
     standing: Standing,
+    /// Where it was on its way to, if not to this proxy.
+    plain: Option<Plain>,
 }
 
 /// The TLS of listeners for other proxies; one for all threads, so that sessions are resumed on any.
@@ -116,7 +125,7 @@ impl Inbound {
         body: Incoming,
     ) -> Result<Response<Incoming>, Refused> {
         let config = self.shared.config();
-        let labels = heads::labels(&head.headers);
+        let labels = connection.labels(&head);
         let port = labels.port.ok_or(Refused::NotFromProxy)?;
         let (own, app) = connection.called(&config, port)?;
         call.between(connection.caller.clone(), Some(own.name.clone()));
@@ -125,8 +134,9 @@ impl Inbound {
         if heads::is_upgrade(&head) {
             call.standing = Some(connection.standing.for_request(port, &head, path.path_and_query()));
         }
-        let (path, http2) = (path.path_and_query().to_owned(), speaks_http2(app, &head, &labels));
-        let target = self.target(&config, app, &labels);
+        let (path, http2) =
+            (path.path_and_query().to_owned(), heads::wants_http2(app.protocol, &head, labels.spoke_http2));
+        let target = self.target(&config, connection, app, &labels);
         call.outcome.note.endpoint = Some(target);
         let next = heads::to_app(head, &path, &permit, http2)?;
         self.send(&permit, target, next, body, call).await
@@ -142,7 +152,7 @@ impl Inbound {
         call.between(connection.caller.clone(), Some(own.name.clone()));
         let permit = connection.authorize(call, own, port, None)?;
         call.standing = Some(connection.standing.for_stream(port));
-        let target = self.target(&config, app, &Labels::default());
+        let target = self.target(&config, connection, app, &Labels::default());
         call.outcome.note.endpoint = Some(target);
         self.transport.app_stream(&permit, target).await.map_err(Refused::AppUnreached)
     }
@@ -178,7 +188,10 @@ impl Inbound {
     }
 
     /// Where the picked endpoint's application listens, or the next of those that there are.
-    fn target(&self, config: &Config, app: &App, labels: &Labels) -> SocketAddr {
+    fn target(&self, config: &Config, connection: &Connection, app: &App, labels: &Labels) -> SocketAddr {
+        if let Some(plain) = &connection.plain {
+            return plain.target;
+        }
         let named = labels
             .endpoint
             .as_ref()
@@ -198,7 +211,7 @@ impl Inbound {
         };
         let alpn = stream.get_ref().1.alpn_protocol().and_then(Alpn::named);
         let connection = Arc::new(connection);
-        let ends = Ends { draining: self.shared.draining.clone(), life: Some(connection.life.clone()) };
+        let ends = Ends { draining: self.shared.draining.clone(), life: connection.life.clone() };
         let serve = {
             let (inbound, connection) = (self.clone(), connection.clone());
             move |request| inbound.clone().serve(connection.clone(), request)
@@ -209,7 +222,8 @@ impl Inbound {
             Some(Alpn::Tcp) => self.stream(&connection, stream).await,
             Some(Alpn::Mesh) => self.streams(connection, stream, ends).await,
             None => {
-                tracing::warn!(peer = %address, id = %connection.peer.id, "a caller is refused: it asks for no protocol of proxies")
+                let id = connection.id.as_ref().map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(peer = %address, id, "a caller is refused: it asks for no protocol of proxies");
             }
         }
     }
@@ -235,9 +249,10 @@ impl Inbound {
             Identity::Service(caller) => Some(caller),
             _ => None,
         };
-        let standing = Standing::new(&self.shared, &server_name, &peer.id);
+        let standing = Standing::new(&self.shared, &server_name, Some(&peer.id));
         let life = Life::new(rule, chain, peer.not_after, trust, changes).standing(standing.clone());
-        Ok((stream, Connection { server_name, peer, caller, address, life, standing }))
+        let (id, life) = (Some(peer.id), Some(life));
+        Ok((stream, Connection { server_name, id, caller, address, life, standing, plain: None }))
     }
 
     async fn serve(
@@ -250,12 +265,15 @@ impl Inbound {
         let (head, body) = request.into_parts();
         let spoken = Spoken::of(head.version, &head.headers);
         let mut call = Call::new(Direction::Inbound, spoken, self.telemetry.clone(), self.shared.under_way());
-        call.outcome.mtls = true;
+        call.outcome.mtls = connection.id.is_some();
         call.note(&head, connection.address);
         match self.carry(&connection, &mut call, head, body).await {
             Err(refused) => {
                 call.outcome.note.reason = refused.to_string();
-                call.answered(refused.answer_to_peer())
+                call.answered(match connection.plain {
+                    None => refused.answer_to_peer(),
+                    Some(_) => refused.answer(),
+                })
             }
             Ok(mut answer) => {
                 let callee = hyper::upgrade::on(&mut answer);
@@ -263,7 +281,7 @@ impl Inbound {
                 heads::answer(&mut head, Leg::AnswerOut);
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
                     call.outcome.code = head.status.as_u16();
-                    splice::upgraded(call, caller, callee, Some(connection.life.clone()));
+                    splice::upgraded(call, caller, callee, connection.life.clone());
                     return Response::from_parts(head, Answer::text(""));
                 }
                 call.answered(Response::from_parts(head, Answer::stream(body)))
@@ -287,7 +305,7 @@ impl Inbound {
             }
             Ok(app) => match tcp::answer(&mut stream, Ok(())).await {
                 Err(error) => call.over(Some(error.to_string())),
-                Ok(()) => splice::join(call, stream, app, Some(connection.life.clone())).await,
+                Ok(()) => splice::join(call, stream, app, connection.life.clone()).await,
             },
         }
     }
@@ -334,6 +352,22 @@ impl Inbound {
 }
 
 impl Connection {
+    /// What the request says of itself; of a caller that is no proxy nothing is taken.
+    fn labels(&self, head: &request::Parts) -> Labels {
+        match &self.plain {
+            None => heads::labels(&head.headers),
+            Some(plain) => Labels {
+                port: Some(plain.port),
+                endpoint: None,
+                spoke_http2: head.version == http::Version::HTTP_2,
+            },
+        }
+    }
+
+    fn peer(&self) -> Peer<'_> {
+        self.id.as_ref().map_or(Peer::Unknown, Peer::Verified)
+    }
+
     /// The own service that was called, and its application at that port.
     fn called<'a>(&self, config: &'a Config, port: u16) -> Result<(&'a OwnService, &'a App), Refused> {
         let own = config.snapshot.inbound().by_server_name(&self.server_name);
@@ -356,46 +390,12 @@ impl Connection {
             fields,
         });
         let asked = policy::Call { port, request: head.as_ref() };
-        let (peer, remarks) = (Peer::Verified(&self.peer.id), &mut call.outcome.judged.remarks);
+        let (peer, remarks) = (self.peer(), &mut call.outcome.judged.remarks);
         authorize(&own.policies, peer, asked, remarks).map_err(|denied| {
             let id = trace::id(clock::dice);
             call.denied(&denied, id.clone());
             Refused::Denied { denied, id }
         })
-    }
-}
-
-/// Tells of refused callers, so many each second: a stranger must not fill the log.
-#[derive(Default)]
-struct Refusals(Mutex<(u64, u32)>);
-
-impl Refusals {
-    fn tell(&self, peer: SocketAddr, reason: &str) {
-        let second = clock::unix().as_secs();
-        let mut told = self.0.lock();
-        if told.0 != second {
-            let lost = told.1.saturating_sub(REFUSALS_TOLD_MAX);
-            if lost > 0 {
-                tracing::warn!(callers = lost, "more callers were refused");
-            }
-            *told = (second, 0);
-        }
-        told.1 = told.1.saturating_add(1);
-        if told.1 <= REFUSALS_TOLD_MAX {
-            tracing::warn!(%peer, "a caller is refused: {reason}");
-        }
-    }
-}
-
-/// Whether the application is spoken to in HTTP/2: where its port says so, or where the request cannot do without.
-fn speaks_http2(app: &App, head: &request::Parts, labels: &Labels) -> bool {
-    match app.protocol {
-        _ if heads::is_upgrade(head) => false,
-        Protocol::Http2 | Protocol::Grpc => true,
-        Protocol::Auto => labels.spoke_http2,
-        Protocol::Http | Protocol::Tcp | Protocol::Tls => {
-            Spoken::of(head.version, &head.headers) == Spoken::Grpc
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{limits::CONNECTIONS_PER_LISTENER_MAX, transport::tcp::tune};
 
 mod first;
 
-pub use first::{DETECT_TIMEOUT, Rewound, detect};
+pub use first::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, Rewound, detect};
 
 /// Connections that wait to be taken, in the kernel.
 const BACKLOG: i32 = 1_024;

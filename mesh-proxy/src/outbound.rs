@@ -23,17 +23,18 @@ use crate::{
     clock,
     experience::Experience,
     heads::{self, Changed},
-    listener::{DETECT_TIMEOUT, detect},
+    listener::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, detect},
     refused::Refused,
     server::{self, Ends},
     shared::{Config, Shared},
     splice,
     telemetry::{Direction, Spoken, Telemetry, trace},
-    transport::{Hop, SendError, Transport, Tunnel, tcp::Abort},
+    transport::{SendError, Transport, Tunnel, tcp::Abort},
 };
 
 mod entry;
 mod mirror;
+mod step;
 mod tries;
 mod way;
 
@@ -41,13 +42,12 @@ pub use entry::Entry;
 pub use mirror::MIRRORS_MAX;
 pub use tries::FAILOVERS_MAX;
 
+use step::Step;
 use tries::Answered;
 use way::Way;
 
 /// How long a call waits for the endpoints of a destination that nobody called before.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection to a port for HTTP may take to say its first word.
-const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// One thread's listeners for local applications.
 pub struct Outbound {
@@ -103,6 +103,7 @@ impl Outbound {
         call.outcome.route = routed.rule.clone();
         let backend = routed.backend.map_err(Clone::clone)?;
         call.outcome.destination = Some(backend.name.service.clone());
+        call.outcome.mtls = !backend.plain;
         let admitted = self.experience.admit(&backend.name.service)?;
         let (mut tried, mut failed) = (Vec::new(), None);
         while tried.len() <= FAILOVERS_MAX {
@@ -111,8 +112,8 @@ impl Outbound {
                 break;
             }
             call.outcome.note.endpoint = Some(endpoint.key.address());
-            let hop = Hop { source: source.clone(), endpoint: endpoint.key.clone(), id: endpoint.id.clone() };
-            match self.transport.tunnel(&admitted, &hop, backend.name.port).await {
+            let step = Step { source: &source, backend, endpoint: &endpoint };
+            match self.tunnel(&admitted, &step).await {
                 Ok(tunnel) => {
                     self.experience.reached(&on_its_way);
                     call.hold((admitted, on_its_way));

@@ -2,10 +2,9 @@
 //! sockets; one more, this one, follows the control plane, keeps identities fresh, checks and registers.
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -24,23 +23,20 @@ use crate::{
     },
     control::Control,
     identity::{Identity, IdentityError, Keep},
-    inbound,
     listener::{BindError, Bound},
-    outbound::Entry,
     register::{self, Place, Registrar, Standing, checks, route_to},
     services::Services,
     settings::Settings,
     shared::Shared,
-    telemetry::{AccessLog, Counts},
-    worker::Worker,
+    telemetry::AccessLog,
 };
 
+mod threads;
 mod upstreams;
 
+use threads::{Socket, Threads};
 use upstreams::Upstreams;
 
-/// Sockets that wait to be listened on by a runtime thread; the control thread waits for room.
-const SOCKETS_MAX: usize = 64;
 /// How long the other proxies get to hear that this host is going away, before its connections say so: a change reaches
 /// them within a fraction of this.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -69,12 +65,6 @@ pub enum RunError {
     /// The settings and the identity contradict each other.
     #[error("{0}")]
     Settings(String),
-}
-
-/// A socket for a runtime thread.
-enum Socket {
-    Inbound(TcpListener, CancellationToken),
-    Outbound(Entry, TcpListener, CancellationToken),
 }
 
 /// What the process is told from outside.
@@ -159,7 +149,9 @@ fn read_services(folder: &Path, before: &Services) -> Result<Services, RunError>
 
 fn warn_about_capture(settings: &Settings) {
     for key in settings.listen.captured() {
-        tracing::warn!("listen.{key} is set, but this version captures no traffic: nothing listens there");
+        tracing::warn!(
+            "listen.{key} is set, but this version captures no calls of local applications: nothing listens there"
+        );
     }
 }
 
@@ -179,79 +171,6 @@ fn control(settings: &Settings, identity: &Identity) -> Arc<Control> {
     };
     let epoch = identity.node().epoch.clone();
     Arc::new(Control::new(servers, Some(identity.slot()), identity.trust(), epoch))
-}
-
-/// The runtime threads.
-struct Threads {
-    senders: Vec<mpsc::Sender<Socket>>,
-    counts: Vec<Arc<Counts>>,
-    joins: Vec<JoinHandle<()>>,
-}
-
-impl Threads {
-    fn start(shared: &Arc<Shared>, log: &AccessLog, count: usize) -> Result<Self, RunError> {
-        let (tls, mut threads) =
-            (inbound::tls(shared), Self { senders: Vec::new(), counts: Vec::new(), joins: Vec::new() });
-        for n in 0..count {
-            let failed = |source| RunError::Io { what: "a runtime thread".to_owned(), source };
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-            let worker = Worker::new(shared, tls.clone(), log.clone(), count);
-            let (sender, receiver) = mpsc::channel(SOCKETS_MAX);
-            threads.senders.push(sender);
-            threads.counts.push(worker.counts());
-            let named = std::thread::Builder::new().name(format!("mesh-{n}"));
-            threads
-                .joins
-                .push(named.spawn(move || runtime.block_on(serve(worker, receiver))).map_err(failed)?);
-        }
-        Ok(threads)
-    }
-
-    /// Binds the listeners of the settings; returns where other proxies dial us.
-    async fn listen(
-        &self,
-        settings: &Settings,
-        stop: &CancellationToken,
-    ) -> Result<Option<SocketAddr>, RunError> {
-        let mut inbound = None;
-        for &address in &settings.listen.inbound.0 {
-            let bound = Bound::new(address)?;
-            inbound = inbound.or(Some(bound.address()));
-            tracing::info!(address = %bound.address(), "taking calls of other proxies");
-            self.spread(bound, |socket| Socket::Inbound(socket, stop.clone())).await?;
-        }
-        for &address in &settings.listen.host_router.0 {
-            let bound = Bound::new(address)?;
-            let entry = Entry::HostRouter { port: bound.address().port() };
-            tracing::info!(address = %bound.address(), "routing by Host");
-            self.spread(bound, |socket| Socket::Outbound(entry.clone(), socket, stop.clone())).await?;
-        }
-        Ok(inbound)
-    }
-
-    /// Gives each thread a socket of its own.
-    async fn spread(&self, bound: Bound, socket: impl Fn(TcpListener) -> Socket) -> Result<(), BindError> {
-        for (own, sender) in bound.split(self.senders.len())?.into_iter().zip(&self.senders) {
-            if sender.send(socket(own)).await.is_err() {
-                tracing::error!("a runtime thread has ended");
-            }
-        }
-        Ok(())
-    }
-}
-
-async fn serve(worker: Worker, mut sockets: mpsc::Receiver<Socket>) {
-    worker.keep_house();
-    while let Some(socket) = sockets.recv().await {
-        let listening = match socket {
-            Socket::Inbound(socket, stop) => worker.listen_inbound(socket, stop),
-            Socket::Outbound(entry, socket, stop) => worker.listen_outbound(entry, socket, stop),
-        };
-        if let Err(error) = listening {
-            tracing::error!(%error, "a socket cannot be used");
-        }
-    }
 }
 
 /// Everything of the control thread.
@@ -411,16 +330,6 @@ impl Hub {
                 tracing::warn!(%error, "could not leave the registry; the session will end by itself")
             }
             Err(_) => tracing::warn!("leaving the registry took too long; the session will end by itself"),
-        }
-    }
-}
-
-/// Ends the threads: nothing is under way any more, or it had its time.
-impl Drop for Threads {
-    fn drop(&mut self) {
-        self.senders.clear();
-        for join in self.joins.drain(..) {
-            drop(join.join());
         }
     }
 }

@@ -62,7 +62,7 @@ pub struct Listen {
     /// mTLS from other proxies.
     pub inbound: Addresses,
     /// Captured plaintext from outside the mesh.
-    pub inbound_plain: Captured,
+    pub inbound_plain: Addresses,
     /// Captured calls of local applications.
     pub outbound: Captured,
     /// Calls of local applications, told apart by their Host.
@@ -106,7 +106,7 @@ pub struct Server {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses(pub Vec<SocketAddr>);
 
-/// A listener for captured traffic. This version captures none: it is read, so that a file for a later version serves
+/// A listener for captured calls of local applications. This version captures none of them: it is read, so that a file for a later version serves
 /// this one too, and that nothing listens there is said at the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -143,7 +143,7 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             inbound: Addresses(vec![SocketAddr::from(([0, 0, 0, 0], 15_008))]),
-            inbound_plain: Captured::default(),
+            inbound_plain: Addresses::default(),
             outbound: Captured::default(),
             host_router: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 15_080))]),
             dns: Captured::default(),
@@ -217,10 +217,10 @@ impl<'de> Deserialize<'de> for Server {
 // === impl Listen, Addresses, Output ===
 
 impl Listen {
-    /// The listeners that are set although this version captures no traffic, by their keys.
+    /// The listeners that are set although this version captures nothing for them, by their keys.
     pub fn captured(&self) -> impl Iterator<Item = &'static str> {
-        let Self { inbound_plain, outbound, dns, .. } = self;
-        let all = [("inbound_plain", inbound_plain), ("outbound", outbound), ("dns", dns)];
+        let Self { outbound, dns, .. } = self;
+        let all = [("outbound", outbound), ("dns", dns)];
         all.into_iter().filter(|(_, addresses)| !addresses.0.0.is_empty()).map(|(key, _)| key)
     }
 }

@@ -23,9 +23,10 @@ use crate::{
 pub struct Standing {
     shared: Arc<Shared>,
     changes: watch::Receiver<u64>,
-    /// The service that it called, by its SNI.
+    /// The service that it called, by its host name.
     server_name: String,
-    id: SpiffeId,
+    /// `None` came without an identity.
+    id: Option<SpiffeId>,
     for_what: What,
 }
 
@@ -49,12 +50,12 @@ struct Asked {
 
 impl Standing {
     /// Of a connection.
-    pub fn new(shared: &Arc<Shared>, server_name: &str, id: &SpiffeId) -> Self {
+    pub fn new(shared: &Arc<Shared>, server_name: &str, id: Option<&SpiffeId>) -> Self {
         Self {
             shared: shared.clone(),
             changes: shared.changes(),
             server_name: server_name.to_owned(),
-            id: id.clone(),
+            id: id.cloned(),
             for_what: What::Anything,
         }
     }
@@ -95,7 +96,7 @@ impl Standing {
         // What does not run here any more ends by itself.
         let Some(own) = config.snapshot.inbound().by_server_name(&self.server_name) else { return Ok(()) };
         match &self.for_what {
-            What::Anything => admits_any(&own.policies, Peer::Verified(&self.id)),
+            What::Anything => admits_any(&own.policies, self.peer()),
             What::Stream(port) => self.ask(own, policy::Call { port: *port, request: None }),
             What::Request(port, asked) => {
                 // By now a policy may decide by path, to which this one says more than one thing.
@@ -109,7 +110,11 @@ impl Standing {
         }
     }
 
+    fn peer(&self) -> Peer<'_> {
+        self.id.as_ref().map_or(Peer::Unknown, Peer::Verified)
+    }
+
     fn ask(&self, own: &OwnService, call: policy::Call<'_>) -> Result<(), Denied> {
-        authorize(&own.policies, Peer::Verified(&self.id), call, &mut Vec::new()).map(drop)
+        authorize(&own.policies, self.peer(), call, &mut Vec::new()).map(drop)
     }
 }

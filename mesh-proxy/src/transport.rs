@@ -127,6 +127,40 @@ impl Transport {
         Ok((answer, life))
     }
 
+    /// A request to an application of another host, past its proxy. The lease is to be held until the answer has ended.
+    ///
+    /// # Errors
+    /// If no answer's head came.
+    pub async fn plain_request(
+        &self,
+        _: &Admitted,
+        app: SocketAddr,
+        request: Request<body::Request>,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        self.to_app(app, request).await
+    }
+
+    /// A request that leaves HTTP, to an application of another host, past its proxy: its answer may be a 101.
+    ///
+    /// # Errors
+    /// If no answer's head came.
+    pub async fn plain_upgrade(
+        &self,
+        _: &Admitted,
+        app: SocketAddr,
+        request: Request<body::Request>,
+    ) -> Result<Response<Incoming>, SendError> {
+        http1::exchange(tcp::dial_app(app).await?, None, request).await
+    }
+
+    /// A stream of bytes to an application of another host, past its proxy.
+    ///
+    /// # Errors
+    /// If the application is not reached.
+    pub async fn plain_tunnel(&self, _: &Admitted, app: SocketAddr) -> Result<Tunnel, SendError> {
+        tcp::dial_app(app).await.map(Tunnel::Plain)
+    }
+
     /// A stream of bytes to a port of a service, behind another proxy.
     ///
     /// # Errors
@@ -179,6 +213,14 @@ impl Transport {
     pub async fn app_request(
         &self,
         _: &Permit,
+        app: SocketAddr,
+        request: Request<body::Request>,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        self.to_app(app, request).await
+    }
+
+    async fn to_app(
+        &self,
         app: SocketAddr,
         request: Request<body::Request>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {

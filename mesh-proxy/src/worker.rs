@@ -64,6 +64,19 @@ impl Worker {
         Ok(())
     }
 
+    /// Takes connections that the kernel turned aside to us on their way to applications here, until `stop`. To be
+    /// called on the thread's runtime.
+    ///
+    /// # Errors
+    /// If the socket cannot be used.
+    pub fn listen_plain(&self, socket: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let (listener, inbound) = (net::TcpListener::from_std(socket)?, self.inbound.clone());
+        tokio::spawn(listener::accept(listener, stop, move |stream, peer| {
+            inbound.clone().take_plain(stream, peer)
+        }));
+        Ok(())
+    }
+
     /// Takes calls of local applications until `stop`. To be called on the thread's runtime.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use model::{
     kind::Kind,
     object::Object,
-    resource::{BackendRef, ParentRef, Resource},
+    resource::{BackendRef, ParentRef, Resource, TargetRef},
 };
 use serde_json::Value;
 
@@ -30,6 +30,7 @@ fn columns(kind: Kind) -> &'static [&'static str] {
         Kind::Endpoint => &["service", "node", "address", "health"],
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => &["parents", "rules"],
         Kind::AuthorizationPolicy => &["action", "targets", "rules", "dry run"],
+        Kind::PeerAuthentication => &["mode", "targets", "ports"],
         Kind::JoinToken => &["role", "uses left", "expires"],
         Kind::AccessToken => &["roles", "expires"],
         Kind::Role => &["rules"],
@@ -84,11 +85,14 @@ fn cells(object: &Object) -> Vec<String> {
             route(&spec.parent_refs, spec.rules.iter().map(|rule| &rule.backend_refs[..]))
         }
         Resource::AuthorizationPolicy(spec) => {
-            let targets = spec
-                .target_refs
-                .map_or("*".to_owned(), |targets| list(targets.into_iter().map(|target| target.name)));
             let rehearsed = if spec.dry_run { "yes" } else { "-" };
-            vec![spec.action.to_string(), targets, spec.rules.len().to_string(), rehearsed.to_owned()]
+            let (targets, rules) = (targets(&spec.target_refs), spec.rules.len().to_string());
+            vec![spec.action.to_string(), targets, rules, rehearsed.to_owned()]
+        }
+        Resource::PeerAuthentication(spec) => {
+            let mode = spec.mode.map_or("-".to_owned(), |mode| mode.to_string());
+            let ports = spec.port_modes.iter().map(|own| format!("{}={}", own.port, own.mode));
+            vec![mode, targets(&spec.target_refs), list(ports)]
         }
         Resource::JoinToken(spec) => {
             vec![spec.role.to_string(), text(&status, "/usesLeft"), text(&status, "/expiresAt")]
@@ -96,6 +100,11 @@ fn cells(object: &Object) -> Vec<String> {
         Resource::AccessToken(spec) => vec![list(spec.roles), text(&status, "/expiresAt")],
         Resource::Role(spec) => vec![spec.rules.len().to_string()],
     }
+}
+
+/// The services that a policy is for; `*` is all that it reaches.
+fn targets(refs: &Option<Vec<TargetRef>>) -> String {
+    refs.as_ref().map_or("*".to_owned(), |targets| list(targets.iter().map(|target| &target.name)))
 }
 
 /// Whom a route is for, and the back ends of its rules.
@@ -153,6 +162,11 @@ mod tests {
         check(
             json!({"kind": "AuthorizationPolicy", "metadata": {"namespace": "mesh-system", "name": "p"}, "spec": {}}),
             &["mesh-system", "p", "Allow", "*", "0", "-", "0"],
+        );
+        check(
+            json!({"kind": "PeerAuthentication", "metadata": {"namespace": "default", "name": "p", "revision": 9},
+                "spec": {"mode": "Strict", "portModes": [{"port": 90, "mode": "Permissive"}]}}),
+            &["default", "p", "Strict", "*", "90=Permissive", "9"],
         );
         check(
             json!({"kind": "Node", "metadata": {"name": "a"}, "spec": {"services": ["default/*"]}}),

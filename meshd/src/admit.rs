@@ -7,7 +7,9 @@ use model::{
     kind::Kind,
     name::Name,
     object::{Key, Object, Parsed},
-    resource::{AccessTokenSpec, JoinRole, JoinTokenSpec, Resource, RoleSpec, Verb},
+    resource::{
+        AccessTokenSpec, JoinRole, JoinTokenSpec, NAMESPACE_OF_THE_MESH, Resource, RoleSpec, TargetRef, Verb,
+    },
 };
 use registry::state::State;
 
@@ -41,7 +43,7 @@ pub const ENDPOINTS_ARE_REGISTERED: &str = "endpoints are written by the proxy o
 
 /// Whether judging an object of this kind needs the state as it is now, not as this member knows it.
 pub fn needs_state(kind: Kind) -> bool {
-    matches!(kind, Kind::Role | Kind::AccessToken | Kind::JoinToken)
+    matches!(kind, Kind::Role | Kind::AccessToken | Kind::JoinToken | Kind::PeerAuthentication)
 }
 
 /// Whether the object may be written by someone with these rights; that they may write its kind in its place was
@@ -56,6 +58,7 @@ pub fn admit(state: &State, rights: &Rights, parsed: &Parsed) -> Result<(), NotA
             admit_route(rights, &parsed.object, &parsed.resource)
         }
         Resource::AuthorizationPolicy(spec) => compiles(traffic::policy::check(spec)),
+        Resource::PeerAuthentication(spec) => alone(state, &parsed.object, &spec.target_refs),
         Resource::Role(spec) => admit_role(rights, &parsed.object, spec),
         Resource::AccessToken(spec) => {
             unchanged(state, &parsed.object)?;
@@ -102,6 +105,36 @@ fn admit_route(rights: &Rights, object: &Object, route: &Resource) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Of kinds whose most specific object counts, two of the same target would leave open which does.
+fn alone(state: &State, object: &Object, targets: &Option<Vec<TargetRef>>) -> Result<(), NotAdmitted> {
+    let (key, namespace) = (object.key(), object.metadata.namespace.as_ref());
+    for other in state.list(object.kind, namespace).filter(|other| other.key() != key) {
+        let shared = match (targets, targets_of(other)) {
+            (None, None) => match namespace {
+                Some(namespace) if namespace.as_str() == NAMESPACE_OF_THE_MESH => "the whole mesh".to_owned(),
+                _ => "the whole namespace".to_owned(),
+            },
+            (Some(own), Some(others)) => {
+                let both = own.iter().find(|target| others.contains(&target.name));
+                let Some(target) = both else { continue };
+                format!("Service {}", target.name)
+            }
+            _ => continue,
+        };
+        return Err(NotAdmitted::Conflict(format!(
+            "{} is for {shared}, too, and of two it would be open which counts; change that one, or delete it first",
+            other.key()
+        )));
+    }
+    Ok(())
+}
+
+/// The services that an object of such a kind names; `None` if it names none.
+fn targets_of(object: &Object) -> Option<Vec<Name>> {
+    let list = object.spec.get("targetRefs")?.as_array()?;
+    Some(list.iter().filter_map(|target| target.get("name")?.as_str()?.parse().ok()).collect())
 }
 
 fn admit_role(rights: &Rights, object: &Object, role: &RoleSpec) -> Result<(), NotAdmitted> {
@@ -168,6 +201,44 @@ mod tests {
         let parsed = Parsed::from_input(&value, None).expect("well-formed");
         let got = admit(state, rights, &parsed).map_err(|error| error.to_string());
         assert_eq!(got, want.map_err(str::to_owned), "{text}");
+    }
+
+    #[test]
+    fn of_peer_authentications_one_is_for_each_target() {
+        let mut state = state();
+        let operator = Rights::built_in("operator").expect("built in");
+        for present in [
+            r#"PeerAuthentication default/orders {"targetRefs":[{"name":"orders"},{"name":"web"}],"mode":"Strict"}"#,
+            r#"PeerAuthentication default/all {"mode":"Strict"}"#,
+            r#"PeerAuthentication mesh-system/all {"mode":"Strict"}"#,
+        ] {
+            check(&state, &operator, present, Ok(()));
+            put(&mut state, present);
+            check(&state, &operator, present, Ok(()));
+        }
+        check(
+            &state,
+            &operator,
+            r#"PeerAuthentication default/more {"targetRefs":[{"name":"inventory"},{"name":"web"}],"mode":"Strict"}"#,
+            Err(
+                "PeerAuthentication default/orders is for Service web, too, and of two it would be open which counts; change that one, or delete it first",
+            ),
+        );
+        check(
+            &state,
+            &operator,
+            r#"PeerAuthentication default/more {"mode":"Strict"}"#,
+            Err(
+                "PeerAuthentication default/all is for the whole namespace, too, and of two it would be open which counts; change that one, or delete it first",
+            ),
+        );
+        check(&state, &operator, r#"PeerAuthentication shop/more {"mode":"Strict"}"#, Ok(()));
+        check(
+            &state,
+            &operator,
+            r#"PeerAuthentication default/more {"targetRefs":[{"name":"inventory"}],"mode":"Strict"}"#,
+            Ok(()),
+        );
     }
 
     #[test]

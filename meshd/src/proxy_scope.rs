@@ -129,7 +129,8 @@ impl Scope {
     /// What a change must be about to concern it.
     pub fn topics(&self) -> BTreeSet<Topic> {
         let own = Topic::Object(guards::node(&self.node));
-        let mut topics = BTreeSet::from([Topic::Everywhere(Kind::Service), own, Topic::Trust]);
+        let mut topics = BTreeSet::from([own, Topic::Trust]);
+        topics.extend(INDEX.map(Topic::Everywhere));
         topics.extend(self.guards.topics());
         match self.subscription {
             Subscription::All => {
@@ -144,7 +145,7 @@ impl Scope {
     /// Everything that it holds, for a proxy that knows nothing.
     pub fn everything(&self, state: &State) -> Vec<Told> {
         let own = state.get(&guards::node(&self.node));
-        let index = state.list(Kind::Service, None);
+        let index = INDEX.into_iter().flat_map(|kind| state.list(kind, None));
         let policies = state.list(Kind::AuthorizationPolicy, None).filter(|policy| self.holds(policy));
         let detail: Vec<&Arc<Object>> = match self.subscription {
             Subscription::All => all_details(state).collect(),
@@ -239,7 +240,7 @@ impl Scope {
     fn holds(&self, object: &Object) -> bool {
         let all = self.subscription == Subscription::All;
         match object.kind {
-            Kind::Service => true,
+            Kind::Service | Kind::PeerAuthentication => true,
             Kind::Node => object.metadata.name == self.node,
             Kind::Endpoint => {
                 all || service_of(object).is_some_and(|service| self.reached.contains(&service))
@@ -252,6 +253,9 @@ impl Scope {
         }
     }
 }
+
+/// What every proxy knows all of: which services there are, and how they are reached.
+const INDEX: [Kind; 2] = [Kind::Service, Kind::PeerAuthentication];
 
 /// Each object that changed, as it was before the first of these changes; `None` if it was not there.
 type Changes = BTreeMap<Key, Option<Arc<Object>>>;

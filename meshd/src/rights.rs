@@ -62,6 +62,7 @@ impl Rights {
                         "GRPCRoute",
                         "TCPRoute",
                         "AuthorizationPolicy",
+                        "PeerAuthentication",
                         "JoinToken",
                     ],
                     &[Write, Delete],

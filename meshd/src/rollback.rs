@@ -31,7 +31,8 @@ pub fn configured(kind: Kind) -> bool {
         | Kind::HTTPRoute
         | Kind::GRPCRoute
         | Kind::TCPRoute
-        | Kind::AuthorizationPolicy => true,
+        | Kind::AuthorizationPolicy
+        | Kind::PeerAuthentication => true,
         Kind::Node | Kind::Endpoint | Kind::Role | Kind::AccessToken | Kind::JoinToken => false,
     }
 }

@@ -69,6 +69,8 @@ kinds! {
     GRPCRoute "grpcroutes" Namespaced,
     /// Where streams to a service go.
     TCPRoute "tcproutes" Namespaced,
+    /// Whether callers of services must show who they are.
+    PeerAuthentication "peerauthentications" Namespaced,
 }
 
 impl Kind {

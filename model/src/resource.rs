@@ -16,6 +16,7 @@ mod grpcroute;
 mod httproute;
 mod namespace;
 mod node;
+mod peerauthentication;
 mod role;
 mod route;
 mod service;
@@ -39,6 +40,7 @@ pub use httproute::{
 };
 pub use namespace::{BUILT_IN as NAMESPACES_BUILT_IN, NamespaceSpec, OF_THE_MESH as NAMESPACE_OF_THE_MESH};
 pub use node::NodeSpec;
+pub use peerauthentication::{PeerAuthenticationMode, PeerAuthenticationSpec, PortMode};
 pub use role::{RoleRule, RoleSpec, Verb};
 pub use route::RouteRefs;
 pub use service::{Port, Protocol, ServicePort, ServiceSpec, Subset};
@@ -70,6 +72,8 @@ pub enum Resource {
     GrpcRoute(GrpcRouteSpec),
     /// Of a [`Kind::TCPRoute`].
     TcpRoute(TcpRouteSpec),
+    /// Of a [`Kind::PeerAuthentication`].
+    PeerAuthentication(PeerAuthenticationSpec),
 }
 
 /// Rules of a spec beyond the shapes of its fields.
@@ -114,6 +118,7 @@ impl Resource {
             Kind::Role => decode.with(decoder).map(Self::Role),
             Kind::GRPCRoute => decode.with(decoder).map(Self::GrpcRoute),
             Kind::TCPRoute => decode.with(decoder).map(Self::TcpRoute),
+            Kind::PeerAuthentication => decode.with(decoder).map(Self::PeerAuthentication),
         }
     }
 
@@ -131,6 +136,7 @@ impl Resource {
             Self::Role(spec) => serde_json::to_value(spec),
             Self::GrpcRoute(spec) => serde_json::to_value(spec),
             Self::TcpRoute(spec) => serde_json::to_value(spec),
+            Self::PeerAuthentication(spec) => serde_json::to_value(spec),
         };
         value.expect("a spec is made of texts, numbers, lists and objects with text keys")
     }
@@ -149,6 +155,7 @@ impl Resource {
             Kind::Role => RoleSpec::schema(),
             Kind::GRPCRoute => GrpcRouteSpec::schema(),
             Kind::TCPRoute => TcpRouteSpec::schema(),
+            Kind::PeerAuthentication => PeerAuthenticationSpec::schema(),
         }
     }
 }

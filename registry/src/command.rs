@@ -322,7 +322,7 @@ fn since(kind: Kind) -> u32 {
         | Kind::JoinToken
         | Kind::AccessToken
         | Kind::Role => 1,
-        Kind::GRPCRoute | Kind::TCPRoute | Kind::AuthorizationPolicy => 2,
+        Kind::GRPCRoute | Kind::TCPRoute | Kind::AuthorizationPolicy | Kind::PeerAuthentication => 2,
     }
 }
 

@@ -22,7 +22,7 @@ const CALLER: &str = "x-forwarded-client-cert";
 /// A running application; it ends when dropped.
 #[derive(Debug)]
 pub struct Backend {
-    /// Where it listens on 127.0.0.1.
+    /// Where it listens, on 127.0.0.1 as a rule.
     pub port: u16,
     calls: Arc<AtomicU64>,
     task: JoinHandle<()>,
@@ -34,7 +34,15 @@ impl Backend {
     /// # Errors
     /// If it cannot listen.
     pub async fn start(name: &'static str) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_at(name, Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same at another address, or at all of them.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub async fn start_at(name: &'static str, address: Ipv4Addr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let port = listener.local_addr()?.port();
         let calls = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(serve(listener, name, calls.clone()));

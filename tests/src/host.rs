@@ -216,7 +216,7 @@ impl Host {
         let (data, services) = (folder.join("data"), folder.join("services.d"));
         format!(
             "node = \"{name}\"\nservers = [{servers}]\ndata_dir = {data:?}\nservices_dir = {services:?}\nadvertise = \"{address}\"\nthreads = 1\n\n\
-             [listen]\ninbound = \"{address}:15008\"\ninbound_plain = \"\"\noutbound = []\nhost_router = \"{address}:15080\"\ndns = \"\"\nadmin = \"{address}:15000\"\n\n\
+             [listen]\ninbound = \"{address}:15008\"\ninbound_plain = \"{address}:15006\"\noutbound = []\nhost_router = \"{address}:15080\"\ndns = \"\"\nadmin = \"{address}:15000\"\n\n\
              [access_log]\noutput = {:?}\n",
             folder.join("access.log")
         )

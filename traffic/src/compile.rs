@@ -76,6 +76,7 @@ pub(crate) struct Sources {
 struct Group<'a> {
     service: &'a Arc<Item>,
     endpoints: Vec<&'a Arc<Item>>,
+    modes: Vec<&'a Arc<Item>>,
     routes: Vec<&'a Arc<Item>>,
 }
 
@@ -124,7 +125,8 @@ fn by_hostname(destination: &Arc<Destination>) -> (Arc<str>, Arc<Destination>) {
 fn group(items: &BTreeMap<Key, Arc<Item>>) -> BTreeMap<&ServiceName, Group<'_>> {
     let services = items.values().filter_map(|item| match &item.read {
         Read::Service { name, .. } => {
-            Some((name, Group { service: item, endpoints: Vec::new(), routes: Vec::new() }))
+            let (endpoints, modes, routes) = (Vec::new(), Vec::new(), Vec::new());
+            Some((name, Group { service: item, endpoints, modes, routes }))
         }
         _ => None,
     });
@@ -141,6 +143,10 @@ fn group(items: &BTreeMap<Key, Arc<Item>>) -> BTreeMap<&ServiceName, Group<'_>> 
                 for parent in parents {
                     groups.entry(parent).and_modify(|group| group.routes.push(item));
                 }
+            }
+            Read::Mode(mode) => {
+                let selected = groups.iter_mut().filter(|(service, _)| mode.selects(service));
+                selected.for_each(|(_, group)| group.modes.push(item));
             }
             Read::Service { .. } | Read::Policy(_) | Read::Other => {}
         }

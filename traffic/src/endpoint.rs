@@ -36,6 +36,16 @@ pub struct Endpoint {
     pub health: Health,
     /// Whether its host's session is lost, and it is kept all the same.
     pub stale: bool,
+    /// Where its application listens itself, by the service's port.
+    pub apps: Vec<(u16, u16)>,
+}
+
+impl Endpoint {
+    /// Where its application itself answers for a port of the service; in plaintext, past the proxy.
+    pub fn app(&self, port: u16) -> Option<SocketAddr> {
+        let (_, own) = self.apps.iter().find(|(known, _)| *known == port)?;
+        Some(SocketAddr::new(self.key.address().ip(), *own))
+    }
 }
 
 /// An endpoint across snapshots: the same key means that connections, counts and experience still hold. An endpoint that

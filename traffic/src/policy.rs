@@ -1,7 +1,8 @@
 //! Pure. Who may call: the check that every call to an own service passes before it reaches the application. It returns a
 //! proof, without which nothing can be sent to an application.
 //!
-//! First a rule of the mesh: callers are services of this trust domain, known by their certificate. Then the
+//! First a rule of the mesh: callers are services of this trust domain, known by their certificate. Where a
+//! PeerAuthentication permits it they may also come without one; then they have no identity. Then the
 //! AuthorizationPolicies that select the service: what one refuses is refused; where one allows, only what one allows is
 //! let in; and what is only noted or rehearsed is handed back as [`Remark`]s. Policies that do not select the service
 //! are not here, and rules for other callers are not looked at: see `index`.
@@ -14,14 +15,16 @@ use std::{fmt, sync::Arc};
 use model::{
     identity::{Identity, SpiffeId, TrustDomain},
     name::{Name, ServiceName},
-    resource::PolicyAction,
+    resource::{PeerAuthenticationMode, PolicyAction},
 };
 
 use crate::{path::Strictness, request::RequestHead};
 
 mod index;
+mod modes;
 mod rule;
 
+pub use modes::{PeerAuthentication, PeerModes};
 pub use rule::{AuthorizationPolicy, check};
 
 use index::Index;
@@ -39,6 +42,7 @@ pub const REMARKS_MAX: usize = 8;
 #[derive(Debug)]
 pub struct PolicySet {
     domain: TrustDomain,
+    modes: PeerModes,
     deny: Index,
     allow: Index,
     audit: Index,
@@ -65,7 +69,8 @@ pub struct Call<'a> {
     pub request: Option<&'a RequestHead<'a>>,
 }
 
-/// What decides: a rule of a policy, `<namespace>/<policy>/<rule>`, or one of the mesh itself.
+/// What decides: a rule of a policy, `<namespace>/<policy>/<rule>`, a mode of a PeerAuthentication,
+/// `<namespace>/<name>/<mode>`, or one of the mesh itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RuleId {
     /// Callers are services of the mesh.
@@ -80,16 +85,15 @@ pub enum RuleId {
 #[derive(Debug)]
 pub struct Permit {
     rule: RuleId,
-    caller: ServiceName,
-    id: SpiffeId,
+    caller: Option<(ServiceName, SpiffeId)>,
 }
 
 /// Why a call is refused; each names the rule in its text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No certificate.
-    #[error("rule {MESH_PEERS}: the caller has no identity")]
-    NoIdentity,
+    /// No certificate, where what is named asks for one.
+    #[error("rule {0}: the caller has no identity")]
+    NoIdentity(RuleId),
     /// A certificate of another trust domain.
     #[error("rule {MESH_PEERS}: {0} is of another trust domain")]
     OtherDomain(SpiffeId),
@@ -127,8 +131,9 @@ pub enum RemarkKind {
 // === impl PolicySet ===
 
 impl PolicySet {
-    /// Callers must be services of this trust domain, and pass these policies, all of which select the service.
-    pub fn new(domain: TrustDomain, policies: &[Arc<AuthorizationPolicy>]) -> Self {
+    /// Callers must be services of this trust domain, or have no identity where a mode permits it, and pass these
+    /// policies. All of them select the service.
+    pub fn new(domain: TrustDomain, modes: PeerModes, policies: &[Arc<AuthorizationPolicy>]) -> Self {
         let of = |action, rehearsed| {
             Index::new(policies.iter().filter(move |policy| {
                 policy.action == action && (policy.dry_run == rehearsed || action == PolicyAction::Audit)
@@ -137,6 +142,7 @@ impl PolicySet {
         let strict = policies.iter().any(|policy| policy.decides() && policy.looks_at_paths());
         Self {
             domain,
+            modes,
             deny: of(PolicyAction::Deny, false),
             allow: of(PolicyAction::Allow, false),
             audit: of(PolicyAction::Audit, false),
@@ -148,7 +154,7 @@ impl PolicySet {
 
     /// Callers must be services of this trust domain, no more.
     pub fn mesh_peers(domain: TrustDomain) -> Self {
-        Self::new(domain, &[])
+        Self::new(domain, PeerModes::default(), &[])
     }
 
     /// In which form it needs paths: strict as soon as one of its rules decides by path.
@@ -191,14 +197,24 @@ impl PolicySet {
         }
     }
 
-    /// The service that a peer is, with its id, where the mesh knows it.
-    fn known<'a>(&self, peer: Peer<'a>) -> Result<(ServiceName, &'a SpiffeId), Denied> {
-        let Peer::Verified(id) = peer else { return Err(Denied::NoIdentity) };
+    /// The service that a peer is, with its id, where the mesh knows it; `None` if it may call without an identity.
+    fn known<'a>(
+        &self,
+        peer: Peer<'a>,
+        port: Option<u16>,
+    ) -> Result<Option<(ServiceName, &'a SpiffeId)>, Denied> {
+        let Peer::Verified(id) = peer else {
+            let (mode, rule) = port.map_or_else(|| self.modes.of_any(), |port| self.modes.of(port));
+            return match mode {
+                PeerAuthenticationMode::Strict => Err(Denied::NoIdentity(rule)),
+                PeerAuthenticationMode::Permissive | PeerAuthenticationMode::Disabled => Ok(None),
+            };
+        };
         if *id.domain() != self.domain {
             return Err(Denied::OtherDomain(id.clone()));
         }
         match id.identity() {
-            Identity::Service(caller) => Ok((caller, id)),
+            Identity::Service(caller) => Ok(Some((caller, id))),
             Identity::Meshd(_) | Identity::Node(_) | Identity::Other => Err(Denied::NotAService(id.clone())),
         }
     }
@@ -222,12 +238,12 @@ pub fn authorize(
     call: Call<'_>,
     remarks: &mut Vec<Remark>,
 ) -> Result<Permit, Denied> {
-    let (caller, id) = policies.known(peer)?;
     let (port, request) = (Some(call.port), call.request);
-    let asked = Asked { caller: &caller, id, port, request, doubt: Doubt::Fails };
+    let caller = policies.known(peer, port)?;
+    let asked = Asked { caller: of(&caller), port, request, doubt: Doubt::Fails };
     let decided = policies.decide(&asked);
     policies.remark(&asked, &decided, remarks);
-    Ok(Permit { rule: decided?, id: id.clone(), caller })
+    Ok(Permit { rule: decided?, caller: caller.map(|(caller, id)| (caller, id.clone())) })
 }
 
 /// Whether nothing that the peer could ask for is let in any more: then its connections need not stay.
@@ -235,8 +251,8 @@ pub fn authorize(
 /// # Errors
 /// What refuses all of it.
 pub fn admits_any(policies: &PolicySet, peer: Peer<'_>) -> Result<(), Denied> {
-    let (caller, id) = policies.known(peer)?;
-    let asked = Asked { caller: &caller, id, port: None, request: None, doubt: Doubt::Fails };
+    let caller = policies.known(peer, None)?;
+    let asked = Asked { caller: of(&caller), port: None, request: None, doubt: Doubt::Fails };
     if let Some(rule) = policies.deny.first(&asked) {
         return Err(Denied::ByRule(rule.clone()));
     }
@@ -245,17 +261,21 @@ pub fn admits_any(policies: &PolicySet, peer: Peer<'_>) -> Result<(), Denied> {
     if some { Ok(()) } else { Err(Denied::NotAllowed) }
 }
 
+fn of<'a>(caller: &'a Option<(ServiceName, &'a SpiffeId)>) -> Option<(&'a ServiceName, &'a SpiffeId)> {
+    caller.as_ref().map(|(caller, id)| (caller, *id))
+}
+
 // === impl Permit ===
 
 impl Permit {
-    /// Who calls.
-    pub fn caller(&self) -> &ServiceName {
-        &self.caller
+    /// Who calls; `None` if it came without an identity.
+    pub fn caller(&self) -> Option<&ServiceName> {
+        self.caller.as_ref().map(|(caller, _)| caller)
     }
 
-    /// The caller's SPIFFE id.
-    pub fn id(&self) -> &SpiffeId {
-        &self.id
+    /// The caller's SPIFFE id, if it has one.
+    pub fn id(&self) -> Option<&SpiffeId> {
+        self.caller.as_ref().map(|(_, id)| id)
     }
 
     /// The rule that let it in, for logs and explain.
@@ -268,8 +288,8 @@ impl Denied {
     /// The rule that refuses.
     pub fn rule(&self) -> RuleId {
         match self {
-            Self::NoIdentity | Self::OtherDomain(_) | Self::NotAService(_) => RuleId::MeshPeers,
-            Self::ByRule(rule) => rule.clone(),
+            Self::OtherDomain(_) | Self::NotAService(_) => RuleId::MeshPeers,
+            Self::NoIdentity(rule) | Self::ByRule(rule) => rule.clone(),
             Self::NotAllowed => RuleId::OnlyAllowed,
         }
     }

@@ -67,6 +67,8 @@ pub struct Backend {
     pub id: SpiffeId,
     /// What its port speaks.
     pub protocol: Protocol,
+    /// Its applications are called themselves, in plaintext: its mode is `Disabled`.
+    pub plain: bool,
     /// Its endpoints.
     pub pool: Pool,
 }
@@ -231,6 +233,17 @@ impl Inbound {
     /// The own service that a TLS client asked for by SNI (lower case).
     pub fn by_server_name(&self, name: &str) -> Option<&OwnService> {
         self.services.get(name)
+    }
+
+    /// The own service and its application for which a connection to an address of this host is, and where the
+    /// application listens: by the port, and by the address where two listen on that port.
+    pub fn by_address(&self, address: SocketAddr) -> Option<(&OwnService, &App, SocketAddr)> {
+        let apps = self.services.values().flat_map(|own| own.apps.iter().map(move |app| (own, app)));
+        let targets = apps.flat_map(|(own, app)| app.targets.iter().map(move |target| (own, app, *target)));
+        let same_port = targets.filter(|(.., target)| target.port() == address.port());
+        same_port.max_by_key(|(own, app, target)| {
+            (target.ip() == address.ip(), std::cmp::Reverse((own.name.clone(), app.port)))
+        })
     }
 
     /// The own service of that name.

@@ -19,6 +19,8 @@ use crate::transport::tcp::Abort;
 /// A caller that has sent nothing for so long waits for the server to speak first. Where a port's protocol is declared,
 /// nobody waits for this.
 pub const DETECT_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long a connection to a port for HTTP may take to say its first word.
+pub const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// A stream whose first bytes were looked at.
 pub struct Rewound<S> {

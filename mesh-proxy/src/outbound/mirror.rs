@@ -3,18 +3,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Request, request};
+use http::{Request, request};
 use http_body_util::BodyExt;
 use model::name::ServiceName;
 use tokio::time::timeout;
 use traffic::snapshot::Backend;
 
-use super::{Outbound, tries::Plan};
+use super::{Outbound, step::Step, tries::Plan};
 use crate::{
     body::{self, Kept},
     heads,
     telemetry::Mirrored,
-    transport::Hop,
 };
 
 /// Copies that are under way on one runtime thread, each with a body of up to 64 KiB; what would be more is not sent.
@@ -74,7 +73,7 @@ impl Outbound {
     }
 
     async fn copied(&self, copy: Copied) -> Mirrored {
-        let Copied { backend, source, mut head, upload } = copy;
+        let Copied { backend, source, head, upload } = copy;
         let body = match upload {
             None => body::Request::Empty,
             Some(upload) => match upload.copy().await {
@@ -86,10 +85,8 @@ impl Outbound {
         let Some((endpoint, on_its_way)) = self.experience.pick(&backend.pool, &[]) else {
             return Mirrored::Failed;
         };
-        let name = HeaderValue::from_str(endpoint.key.name().as_str()).expect("a name is ASCII");
-        head.headers.insert(heads::ENDPOINT, name);
-        let hop = Hop { source, endpoint: endpoint.key.clone(), id: endpoint.id.clone() };
-        let sent = self.transport.request(&admitted, &hop, Request::from_parts(head, body)).await;
+        let step = Step { source: &source, backend: &backend, endpoint: &endpoint };
+        let sent = self.step(&admitted, &step, Request::from_parts(head, body)).await;
         let Ok((answer, _lease)) = sent else {
             self.experience.missed(&on_its_way);
             return Mirrored::Failed;

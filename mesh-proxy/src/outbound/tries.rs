@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, Response, request};
+use http::{Request, Response, request};
 use hyper::body::Incoming;
 use model::name::ServiceName;
 use tokio::time::{sleep, timeout};
@@ -18,7 +18,7 @@ use traffic::{
     snapshot::Backend,
 };
 
-use super::{Outbound, failed};
+use super::{Outbound, failed, step::Step};
 use crate::{
     body::{self, Kept},
     call::Call,
@@ -26,7 +26,7 @@ use crate::{
     experience::OnItsWay,
     heads,
     refused::Refused,
-    transport::{Hop, Lease, SendError, life::Life},
+    transport::{Lease, SendError, life::Life},
 };
 
 /// Endpoints that a call is sent on to, one after the other, while none has seen it. It costs them nothing, and a call
@@ -138,9 +138,7 @@ impl Outbound {
         endpoint: &Endpoint,
         on_its_way: &OnItsWay,
     ) -> Result<(Response<Incoming>, Held), Missed> {
-        let hop =
-            Hop { source: plan.source.clone(), endpoint: endpoint.key.clone(), id: endpoint.id.clone() };
-        let sent = self.send(plan, admitted, &hop);
+        let sent = self.send(plan, admitted, endpoint);
         let sent = match plan.timeouts.backend_request {
             None => sent.await,
             Some(span) => timeout(span, sent).await.map_err(|_| Missed::Late)?,
@@ -166,19 +164,17 @@ impl Outbound {
         &self,
         plan: &Plan<'_>,
         admitted: &Admitted,
-        hop: &Hop,
+        endpoint: &Endpoint,
     ) -> Result<(Response<Incoming>, Held), SendError> {
         let body =
             plan.upload.as_ref().map_or(body::Request::Empty, |upload| body::Request::Try(upload.attempt()));
-        let mut head = plan.head.clone();
-        let name = HeaderValue::from_str(hop.endpoint.name().as_str()).expect("a name is ASCII");
-        head.headers.insert(heads::ENDPOINT, name);
-        let request = Request::from_parts(head, body);
+        let step = Step { source: &plan.source, backend: plan.backend, endpoint };
+        let request = Request::from_parts(plan.head.clone(), body);
         if plan.upgrade {
-            let (answer, life) = self.transport.upgrade(admitted, hop, request).await?;
-            return Ok((answer, Held { lease: None, life: Some(life) }));
+            let (answer, life) = self.step_and_leave(admitted, &step, request).await?;
+            return Ok((answer, Held { lease: None, life }));
         }
-        let (answer, lease) = self.transport.request(admitted, hop, request).await?;
+        let (answer, lease) = self.step(admitted, &step, request).await?;
         Ok((answer, Held { lease: Some(lease), life: None }))
     }
 }

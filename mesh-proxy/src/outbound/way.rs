@@ -86,6 +86,7 @@ fn plan<'a>(
 ) -> Result<Plan<'a>, Refused> {
     let (filters, backend) = (routed.filters, routed.backend.map_err(Clone::clone)?);
     call.outcome.destination = Some(backend.name.service.clone());
+    call.outcome.mtls = !backend.plain;
     let to = ToPeer {
         path: &filters.path(seen.path),
         host: filters.host(),

@@ -1,4 +1,4 @@
-//! A stream of bytes to another proxy, whichever way it goes there.
+//! A stream of bytes to another proxy, whichever way it goes there, or to an application that is called in plaintext.
 
 use std::{
     io,
@@ -20,20 +20,28 @@ pub enum Tunnel {
     Stream(mux::Stream),
     /// On a connection of its own.
     Line(Box<TlsStream<TcpStream>>, Box<Life>),
+    /// To the application itself.
+    Plain(TcpStream),
 }
 
 impl Tunnel {
     /// What ends it before its sides do, where that is not looked after elsewhere.
     pub fn life(&self) -> Option<Life> {
         match self {
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Plain(_) => None,
             Self::Line(_, life) => Some((**life).clone()),
         }
     }
 }
 
 /// A stream is reset; TLS says its last word only when it ends well.
-impl Abort for Tunnel {}
+impl Abort for Tunnel {
+    fn abort(&self) {
+        if let Self::Plain(stream) = self {
+            stream.abort();
+        }
+    }
+}
 
 impl AsyncRead for Tunnel {
     fn poll_read(
@@ -44,6 +52,7 @@ impl AsyncRead for Tunnel {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Line(stream, _) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -53,6 +62,7 @@ impl AsyncWrite for Tunnel {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Line(stream, _) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -60,6 +70,7 @@ impl AsyncWrite for Tunnel {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
             Self::Line(stream, _) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -67,6 +78,7 @@ impl AsyncWrite for Tunnel {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Line(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -9,10 +9,7 @@ use model::{
     name::{Name, ServiceName},
     object::{Key, Object},
     proxy::ProxyState,
-    resource::{
-        AuthorizationPolicySpec, EndpointStatus, Health, ParentRef, Protocol, Resource, RouteRefs,
-        ServiceSpec,
-    },
+    resource::{EndpointStatus, Health, ParentRef, Protocol, Resource, RouteRefs, ServiceSpec, TargetRef},
 };
 use registry::{Session, State};
 use serde_json::{Map, Value, json};
@@ -43,7 +40,8 @@ impl Known<'_> {
             match resource {
                 Resource::Service(_) => self.service(&key, &mut status),
                 Resource::Endpoint(_) => endpoint(object, &mut status),
-                Resource::AuthorizationPolicy(policy) => self.policy(&key, &policy, &mut status),
+                Resource::AuthorizationPolicy(spec) => self.policy(&key, spec.target_refs, &mut status),
+                Resource::PeerAuthentication(spec) => self.policy(&key, spec.target_refs, &mut status),
                 Resource::Node(_) => self.node(&key.name, &mut status),
                 Resource::JoinToken(_) | Resource::AccessToken(_) => self.token(&key, &mut status),
                 Resource::HttpRoute(_) | Resource::GrpcRoute(_) | Resource::TcpRoute(_) => {}
@@ -129,9 +127,9 @@ impl Known<'_> {
         status.insert("conditions".to_owned(), json!([accepted, resolved]));
     }
 
-    fn policy(&self, key: &Key, policy: &AuthorizationPolicySpec, status: &mut Map<String, Value>) {
+    fn policy(&self, key: &Key, targets: Option<Vec<TargetRef>>, status: &mut Map<String, Value>) {
         let Some(namespace) = &key.namespace else { return };
-        let targets = policy.target_refs.iter().flatten();
+        let targets = targets.into_iter().flatten();
         let unfit = targets.filter_map(|target| {
             let service = ServiceName::new(namespace.clone(), target.name.clone());
             self.service_spec(&service).is_none().then(|| format!("Service {service} does not exist"))

@@ -125,7 +125,8 @@ record! {
     pub struct PolicyRule {
         /// For logs, metrics and explain; its index if left out.
         "name" name: Option<Name>,
-        /// Who calls, one of these; anybody of the mesh if left out, nobody if empty.
+        /// Who calls, one of these; anybody if left out, also without an identity where a PeerAuthentication permits
+        /// that; nobody if empty.
         "from" from: Option<Vec<PolicyFrom>>,
         /// What is called, one of these; anything if left out, nothing if empty.
         "to" to: Option<Vec<PolicyTo>>,

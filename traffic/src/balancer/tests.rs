@@ -58,6 +58,7 @@ fn endpoint(name: &str, index: usize, weight: u32, health: Health) -> Endpoint {
         weight,
         health,
         stale: false,
+        apps: Vec::new(),
     }
 }
 

@@ -6,13 +6,14 @@ use std::{collections::HashMap, sync::Arc};
 use model::{
     identity::{SpiffeId, TrustDomain},
     name::{Name, ServiceName},
-    resource::{ServicePort, ServiceSpec, Subset},
+    resource::{PeerAuthenticationMode, ServicePort, ServiceSpec, Subset},
 };
 
 use super::{Group, Item, Read};
 use crate::{
     balancer::Pool,
     endpoint::Endpoint,
+    policy::PeerModes,
     retry,
     route::{BackendName, Missing, Route, RouteTable, Rule, RuleName, Speaks, Split, Timeouts, Unbound},
     snapshot::{Backend, Destination, Port},
@@ -49,13 +50,15 @@ impl Backends {
         group: &Group<'_>,
         domain: &TrustDomain,
     ) -> Arc<Self> {
-        let from: Vec<_> = [group.service].into_iter().chain(group.endpoints.iter().copied()).collect();
+        let from = [group.service].into_iter().chain(group.endpoints.iter().copied());
+        let from: Vec<_> = from.chain(group.modes.iter().copied()).collect();
         if let Some(before) = before
             && same(&before.from, from.iter().copied())
         {
             return Arc::clone(before);
         }
         let spec = spec(group.service);
+        let modes = modes(&group.modes);
         let hostname: Arc<str> = name.hostname().into();
         let id = SpiffeId::service(domain, name);
         let backend = |port: &ServicePort, subset: Option<&Subset>| Backend {
@@ -66,6 +69,7 @@ impl Backends {
             hostname: Arc::clone(&hostname),
             id: id.clone(),
             protocol: port.protocol,
+            plain: modes.of(port.number()).0 == PeerAuthenticationMode::Disabled,
             pool: Pool::new(members(&group.endpoints, port.number(), subset)),
         };
         let parts = || [None].into_iter().chain(spec.subsets.iter().map(Some));
@@ -84,6 +88,15 @@ impl Backends {
             None => Err(Missing::Port),
         }
     }
+}
+
+/// The modes that items say.
+pub(super) fn modes(items: &[&Arc<Item>]) -> PeerModes {
+    let mode = |item: &&Arc<Item>| match &item.read {
+        Read::Mode(mode) => Some(Arc::clone(mode)),
+        _ => None,
+    };
+    PeerModes::new(items.iter().filter_map(mode).collect())
 }
 
 fn spec(service: &Item) -> &ServiceSpec {

@@ -7,7 +7,7 @@ use std::{
 
 use model::{identity::SpiffeId, name::ServiceName, object::Key};
 
-use super::{Inputs, Item, Read};
+use super::{Inputs, Item, Read, bind};
 use crate::{
     policy::PolicySet,
     snapshot::{App, Inbound, OwnService},
@@ -29,10 +29,13 @@ pub(super) fn guards(
     let mut selecting: HashMap<&ServiceName, Vec<&Arc<Item>>> =
         inputs.local.iter().map(|local| (&local.service, Vec::new())).collect();
     for item in items.values() {
-        if let Read::Policy(policy) = &item.read {
-            let selected = selecting.iter_mut().filter(|(service, _)| policy.selects(service));
-            selected.for_each(|(_, items)| items.push(item));
-        }
+        let selects = |service: &ServiceName| match &item.read {
+            Read::Policy(policy) => policy.selects(service),
+            Read::Mode(mode) => mode.selects(service),
+            _ => false,
+        };
+        let selected = selecting.iter_mut().filter(|(service, _)| selects(service));
+        selected.for_each(|(_, items)| items.push(item));
     }
     let guard = |(service, from): (&ServiceName, Vec<&Arc<Item>>)| {
         let before = before.and_then(|before| before.get(service)).filter(|before| before.is_of(&from));
@@ -51,7 +54,7 @@ fn policies(from: &[&Arc<Item>], inputs: &Inputs) -> PolicySet {
         _ => None,
     };
     let policies: Vec<_> = from.iter().filter_map(policy).collect();
-    PolicySet::new(inputs.domain.clone(), &policies)
+    PolicySet::new(inputs.domain.clone(), bind::modes(from), &policies)
 }
 
 impl Guard {

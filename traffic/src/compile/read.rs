@@ -14,7 +14,7 @@ use model::{
 use super::{Inputs, Nack};
 use crate::{
     endpoint::{Endpoint, EndpointKey, Health},
-    policy::AuthorizationPolicy,
+    policy::{AuthorizationPolicy, PeerAuthentication},
     route::Route,
 };
 
@@ -32,6 +32,7 @@ pub(super) enum Read {
     Endpoint { service: ServiceName, labels: Labels, ports: Vec<u16>, endpoint: Arc<Endpoint> },
     Route(Route),
     Policy(Arc<AuthorizationPolicy>),
+    Mode(Arc<PeerAuthentication>),
     Other,
 }
 
@@ -63,7 +64,10 @@ impl Item {
 }
 
 fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
-    let told = matches!(object.kind, Kind::Service | Kind::Endpoint | Kind::AuthorizationPolicy);
+    let told = matches!(
+        object.kind,
+        Kind::Service | Kind::Endpoint | Kind::AuthorizationPolicy | Kind::PeerAuthentication
+    );
     if !object.kind.is_route() && !told {
         return Ok(Read::Other);
     }
@@ -85,6 +89,10 @@ fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
             policy
                 .map(|policy| Read::Policy(Arc::new(policy)))
                 .map_err(|errors| Invalid { errors }.to_string())
+        }
+        Resource::PeerAuthentication(spec) => {
+            let mode = PeerAuthentication::compile(&object.metadata, spec);
+            Ok(mode.map_or(Read::Other, |mode| Read::Mode(Arc::new(mode))))
         }
         _ => Ok(Read::Other),
     }
@@ -109,8 +117,13 @@ fn endpoint(
         weight: spec.weight.value() as u32,
         health: known.as_ref().map_or(Health::Healthy, |status| status.health),
         stale: known.is_some_and(|status| status.stale),
+        apps: spec
+            .ports
+            .iter()
+            .map(|port| (port.port.value() as u16, port.target_port.value() as u16))
+            .collect(),
     };
-    let ports = spec.ports.iter().map(|port| port.port.value() as u16).collect();
+    let ports = endpoint.apps.iter().map(|(port, _)| *port).collect();
     Ok(Read::Endpoint {
         service,
         labels: object.metadata.labels.clone(),

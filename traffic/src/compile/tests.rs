@@ -368,7 +368,29 @@ fn own_services_are_found_by_server_name() {
     let ask = |peer| policy::authorize(&web.policies, peer, call, &mut Vec::new());
     assert!(ask(Peer::Unknown).is_err());
     let permit = ask(Peer::Verified(&orders.id)).expect("a mesh service");
-    assert_eq!((permit.caller(), permit.rule().as_str()), (&orders.name, "mesh-peers"));
+    assert_eq!((permit.caller(), permit.rule().as_str()), (Some(&orders.name), "mesh-peers"));
+}
+
+#[test]
+fn a_port_s_mode_reaches_the_own_services_that_it_is_for() {
+    let mut inputs = inputs(&[
+        "{kind: PeerAuthentication, metadata: {namespace: default, name: orders}, spec: {targetRefs: [{name: orders}], mode: Permissive}}",
+    ]);
+    for (name, target) in [("default/orders", "127.0.0.1:8080"), ("default/web", "127.0.0.2:8080")] {
+        let (service, target) = (service(name), target.parse().expect("an address"));
+        inputs.local.push(LocalApp { service, port: 80, protocol: Protocol::Http, target });
+    }
+    let snapshot = compile(None, &inputs).expect("it compiles");
+    let asked = |at: &str| {
+        let (own, app, target) = snapshot.inbound().by_address(at.parse().expect("an address"))?;
+        let call = policy::Call { port: app.port, request: None };
+        let let_in = policy::authorize(&own.policies, Peer::Unknown, call, &mut Vec::new()).is_ok();
+        Some(format!("{} at {target}: {let_in}", own.name))
+    };
+    assert_eq!(asked("127.0.0.1:8080").as_deref(), Some("default/orders at 127.0.0.1:8080: true"));
+    assert_eq!(asked("127.0.0.2:8080").as_deref(), Some("default/web at 127.0.0.2:8080: false"));
+    assert_eq!(asked("10.0.0.5:8080").as_deref(), Some("default/orders at 127.0.0.1:8080: true"));
+    assert_eq!(asked("10.0.0.5:80"), None);
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Index {
     /// The rules that match, in no order, some perhaps twice.
     pub(super) fn matching<'a>(&'a self, asked: &Asked<'a>) -> impl Iterator<Item = (usize, &'a RuleId)> {
         let asked = *asked;
-        self.about(asked.caller, asked.id).filter_map(move |number| {
+        self.about(asked.caller).filter_map(move |number| {
             let (policy, rule) = self.rules[number];
             let rule = &self.policies[policy].rules[rule];
             rule.matches(&asked).then_some((number, &rule.name))
@@ -76,13 +76,12 @@ impl Index {
     }
 
     /// The rules that a caller has to be compared with.
-    pub(super) fn about(&self, caller: &ServiceName, id: &SpiffeId) -> impl Iterator<Item = usize> {
-        let lists = [
-            Some(&self.anybody),
-            self.by_service.get(caller),
-            self.by_namespace.get(&caller.namespace),
-            self.by_principal.get(id),
-        ];
+    pub(super) fn about(&self, caller: Option<(&ServiceName, &SpiffeId)>) -> impl Iterator<Item = usize> {
+        let known = caller.map(|(caller, id)| {
+            let place = self.by_namespace.get(&caller.namespace);
+            [self.by_service.get(caller), place, self.by_principal.get(id)]
+        });
+        let lists = std::iter::once(Some(&self.anybody)).chain(known.into_iter().flatten());
         lists.into_iter().flatten().flatten().copied()
     }
 

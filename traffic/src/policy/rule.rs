@@ -58,8 +58,8 @@ struct Condition {
 /// What is asked of a rule. What is `None` cannot be seen.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
-    pub(super) caller: &'a ServiceName,
-    pub(super) id: &'a SpiffeId,
+    /// `None` has no identity: that is known of it, and no doubt.
+    pub(super) caller: Option<(&'a ServiceName, &'a SpiffeId)>,
     pub(super) port: Option<u16>,
     pub(super) request: Option<&'a RequestHead<'a>>,
     pub(super) doubt: Doubt,
@@ -192,13 +192,14 @@ fn any_seen<T, S: Copy>(
 }
 
 fn is_from(from: &PolicyFrom, asked: &Asked<'_>) -> bool {
+    let Some((caller, own)) = asked.caller else { return false };
     let is = |callers: &Callers| match callers {
-        Callers::Service(service) => service == asked.caller,
-        Callers::Namespace(namespace) => *namespace == asked.caller.namespace,
+        Callers::Service(service) => service == caller,
+        Callers::Namespace(namespace) => *namespace == caller.namespace,
     };
     any(&from.services, is)
-        && any(&from.namespaces, |namespace| *namespace == asked.caller.namespace)
-        && any(&from.principals, |id| id == asked.id)
+        && any(&from.namespaces, |namespace| *namespace == caller.namespace)
+        && any(&from.principals, |id| id == own)
 }
 
 impl To {

@@ -78,7 +78,7 @@ fn compiled(name: &str, spec: &Value) -> Result<AuthorizationPolicy, Vec<model::
 fn set(policies: &[Arc<AuthorizationPolicy>]) -> PolicySet {
     let orders = "default/orders".parse().expect("a service");
     let selecting: Vec<_> = policies.iter().filter(|policy| policy.selects(&orders)).cloned().collect();
-    PolicySet::new("mesh.internal".parse().expect("a domain"), &selecting)
+    PolicySet::new("mesh.internal".parse().expect("a domain"), PeerModes::default(), &selecting)
 }
 
 struct Pairs<'a>(Vec<(&'a str, &'a str)>);
@@ -134,8 +134,8 @@ fn check_peer(peer: &str, want: &str) {
     let peer_of = id.as_ref().map_or(Peer::Unknown, Peer::Verified);
     let got = match authorize(&policies, peer_of, call, &mut Vec::new()) {
         Ok(permit) => {
-            assert_eq!((permit.rule().as_str(), permit.id().to_string().as_str()), ("mesh-peers", peer));
-            permit.caller().to_string()
+            assert_eq!((permit.rule().as_str(), permit.id()), ("mesh-peers", id.as_ref()));
+            permit.caller().expect("it has an identity").to_string()
         }
         Err(denied) => format!("!{denied}").replace("rule mesh-peers: ", ""),
     };
@@ -153,6 +153,41 @@ fn services_of_the_domain_are_let_in_and_nobody_else() {
     for other in ["/node/host-a", "/meshd/1", "/ns/shop/svc", "/ns/shop/svc/web/extra", ""] {
         let id = format!("spiffe://mesh.internal{other}");
         check_peer(&id, &format!("!{id} is no service"));
+    }
+}
+
+/// Callers without an identity: what a call to a port comes to, by the modes and the policies.
+#[test]
+fn who_has_no_identity_is_let_in_where_a_mode_permits_it_and_policies_do() {
+    let mode = json!({"kind": "PeerAuthentication", "metadata": {"namespace": "default", "name": "orders"},
+        "spec": {"mode": "Strict", "portModes": [{"port": 80, "mode": "Permissive"}, {"port": 81, "mode": "Disabled"}]}});
+    let parsed = Parsed::from_input(&mode, None).expect("well-formed");
+    let Resource::PeerAuthentication(spec) = parsed.resource else { panic!("{mode}") };
+    let mode = PeerAuthentication::compile(&parsed.object.metadata, spec).expect("it has a namespace");
+    let modes = PeerModes::new(vec![Arc::new(mode)]);
+    let came = |lines: &str, port: u16| {
+        let domain = "mesh.internal".parse().expect("a domain");
+        let set = PolicySet::new(domain, modes.clone(), &policies(lines));
+        match authorize(&set, Peer::Unknown, Call { port, request: None }, &mut Vec::new()) {
+            Ok(permit) => {
+                assert_eq!((permit.caller(), permit.id()), (None, None));
+                format!("let in by {}", permit.rule())
+            }
+            Err(denied) => format!("refused by {}", denied.rule()),
+        }
+    };
+    for (lines, port, want) in [
+        ("", 80, "let in by mesh-peers"),
+        ("", 81, "let in by mesh-peers"),
+        ("", 82, "refused by default/orders/strict"),
+        ("Allow p: <default/web", 80, "refused by only-allowed"),
+        ("Allow p: <ns:default", 80, "refused by only-allowed"),
+        ("Allow p: :80", 80, "let in by default/p/0"),
+        ("Allow p: :80", 82, "refused by default/orders/strict"),
+        ("Deny p: <default/web", 80, "let in by mesh-peers"),
+        ("Deny p: :80", 80, "refused by default/p/0"),
+    ] {
+        assert_eq!(came(lines, port), want, "{lines} at {port}");
     }
 }
 
@@ -467,5 +502,5 @@ fn rules_for_other_callers_are_not_looked_at() {
     let set = set(&policies(&format!("{many} Allow q: <default/web")));
     assert_eq!(outcome(&set, "web tcp"), "let in by q/0");
     let caller = "default/web".parse().expect("a service");
-    assert_eq!(set.allow.about(&caller, &service("web")).count(), 1);
+    assert_eq!(set.allow.about(Some((&caller, &service("web")))).count(), 1);
 }

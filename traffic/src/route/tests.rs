@@ -259,6 +259,7 @@ pub(super) fn backend(name: &BackendName) -> Arc<Backend> {
         hostname: name.service.hostname().into(),
         id: model::identity::SpiffeId::service(&domain, &name.service),
         protocol: model::resource::Protocol::Http,
+        plain: false,
         pool: crate::balancer::Pool::new([]),
     })
 }

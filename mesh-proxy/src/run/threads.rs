@@ -1,0 +1,123 @@
+//! The runtime threads, and the sockets that each of them gets.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::RunError;
+use crate::{
+    inbound,
+    listener::{BindError, Bound},
+    outbound::Entry,
+    settings::Settings,
+    shared::Shared,
+    telemetry::{AccessLog, Counts},
+    worker::Worker,
+};
+
+/// Sockets that wait to be listened on by a runtime thread; the control thread waits for room.
+const SOCKETS_MAX: usize = 64;
+/// A socket for a runtime thread.
+pub(super) enum Socket {
+    Inbound(TcpListener, CancellationToken),
+    Plain(TcpListener, CancellationToken),
+    Outbound(Entry, TcpListener, CancellationToken),
+}
+
+/// The runtime threads.
+pub(super) struct Threads {
+    pub(super) senders: Vec<mpsc::Sender<Socket>>,
+    pub(super) counts: Vec<Arc<Counts>>,
+    joins: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    pub(super) fn start(shared: &Arc<Shared>, log: &AccessLog, count: usize) -> Result<Self, RunError> {
+        let (tls, mut threads) =
+            (inbound::tls(shared), Self { senders: Vec::new(), counts: Vec::new(), joins: Vec::new() });
+        for n in 0..count {
+            let failed = |source| RunError::Io { what: "a runtime thread".to_owned(), source };
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+            let worker = Worker::new(shared, tls.clone(), log.clone(), count);
+            let (sender, receiver) = mpsc::channel(SOCKETS_MAX);
+            threads.senders.push(sender);
+            threads.counts.push(worker.counts());
+            let named = std::thread::Builder::new().name(format!("mesh-{n}"));
+            threads
+                .joins
+                .push(named.spawn(move || runtime.block_on(serve(worker, receiver))).map_err(failed)?);
+        }
+        Ok(threads)
+    }
+
+    /// Binds the listeners of the settings; returns where other proxies dial us.
+    pub(super) async fn listen(
+        &self,
+        settings: &Settings,
+        stop: &CancellationToken,
+    ) -> Result<Option<SocketAddr>, RunError> {
+        let mut inbound = None;
+        for &address in &settings.listen.inbound.0 {
+            let bound = Bound::new(address)?;
+            inbound = inbound.or(Some(bound.address()));
+            tracing::info!(address = %bound.address(), "taking calls of other proxies");
+            self.spread(bound, |socket| Socket::Inbound(socket, stop.clone())).await?;
+        }
+        for &address in &settings.listen.inbound_plain.0 {
+            let bound = Bound::new(address)?;
+            tracing::info!(address = %bound.address(), "taking captured calls from outside the mesh");
+            self.spread(bound, |socket| Socket::Plain(socket, stop.clone())).await?;
+        }
+        for &address in &settings.listen.host_router.0 {
+            let bound = Bound::new(address)?;
+            let entry = Entry::HostRouter { port: bound.address().port() };
+            tracing::info!(address = %bound.address(), "routing by Host");
+            self.spread(bound, |socket| Socket::Outbound(entry.clone(), socket, stop.clone())).await?;
+        }
+        Ok(inbound)
+    }
+
+    /// Gives each thread a socket of its own.
+    pub(super) async fn spread(
+        &self,
+        bound: Bound,
+        socket: impl Fn(TcpListener) -> Socket,
+    ) -> Result<(), BindError> {
+        for (own, sender) in bound.split(self.senders.len())?.into_iter().zip(&self.senders) {
+            if sender.send(socket(own)).await.is_err() {
+                tracing::error!("a runtime thread has ended");
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn serve(worker: Worker, mut sockets: mpsc::Receiver<Socket>) {
+    worker.keep_house();
+    while let Some(socket) = sockets.recv().await {
+        let listening = match socket {
+            Socket::Inbound(socket, stop) => worker.listen_inbound(socket, stop),
+            Socket::Plain(socket, stop) => worker.listen_plain(socket, stop),
+            Socket::Outbound(entry, socket, stop) => worker.listen_outbound(entry, socket, stop),
+        };
+        if let Err(error) = listening {
+            tracing::error!(%error, "a socket cannot be used");
+        }
+    }
+}
+
+/// Ends the threads: nothing is under way any more, or it had its time.
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.senders.clear();
+        for join in self.joins.drain(..) {
+            drop(join.join());
+        }
+    }
+}
