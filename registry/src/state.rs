@@ -24,6 +24,7 @@ mod objects;
 mod query;
 mod restore;
 mod session;
+mod sessions;
 pub(crate) mod table;
 mod tokens;
 mod trust;
@@ -37,6 +38,7 @@ pub use restore::{STAGED_BYTES_MAX, STAGED_PARTS_MAX};
 pub use session::{
     CONDITIONS_MAX, ENDPOINTS_PER_NODE_MAX, MANAGED_BY, REGISTRATION, SERVICES_PER_NODE_MAX, Session,
 };
+use sessions::Sessions;
 use table::Table;
 pub(crate) use table::encode;
 pub use table::{RecordKey, Unreadable};
@@ -50,7 +52,7 @@ pub struct State {
     /// The greatest time that any entry carried.
     time: Millis,
     objects: Objects,
-    sessions: Table<Name, Session>,
+    sessions: Sessions,
     credentials: Table<String, Held>,
     joins: Table<String, JoinRecord>,
     trust: Table<(), Trust>,
@@ -78,7 +80,7 @@ impl State {
             revision: 0,
             time: Millis(0),
             objects: Objects::built_in(),
-            sessions: Table::new(2),
+            sessions: Sessions::new(),
             credentials: Table::new(3),
             joins: Table::new(4),
             trust: Table::new(5),

@@ -43,6 +43,9 @@ impl State {
                 return broken(format!("session of {node} has no Node, or is from the future"));
             }
         }
+        if !self.sessions.indexed() {
+            return broken("who claims a service is not what the sessions say".to_owned());
+        }
         for (id, held) in self.credentials.iter() {
             let joins = held.key.kind == Kind::JoinToken;
             if self.objects.get(&held.key).is_none()

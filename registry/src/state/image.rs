@@ -74,7 +74,7 @@ impl State {
     pub fn records(&self) -> Vec<(RecordKey, Vec<u8>)> {
         let mut records = Vec::with_capacity(self.objects.len() + 64);
         records.extend(self.objects.table().records());
-        records.extend(self.sessions.records());
+        records.extend(self.sessions.table().records());
         records.extend(self.credentials.records());
         records.extend(self.joins.records());
         records.extend(self.trust.records());
@@ -93,7 +93,7 @@ impl State {
         before: &'a Self,
     ) -> impl Iterator<Item = (RecordKey, Option<Vec<u8>>)> + 'a {
         let objects = self.objects.table().record_changes(before.objects.table());
-        let hosts = self.sessions.record_changes(&before.sessions);
+        let hosts = self.sessions.table().record_changes(before.sessions.table());
         let secrets = self.credentials.record_changes(&before.credentials);
         let joins = self.joins.record_changes(&before.joins);
         let trust = self.trust.record_changes(&before.trust);

@@ -109,10 +109,8 @@ impl Objects {
     }
 
     pub(super) fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), Unreadable> {
-        let mut one = Table::<Key, Object>::new(self.by_key.tag());
-        one.load(key, value)?;
-        let objects: Vec<_> = one.iter().map(|(_, object)| object.clone()).collect();
-        objects.into_iter().for_each(|object| self.put(object));
+        let (_, object) = self.by_key.read(key, value)?;
+        self.put(Arc::new(object));
         Ok(())
     }
 
@@ -199,7 +197,13 @@ fn service_of(key: &Key, name: &Name) -> Option<ServiceName> {
     Some(ServiceName::new(key.namespace.clone()?, name.clone()))
 }
 
-fn mark<K: Ord + Clone>(index: &mut OrdMap<K, OrdSet<Key>>, of: K, key: &Key, present: bool) {
+/// Enters a key under what it belongs to, or strikes it there.
+pub(super) fn mark<K: Ord + Clone, V: Ord + Clone>(
+    index: &mut OrdMap<K, OrdSet<V>>,
+    of: K,
+    key: &V,
+    present: bool,
+) {
     let mut keys = index.get(&of).cloned().unwrap_or_default();
     if present {
         keys.insert(key.clone())

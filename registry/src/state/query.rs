@@ -151,7 +151,7 @@ impl State {
         let scalars = [self.revision, self.time.0].map(u64::to_le_bytes).concat();
         [
             self.objects.table().hash(),
-            self.sessions.hash(),
+            self.sessions.table().hash(),
             self.credentials.hash(),
             self.joins.hash(),
             self.trust.hash(),

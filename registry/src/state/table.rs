@@ -149,11 +149,19 @@ where
     /// # Errors
     /// It is no record of this table.
     pub(crate) fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), Unreadable> {
-        let unreadable = |source| Unreadable { tag: self.tag, source };
-        let key: K = rmp_serde::from_slice(key).map_err(unreadable)?;
-        let value: V = rmp_serde::from_slice(value).map_err(unreadable)?;
+        let (key, value) = self.read(key, value)?;
         self.insert(key, value);
         Ok(())
+    }
+
+    /// What a record says, without putting it in. `key` is without the tag.
+    ///
+    /// # Errors
+    /// It is no record of this table.
+    pub(crate) fn read(&self, key: &[u8], value: &[u8]) -> Result<(K, V), Unreadable> {
+        let unreadable = |source| Unreadable { tag: self.tag, source };
+        let key = rmp_serde::from_slice(key).map_err(unreadable)?;
+        Ok((key, rmp_serde::from_slice(value).map_err(unreadable)?))
     }
 }
 

@@ -73,7 +73,7 @@ impl State {
 
     fn misfits(&self, service: &ServiceName, spec: &ServiceSpec) -> Vec<Value> {
         let mut conditions = Vec::new();
-        for (node, session) in self.sessions.iter() {
+        for (node, session) in self.sessions.claiming(service) {
             for claim in session.claims.iter().filter(|claim| claim.service == *service) {
                 let misfits = claim
                     .ports
