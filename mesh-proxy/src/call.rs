@@ -1,15 +1,19 @@
 //! One call from its head to the end of its answer: what becomes known of it on the way, and the one moment at which it
 //! is over and counted. Both spines write into it; neither counts.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, HeaderName, Response, request};
 use model::name::ServiceName;
-use traffic::{policy::Denied, route::RuleName};
+use traffic::{admission::Bounded, policy::Denied, retry, route::RuleName};
 
 use crate::{
     body::{Answer, BodyError, Kept, Watch},
     clock, heads,
+    refused::Refused,
     shared::UnderWay,
     standing::Standing,
     telemetry::{Direction, Judged, Note, Outcome, Spoken, Telemetry, trace},
@@ -24,6 +28,8 @@ pub struct Call {
     pub upload: Option<Kept>,
     /// What its caller was let in for, if it lasts.
     pub standing: Option<Standing>,
+    /// How long it may carry nothing, if it is a stream.
+    pub idle: Option<Duration>,
     held: Vec<Box<dyn Send>>,
     finished: bool,
 }
@@ -45,10 +51,12 @@ impl Call {
             request_bytes: 0,
             response_bytes: 0,
             judged: Judged::default(),
+            limited: None,
             note: Note::default(),
         };
-        let (upload, standing) = (None, None);
-        Self { outcome, telemetry, upload, standing, held: vec![Box::new(under_way)], finished: false }
+        let (upload, standing, idle) = (None, None, None);
+        let held: Vec<Box<dyn Send>> = vec![Box::new(under_way)];
+        Self { outcome, telemetry, upload, standing, idle, held, finished: false }
     }
 
     /// Notes what the log says of a request.
@@ -78,6 +86,19 @@ impl Call {
     pub fn denied(&mut self, denied: &Denied, id: String) {
         self.outcome.judged.denied = Some(denied.rule());
         self.outcome.note.refusal = id;
+    }
+
+    /// Notes why it is not carried.
+    pub fn refused(&mut self, refused: &Refused) {
+        self.outcome.note.reason = refused.to_string();
+        self.outcome.limited = refused.limit().or(self.outcome.limited);
+    }
+
+    /// Notes why it is not tried again.
+    pub fn gave_up(&mut self, reason: retry::Reason) {
+        if reason == retry::Reason::Limit {
+            self.outcome.limited = Some(Bounded::Retries);
+        }
     }
 
     /// When it began.

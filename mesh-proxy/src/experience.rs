@@ -1,5 +1,6 @@
-//! What one runtime thread knows of endpoints and destinations by its own calls: how many are under way, whether they
-//! arrive, how many may be tried again. It outlives snapshots; the decisions over it are `traffic`'s.
+//! What one runtime thread knows of endpoints by its own calls, how many are under way and whether they arrive; and of
+//! destinations by those of all threads ([`Lore`]): how much is under way, how much may be tried again. It outlives
+//! snapshots; the decisions over it are `traffic`'s.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,21 +8,26 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use model::name::ServiceName;
 use parking_lot::Mutex;
 use traffic::{
     Dice, Moment,
-    admission::{Admitted, Full, Gate, IN_FLIGHT_MAX},
+    admission::{Admitted, Bounded, Full, Place},
     balancer::{self, Pool},
     endpoint::{Ejection, Endpoint, EndpointKey, Standing},
-    retry::{self, Budget, Decision, Failure},
-    snapshot::Snapshot,
+    retry::{self, Decision, Failure, Reason},
+    snapshot::{Backend, Snapshot},
 };
 
 use crate::clock;
+
+mod lore;
+
+use lore::Destination;
+pub use lore::Lore;
 
 /// One thread's experience.
 pub struct Experience {
@@ -29,7 +35,7 @@ pub struct Experience {
     dice: Mutex<Dice>,
     endpoints: Mutex<HashMap<EndpointKey, Arc<Seen>>>,
     destinations: Mutex<HashMap<ServiceName, Arc<Destination>>>,
-    limit: u32,
+    lore: Arc<Lore>,
 }
 
 #[derive(Default)]
@@ -38,24 +44,18 @@ struct Seen {
     ejection: Mutex<Ejection>,
 }
 
-struct Destination {
-    gate: Arc<Gate>,
-    budget: Mutex<Budget>,
-}
-
 /// A try that is on its way to an endpoint.
 pub struct OnItsWay(Arc<Seen>);
 
 impl Experience {
-    /// None yet, on one of so many threads, which share a destination's limit.
-    pub fn new(threads: usize) -> Self {
-        let threads = u32::try_from(threads.max(1)).unwrap_or(u32::MAX);
+    /// None yet, on one of the threads that share `lore`.
+    pub fn new(lore: Arc<Lore>) -> Self {
         Self {
             start: clock::now(),
             dice: Mutex::new(Dice::seeded(clock::dice())),
             endpoints: Mutex::default(),
             destinations: Mutex::default(),
-            limit: (IN_FLIGHT_MAX / threads).max(1),
+            lore,
         }
     }
 
@@ -69,28 +69,38 @@ impl Experience {
         decide(&mut self.dice.lock())
     }
 
-    /// Lets a call to a destination out.
+    /// Lets a call to a back end out, a request or a stream.
     ///
     /// # Errors
     /// If too many are under way.
-    pub fn admit(&self, service: &ServiceName) -> Result<Admitted, Full> {
-        let destination = self.destination(service);
-        let admitted = destination.gate.admit()?;
+    pub fn admit(&self, backend: &Backend, what: Bounded) -> Result<Admitted, Full> {
+        let destination = self.destination(&backend.name.service);
+        let admitted = destination.gate.admit(what, &backend.conduct)?;
         destination.budget.lock().deposit(self.moment());
         Ok(admitted)
     }
 
-    /// Decides about a try that failed.
+    /// Decides about a try that failed: to be tried again after a wait, as one of so many retries.
+    ///
+    /// # Errors
+    /// Why it is not tried again.
     pub fn decide(
         &self,
-        service: &ServiceName,
+        backend: &Backend,
         settings: &retry::Settings,
         call: retry::Call<'_>,
         failure: Failure,
-    ) -> Decision {
-        let (destination, now) = (self.destination(service), self.moment());
+        admitted: &Admitted,
+    ) -> Result<(Duration, Place), Reason> {
+        let (destination, now) = (self.destination(&backend.name.service), self.moment());
+        let place = admitted.again();
         let mut budget = destination.budget.lock();
-        self.dice(|dice| retry::decide(settings, call, failure, &mut budget, now, dice))
+        let budget = (&mut *budget, backend.conduct.budget);
+        match (self.dice(|dice| retry::decide(settings, call, failure, budget, now, dice)), place) {
+            (Decision::Again(wait), Ok(place)) => Ok((wait, place)),
+            (Decision::Again(_), Err(_)) => Err(Reason::Limit),
+            (Decision::GiveUp(reason), _) => Err(reason),
+        }
     }
 
     /// Picks an endpoint for the next try, and counts it as on its way.
@@ -123,8 +133,9 @@ impl Experience {
             .lock()
             .retain(|key, seen| known.contains(key) || seen.in_flight.load(Ordering::Relaxed) > 0);
         self.destinations.lock().retain(|service, destination| {
-            snapshot.destination(service).is_some() || destination.gate.in_flight() > 0
+            snapshot.destination(service).is_some() || !destination.gate.is_idle()
         });
+        self.lore.prune(snapshot);
     }
 
     fn destination(&self, service: &ServiceName) -> Arc<Destination> {
@@ -132,9 +143,9 @@ impl Experience {
         if let Some(known) = destinations.get(service) {
             return known.clone();
         }
-        let fresh = Arc::new(Destination { gate: Gate::new(self.limit), budget: Mutex::default() });
-        destinations.insert(service.clone(), fresh.clone());
-        fresh
+        let found = self.lore.destination(service);
+        destinations.insert(service.clone(), found.clone());
+        found
     }
 }
 

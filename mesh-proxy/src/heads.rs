@@ -10,6 +10,7 @@ use traffic::{
     headers::{self, Leg},
     policy::Permit,
     request::Fields,
+    retry,
     route::{Edits, FieldsMut, Reply},
 };
 
@@ -250,6 +251,16 @@ pub fn unsent(fields: &HeaderMap) -> Option<String> {
 pub fn mark_unsent(fields: &mut HeaderMap, reason: &str) {
     let plain: String = reason.chars().filter(|c| (' '..='~').contains(c)).take(200).collect();
     fields.insert(UNSENT, HeaderValue::try_from(plain).expect("printable ASCII"));
+}
+
+/// What of an answer bears on a retry.
+pub fn for_retry<B>(answer: &http::Response<B>) -> retry::Answer<'_> {
+    let text = |name: HeaderName| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    retry::Answer {
+        status: answer.status().as_u16(),
+        grpc_status: text(GRPC_STATUS).and_then(|status| status.parse().ok()),
+        retry_after: text(header::RETRY_AFTER),
+    }
 }
 
 fn strip(fields: &mut HeaderMap, leg: Leg) {

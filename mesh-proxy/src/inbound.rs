@@ -358,8 +358,8 @@ impl Connection {
             None => heads::labels(&head.headers),
             Some(plain) => Labels {
                 port: Some(plain.port),
-                endpoint: None,
                 spoke_http2: head.version == http::Version::HTTP_2,
+                ..Labels::default()
             },
         }
     }
@@ -402,7 +402,7 @@ impl Connection {
 fn unanswered(error: crate::transport::SendError) -> Refused {
     use crate::transport::SendError;
     match error {
-        SendError::Connect(_) | SendError::Refused(_) => Refused::AppUnreached(error),
+        SendError::Connect(_) | SendError::Refused(_) | SendError::Full(_) => Refused::AppUnreached(error),
         SendError::Broken(_) => Refused::AppBroke(error),
     }
 }

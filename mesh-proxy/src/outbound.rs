@@ -15,7 +15,7 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use traffic::{headers::Leg, protocol::Detected, snapshot::Port};
+use traffic::{admission::Bounded, headers::Leg, protocol::Detected, snapshot::Port};
 
 use crate::{
     body::Answer,
@@ -90,7 +90,7 @@ impl Outbound {
             }
             Way::On(plan, copies, delay) => (plan, copies, delay),
         };
-        let admitted = self.experience.admit(&plan.backend.name.service)?;
+        let admitted = self.experience.admit(plan.backend, plan.bounded())?;
         held_up(delay).await;
         self.mirror(copies);
         self.answered(plan, admitted, call).await.map(Carried::Answered)
@@ -104,7 +104,8 @@ impl Outbound {
         let backend = routed.backend.map_err(Clone::clone)?;
         call.outcome.destination = Some(backend.name.service.clone());
         call.outcome.mtls = !backend.plain;
-        let admitted = self.experience.admit(&backend.name.service)?;
+        let admitted = self.experience.admit(backend, Bounded::Connections)?;
+        call.idle = backend.conduct.idle;
         let (mut tried, mut failed) = (Vec::new(), None);
         while tried.len() <= FAILOVERS_MAX {
             let Some((endpoint, on_its_way)) = self.experience.pick(&backend.pool, &tried) else { break };
@@ -309,7 +310,10 @@ impl Outbound {
                 let life = tunnel.life();
                 splice::join(call, stream, tunnel, life).await;
             }
-            Err(refused) => call.over(Some(refused.to_string())),
+            Err(refused) => {
+                call.refused(&refused);
+                call.over(None);
+            }
         }
     }
 }
@@ -342,7 +346,7 @@ enum Opened {
 }
 
 fn refuse(mut call: Call, refused: &Refused) -> Response<Answer> {
-    call.outcome.note.reason = refused.to_string();
+    call.refused(refused);
     match call.outcome.spoken {
         Spoken::Grpc => call.answered(refused.answer_in_grpc()),
         _ => call.answered(refused.answer()),

@@ -5,7 +5,13 @@ use model::{
     name::ServiceName,
     problem::{self, Problem},
 };
-use traffic::{admission, path, policy::Denied, retry, route::Unroutable};
+use traffic::{
+    admission::{self, Bounded},
+    path,
+    policy::Denied,
+    retry,
+    route::Unroutable,
+};
 
 use crate::{
     body::Answer,
@@ -107,6 +113,14 @@ impl Refused {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The limit of the destination's policy that it is over.
+    pub fn limit(&self) -> Option<Bounded> {
+        match self {
+            Self::Full(full) => Some(full.what),
+            _ => None,
         }
     }
 

@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use traffic::snapshot::Snapshot;
 
+use crate::experience::Lore;
+
 /// Destinations that wait to be subscribed: each is a name, asked for by calls that wait for it themselves.
 pub const WANTED_MAX: usize = 1_024;
 
@@ -35,6 +37,8 @@ pub struct Shared {
     pub trust: Arc<TrustStore>,
     /// Raised when trust is replaced.
     pub trust_changes: watch::Receiver<u64>,
+    /// What the threads know together of whom they call.
+    pub lore: Arc<Lore>,
     /// Set when the proxy goes away: answers say so, and connections end with what they carry.
     pub draining: CancellationToken,
     in_flight: AtomicUsize,
@@ -68,7 +72,9 @@ impl Shared {
         let config = ArcSwap::from_pointee(Config::new(Arc::new(Snapshot::empty(domain))));
         let changed = watch::Sender::new(0);
         let (draining, in_flight) = (CancellationToken::new(), AtomicUsize::new(0));
-        let shared = Self { config, changed, wanted, identities, trust, trust_changes, draining, in_flight };
+        let lore = Arc::default();
+        let shared =
+            Self { config, changed, wanted, identities, trust, trust_changes, lore, draining, in_flight };
         (Arc::new(shared), asked)
     }
 

@@ -9,6 +9,7 @@ use std::{
 
 use model::name::ServiceName;
 use traffic::{
+    admission::Bounded,
     policy::{Remark, RuleId},
     route::RuleName,
 };
@@ -73,6 +74,8 @@ pub struct Outcome {
     pub response_bytes: u64,
     /// What policy says of it, on the callee's side.
     pub judged: Judged,
+    /// The limit of the destination's traffic policy that ended it, or kept it from being tried again.
+    pub limited: Option<Bounded>,
     /// What the log says beyond that.
     pub note: Note,
 }

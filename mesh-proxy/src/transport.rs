@@ -12,7 +12,11 @@ use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use model::name::ServiceName;
 use tokio::net::TcpStream;
-use traffic::{admission::Admitted, endpoint::EndpointKey, policy::Permit};
+use traffic::{
+    admission::{Admitted, Full},
+    endpoint::EndpointKey,
+    policy::Permit,
+};
 
 use crate::{body, clock, telemetry::MuxCounts};
 
@@ -47,6 +51,9 @@ pub enum SendError {
     /// No connection: nothing was sent.
     #[error("no connection: {0}")]
     Connect(String),
+    /// Too many wait for a connection already.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// The other side did not look at it: the same as not sent.
     #[error("refused unseen: {0}")]
     Refused(String),
@@ -87,14 +94,14 @@ impl Transport {
     /// If no answer's head came.
     pub async fn request(
         &self,
-        _: &Admitted,
+        admitted: &Admitted,
         hop: &Hop,
         request: Request<body::Request>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         let mut request = request;
         if http1::rides(&request) {
             while !self.lacks(hop) {
-                let mut line = match self.requests.line(hop, || self.dial_requests(hop)).await {
+                let mut line = match self.requests.line(hop, || self.dial_requests(admitted, hop)).await {
                     Ok(line) => line,
                     Err(_) if self.lacks(hop) => break,
                     Err(error) => return Err(error),
@@ -106,9 +113,9 @@ impl Transport {
                 }
             }
         }
-        let dialler = self.dialler.clone();
-        let dial = |hop: Hop| async move { dialler.h2(&hop).await };
-        let connection = self.peers.connection(hop, dial).await?;
+        let (dialler, patience) = (self.dialler.clone(), admitted.connect_timeout());
+        let dial = |hop: Hop| async move { dialler.h2(&hop, patience).await };
+        let connection = self.peers.connection(hop, dial, || admitted.wait()).await?;
         connection.send(request).await
     }
 
@@ -118,11 +125,11 @@ impl Transport {
     /// If no answer's head came.
     pub async fn upgrade(
         &self,
-        _: &Admitted,
+        admitted: &Admitted,
         hop: &Hop,
         request: Request<body::Request>,
     ) -> Result<(Response<Incoming>, life::Life), SendError> {
-        let (stream, life) = self.dialler.dial(hop, tls::Alpn::Http1).await?;
+        let (stream, life) = self.dialler.dial(hop, tls::Alpn::Http1, admitted.connect_timeout()).await?;
         let answer = http1::exchange(stream, Some(life.clone()), request).await?;
         Ok((answer, life))
     }
@@ -165,23 +172,23 @@ impl Transport {
     ///
     /// # Errors
     /// If the other proxy, or the application behind it, is not reached.
-    pub async fn tunnel(&self, _: &Admitted, hop: &Hop, port: u16) -> Result<Tunnel, SendError> {
+    pub async fn tunnel(&self, admitted: &Admitted, hop: &Hop, port: u16) -> Result<Tunnel, SendError> {
         if !self.lacks(hop) {
-            match self.stream(hop, port).await {
+            match self.stream(admitted, hop, port).await {
                 Err(_) if self.lacks(hop) => {}
                 opened => return opened.map(Tunnel::Stream),
             }
         }
-        let (mut stream, life) = self.dialler.dial(hop, tls::Alpn::Tcp).await?;
+        let (mut stream, life) = self.dialler.dial(hop, tls::Alpn::Tcp, admitted.connect_timeout()).await?;
         tcp::introduce(&mut stream, port).await?;
         Ok(Tunnel::Line(Box::new(stream), Box::new(life)))
     }
 
     /// The same on a connection that carries others. One that was kept may have ended meanwhile: then a new one.
-    async fn stream(&self, hop: &Hop, port: u16) -> Result<mux::Stream, SendError> {
+    async fn stream(&self, admitted: &Admitted, hop: &Hop, port: u16) -> Result<mux::Stream, SendError> {
         let mut again = true;
         loop {
-            match self.opener(hop).await?.tunnel(port).await {
+            match self.opener(admitted, hop).await?.tunnel(port).await {
                 Ok(stream) => return Ok(stream),
                 Err(missed) if again && missed.stale() => again = false,
                 Err(missed) => return Err(missed.into()),
@@ -189,15 +196,20 @@ impl Transport {
         }
     }
 
-    async fn opener(&self, hop: &Hop) -> Result<Arc<mux::Opener>, SendError> {
-        let (dialler, counts) = (self.dialler.clone(), self.counts.clone());
-        let dial = |hop: Hop| async move { dialler.mesh(&hop, counts).await };
-        self.streams.connection(hop, dial).await
+    async fn opener(&self, admitted: &Admitted, hop: &Hop) -> Result<Arc<mux::Opener>, SendError> {
+        let (dialler, counts, patience) =
+            (self.dialler.clone(), self.counts.clone(), admitted.connect_timeout());
+        let dial = |hop: Hop| async move { dialler.mesh(&hop, counts, patience).await };
+        self.streams.connection(hop, dial, || admitted.wait()).await
     }
 
     /// A stream for requests.
-    async fn dial_requests(&self, hop: &Hop) -> Result<(pool::H1, Option<Arc<mux::Opener>>), SendError> {
-        let opener = self.opener(hop).await?;
+    async fn dial_requests(
+        &self,
+        admitted: &Admitted,
+        hop: &Hop,
+    ) -> Result<(pool::H1, Option<Arc<mux::Opener>>), SendError> {
+        let opener = self.opener(admitted, hop).await?;
         let sender = http1::connect_stream(opener.requests()?).await?;
         Ok((sender, Some(opener)))
     }
@@ -225,7 +237,7 @@ impl Transport {
         request: Request<body::Request>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         if request.version() == Version::HTTP_2 {
-            let connection = self.apps.connection(&app, http1::app_h2).await?;
+            let connection = self.apps.connection(&app, http1::app_h2, || Ok(())).await?;
             return connection.send(request).await;
         }
         let mut request = request;
@@ -278,7 +290,7 @@ impl SendError {
     pub fn failure(&self) -> traffic::retry::Failure {
         use traffic::retry::Failure;
         match self {
-            Self::Connect(_) => Failure::Connect,
+            Self::Connect(_) | Self::Full(_) => Failure::Connect,
             Self::Refused(_) => Failure::Refused,
             Self::Broken(_) => Failure::Reset,
         }

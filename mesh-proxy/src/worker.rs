@@ -34,14 +34,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The spines of one of so many threads.
-    pub fn new(shared: &Arc<Shared>, tls: Arc<ServerConfig>, log: AccessLog, threads: usize) -> Self {
+    /// The spines of one thread.
+    pub fn new(shared: &Arc<Shared>, tls: Arc<ServerConfig>, log: AccessLog) -> Self {
         let counts = Arc::<Counts>::default();
         let telemetry = Telemetry::new(counts.clone(), log);
         let dialler =
             Dialler::new(shared.identities.clone(), shared.trust.clone(), shared.trust_changes.clone());
         let (transport, experience) =
-            (Arc::new(Transport::new(dialler, counts.mux())), Arc::new(Experience::new(threads)));
+            (Arc::new(Transport::new(dialler, counts.mux())), Arc::new(Experience::new(shared.lore.clone())));
         let inbound = Inbound::new(shared.clone(), transport.clone(), telemetry.clone(), tls);
         let outbound = Outbound::new(shared.clone(), transport.clone(), experience.clone(), telemetry);
         Self { inbound, outbound, transport, experience, counts, shared: shared.clone() }

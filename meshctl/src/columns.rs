@@ -31,6 +31,7 @@ fn columns(kind: Kind) -> &'static [&'static str] {
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => &["parents", "rules"],
         Kind::AuthorizationPolicy => &["action", "targets", "rules", "dry run"],
         Kind::PeerAuthentication => &["mode", "targets", "ports"],
+        Kind::TrafficPolicy => &["targets", "says"],
         Kind::JoinToken => &["role", "uses left", "expires"],
         Kind::AccessToken => &["roles", "expires"],
         Kind::Role => &["rules"],
@@ -86,13 +87,17 @@ fn cells(object: &Object) -> Vec<String> {
         }
         Resource::AuthorizationPolicy(spec) => {
             let rehearsed = if spec.dry_run { "yes" } else { "-" };
-            let (targets, rules) = (targets(&spec.target_refs), spec.rules.len().to_string());
-            vec![spec.action.to_string(), targets, rules, rehearsed.to_owned()]
+            let rules = spec.rules.len().to_string();
+            vec![spec.action.to_string(), targets(spec.target_refs), rules, rehearsed.to_owned()]
         }
         Resource::PeerAuthentication(spec) => {
             let mode = spec.mode.map_or("-".to_owned(), |mode| mode.to_string());
             let ports = spec.port_modes.iter().map(|own| format!("{}={}", own.port, own.mode));
-            vec![mode, targets(&spec.target_refs), list(ports)]
+            vec![mode, targets(spec.target_refs), list(ports)]
+        }
+        Resource::TrafficPolicy(spec) => {
+            let said = object.spec.keys().filter(|key| *key != "targetRefs");
+            vec![targets(spec.target_refs), list(said)]
         }
         Resource::JoinToken(spec) => {
             vec![spec.role.to_string(), text(&status, "/usesLeft"), text(&status, "/expiresAt")]
@@ -102,9 +107,9 @@ fn cells(object: &Object) -> Vec<String> {
     }
 }
 
-/// The services that a policy is for; `*` is all that it reaches.
-fn targets(refs: &Option<Vec<TargetRef>>) -> String {
-    refs.as_ref().map_or("*".to_owned(), |targets| list(targets.iter().map(|target| &target.name)))
+/// Whom a policy is for.
+fn targets(refs: Option<Vec<TargetRef>>) -> String {
+    refs.map_or("*".to_owned(), |refs| list(refs.into_iter().map(|target| target.name)))
 }
 
 /// Whom a route is for, and the back ends of its rules.
@@ -167,6 +172,11 @@ mod tests {
             json!({"kind": "PeerAuthentication", "metadata": {"namespace": "default", "name": "p", "revision": 9},
                 "spec": {"mode": "Strict", "portModes": [{"port": 90, "mode": "Permissive"}]}}),
             &["default", "p", "Strict", "*", "90=Permissive", "9"],
+        );
+        check(
+            json!({"kind": "TrafficPolicy", "metadata": {"namespace": "default", "name": "p", "revision": 3},
+                "spec": {"targetRefs": [{"name": "orders"}], "timeouts": {}, "limits": {"maxRequests": 7}}}),
+            &["default", "p", "orders", "limits,timeouts", "3"],
         );
         check(
             json!({"kind": "Node", "metadata": {"name": "a"}, "spec": {"services": ["default/*"]}}),

@@ -7,9 +7,7 @@ use model::{
     kind::Kind,
     name::Name,
     object::{Key, Object, Parsed},
-    resource::{
-        AccessTokenSpec, JoinRole, JoinTokenSpec, NAMESPACE_OF_THE_MESH, Resource, RoleSpec, TargetRef, Verb,
-    },
+    resource::{AccessTokenSpec, JoinRole, JoinTokenSpec, Resource, RoleSpec, TargetRef, Verb},
 };
 use registry::state::State;
 
@@ -43,7 +41,10 @@ pub const ENDPOINTS_ARE_REGISTERED: &str = "endpoints are written by the proxy o
 
 /// Whether judging an object of this kind needs the state as it is now, not as this member knows it.
 pub fn needs_state(kind: Kind) -> bool {
-    matches!(kind, Kind::Role | Kind::AccessToken | Kind::JoinToken | Kind::PeerAuthentication)
+    matches!(
+        kind,
+        Kind::Role | Kind::AccessToken | Kind::JoinToken | Kind::TrafficPolicy | Kind::PeerAuthentication
+    )
 }
 
 /// Whether the object may be written by someone with these rights; that they may write its kind in its place was
@@ -58,7 +59,8 @@ pub fn admit(state: &State, rights: &Rights, parsed: &Parsed) -> Result<(), NotA
             admit_route(rights, &parsed.object, &parsed.resource)
         }
         Resource::AuthorizationPolicy(spec) => compiles(traffic::policy::check(spec)),
-        Resource::PeerAuthentication(spec) => alone(state, &parsed.object, &spec.target_refs),
+        Resource::TrafficPolicy(spec) => admit_alone(state, &parsed.object, spec.target_refs.as_deref()),
+        Resource::PeerAuthentication(spec) => admit_alone(state, &parsed.object, spec.target_refs.as_deref()),
         Resource::Role(spec) => admit_role(rights, &parsed.object, spec),
         Resource::AccessToken(spec) => {
             unchanged(state, &parsed.object)?;
@@ -107,34 +109,39 @@ fn admit_route(rights: &Rights, object: &Object, route: &Resource) -> Result<(),
     Ok(())
 }
 
-/// Of kinds whose most specific object counts, two of the same target would leave open which does.
-fn alone(state: &State, object: &Object, targets: &Option<Vec<TargetRef>>) -> Result<(), NotAdmitted> {
-    let (key, namespace) = (object.key(), object.metadata.namespace.as_ref());
-    for other in state.list(object.kind, namespace).filter(|other| other.key() != key) {
-        let shared = match (targets, targets_of(other)) {
-            (None, None) => match namespace {
-                Some(namespace) if namespace.as_str() == NAMESPACE_OF_THE_MESH => "the whole mesh".to_owned(),
-                _ => "the whole namespace".to_owned(),
-            },
-            (Some(own), Some(others)) => {
-                let both = own.iter().find(|target| others.contains(&target.name));
-                let Some(target) = both else { continue };
-                format!("Service {}", target.name)
-            }
-            _ => continue,
-        };
-        return Err(NotAdmitted::Conflict(format!(
-            "{} is for {shared}, too, and of two it would be open which counts; change that one, or delete it first",
-            other.key()
-        )));
+/// Of two objects of a kind of which the most specific counts, for one service or namespace, one would say nothing.
+fn admit_alone(state: &State, object: &Object, targets: Option<&[TargetRef]>) -> Result<(), NotAdmitted> {
+    match rivals(state, object, targets).next() {
+        Some((other, what)) => {
+            Err(NotAdmitted::Conflict(format!("{other} is for {what} already; change that one")))
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
-/// The services that an object of such a kind names; `None` if it names none.
-fn targets_of(object: &Object) -> Option<Vec<Name>> {
-    let list = object.spec.get("targetRefs")?.as_array()?;
-    Some(list.iter().filter_map(|target| target.get("name")?.as_str()?.parse().ok()).collect())
+/// The objects of a kind that are for the same as one, as specifically, each with what that is.
+pub fn rivals<'a>(
+    state: &'a State,
+    object: &'a Object,
+    targets: Option<&'a [TargetRef]>,
+) -> impl Iterator<Item = (Key, String)> + 'a {
+    let others = state.list(object.kind, object.metadata.namespace.as_ref());
+    others.filter(|other| other.metadata.name != object.metadata.name).filter_map(move |other| {
+        let theirs = match other.resource().ok()? {
+            Resource::TrafficPolicy(theirs) => theirs.target_refs,
+            Resource::PeerAuthentication(theirs) => theirs.target_refs,
+            _ => return None,
+        };
+        let what = match (targets, &theirs) {
+            (None, None) => "all of its place".to_owned(),
+            (Some(own), Some(theirs)) => {
+                let shared = own.iter().find(|own| theirs.iter().any(|their| their.name == own.name))?;
+                format!("Service {}", shared.name)
+            }
+            _ => return None,
+        };
+        Some((other.key(), what))
+    })
 }
 
 fn admit_role(rights: &Rights, object: &Object, role: &RoleSpec) -> Result<(), NotAdmitted> {
@@ -220,17 +227,13 @@ mod tests {
             &state,
             &operator,
             r#"PeerAuthentication default/more {"targetRefs":[{"name":"inventory"},{"name":"web"}],"mode":"Strict"}"#,
-            Err(
-                "PeerAuthentication default/orders is for Service web, too, and of two it would be open which counts; change that one, or delete it first",
-            ),
+            Err("PeerAuthentication default/orders is for Service web already; change that one"),
         );
         check(
             &state,
             &operator,
             r#"PeerAuthentication default/more {"mode":"Strict"}"#,
-            Err(
-                "PeerAuthentication default/all is for the whole namespace, too, and of two it would be open which counts; change that one, or delete it first",
-            ),
+            Err("PeerAuthentication default/all is for all of its place already; change that one"),
         );
         check(&state, &operator, r#"PeerAuthentication shop/more {"mode":"Strict"}"#, Ok(()));
         check(
@@ -299,6 +302,23 @@ mod tests {
                  spec.rules[0].when[0].claim: claims are not verified yet, so that no condition on one could hold: use header",
             ),
         );
+    }
+
+    #[test]
+    fn two_traffic_policies_are_not_for_the_same() {
+        let (mut state, rights) = (state(), Rights::built_in("operator").expect("built in"));
+        let policy =
+            |name: &str, targets: &str| format!(r#"TrafficPolicy {name} {{"targetRefs":[{targets}]}}"#);
+        put(&mut state, &policy("default/a", r#"{"name":"web"},{"name":"orders"}"#));
+        let taken = Err("TrafficPolicy default/a is for Service orders already; change that one");
+        check(&state, &rights, &policy("default/b", r#"{"name":"x"},{"name":"orders"}"#), taken);
+        check(&state, &rights, &policy("default/b", r#"{"name":"x"}"#), Ok(()));
+        check(&state, &rights, &policy("default/a", r#"{"name":"orders"}"#), Ok(()));
+        check(&state, &rights, "TrafficPolicy default/all {}", Ok(()));
+        put(&mut state, "TrafficPolicy default/all {}");
+        let taken = Err("TrafficPolicy default/all is for all of its place already; change that one");
+        check(&state, &rights, "TrafficPolicy default/every {}", taken);
+        check(&state, &rights, "TrafficPolicy mesh-system/every {}", Ok(()));
     }
 
     #[test]

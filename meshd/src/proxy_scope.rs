@@ -1,5 +1,5 @@
 //! Pure. Which objects a host's proxy is told of: every Service (the index), its own Node, and of the destinations that
-//! it subscribed to the routes and endpoints, also those of the services that these routes name, and the policies for
+//! it subscribed to the routes, endpoints and traffic policies, also those of the services that these routes name, and the policies for
 //! what it may run. Tokens, roles and other hosts never are. And what has to be said when some of it changed, each object once, whatever lay between.
 
 use std::{
@@ -11,7 +11,7 @@ use model::{
     kind::Kind,
     name::{Name, ServiceName},
     object::{Key, Object},
-    resource::Resource,
+    resource::{NAMESPACE_OF_THE_MESH, Resource},
 };
 use registry::{Compacted, State};
 use serde_json::Value;
@@ -131,13 +131,19 @@ impl Scope {
         let own = Topic::Object(guards::node(&self.node));
         let mut topics = BTreeSet::from([own, Topic::Trust]);
         topics.extend(INDEX.map(Topic::Everywhere));
-        topics.extend(self.guards.topics());
+        topics.extend(self.guards.topics(Kind::AuthorizationPolicy));
+        topics.extend(self.guards.topics(Kind::TrafficPolicy));
         match self.subscription {
             Subscription::All => {
-                topics.insert(Topic::Everywhere(Kind::Endpoint));
+                topics.extend([Kind::Endpoint, Kind::TrafficPolicy].map(Topic::Everywhere));
                 topics.extend(Kind::ROUTES.map(Topic::Everywhere));
             }
-            Subscription::Services(_) => topics.extend(self.reached.iter().cloned().map(Topic::Details)),
+            Subscription::Services(_) => {
+                topics.extend(self.reached.iter().cloned().map(Topic::Details));
+                let namespaces: BTreeSet<_> = self.reached.iter().map(|service| &service.namespace).collect();
+                let within = |namespace: &Name| Topic::Within(Kind::TrafficPolicy, namespace.clone());
+                topics.extend(namespaces.into_iter().map(within));
+            }
         }
         topics
     }
@@ -146,7 +152,7 @@ impl Scope {
     pub fn everything(&self, state: &State) -> Vec<Told> {
         let own = state.get(&guards::node(&self.node));
         let index = INDEX.into_iter().flat_map(|kind| state.list(kind, None));
-        let policies = state.list(Kind::AuthorizationPolicy, None).filter(|policy| self.holds(policy));
+        let policies = policies(state).filter(|policy| self.holds(policy));
         let detail: Vec<&Arc<Object>> = match self.subscription {
             Subscription::All => all_details(state).collect(),
             Subscription::Services(_) => details(&self.reached, state).into_values().collect(),
@@ -221,11 +227,25 @@ impl Scope {
 
     /// Its policies, if another scope has others.
     fn policies_unlike<'a>(&self, other: &Self, state: &'a State) -> BTreeMap<Key, &'a Arc<Object>> {
-        if self.guards == other.guards {
+        let wide = |scope: &Self| scope.subscription == Subscription::All;
+        if self.guards == other.guards && self.reached == other.reached && wide(self) == wide(other) {
             return BTreeMap::new();
         }
-        let policies = state.list(Kind::AuthorizationPolicy, None).filter(|policy| self.holds(policy));
+        let policies = policies(state).filter(|policy| self.holds(policy));
         policies.map(|policy| (policy.key(), policy)).collect()
+    }
+
+    /// Whether a traffic policy is for a service that it reaches.
+    fn treats(&self, policy: &Object) -> bool {
+        let Some(namespace) = &policy.metadata.namespace else { return false };
+        if self.subscription == Subscription::All {
+            return true;
+        }
+        if policy.spec.get("targetRefs").is_none_or(Value::is_null) {
+            let all = namespace.as_str() == NAMESPACE_OF_THE_MESH;
+            return all || self.reached.iter().any(|service| service.namespace == *namespace);
+        }
+        named(policy, "targetRefs").iter().any(|service| self.reached.contains(service))
     }
 
     /// The details of services that the older scope did not reach.
@@ -249,6 +269,7 @@ impl Scope {
                 all || parents_of(object).iter().any(|service| self.reached.contains(service))
             }
             Kind::AuthorizationPolicy => self.guards.have(object),
+            Kind::TrafficPolicy => self.treats(object) || self.guards.have(object),
             Kind::Namespace | Kind::JoinToken | Kind::AccessToken | Kind::Role => false,
         }
     }
@@ -291,6 +312,12 @@ fn routes_before(service: &ServiceName, changed: &Changes, state: &State) -> Vec
     let routes = changed.iter().filter(|(key, _)| key.kind.is_route());
     let before = routes.filter_map(|(_, before)| before.clone());
     kept.chain(before.filter(|route| parents_of(route).contains(service))).collect()
+}
+
+/// All that may be for a service without being a detail of it.
+fn policies(state: &State) -> impl Iterator<Item = &Arc<Object>> {
+    let kinds = [Kind::AuthorizationPolicy, Kind::TrafficPolicy];
+    kinds.into_iter().flat_map(|kind| state.list(kind, None))
 }
 
 /// The routes and endpoints of all services.

@@ -63,6 +63,7 @@ impl Rights {
                         "TCPRoute",
                         "AuthorizationPolicy",
                         "PeerAuthentication",
+                        "TrafficPolicy",
                         "JoinToken",
                     ],
                     &[Write, Delete],

@@ -32,6 +32,7 @@ pub fn configured(kind: Kind) -> bool {
         | Kind::GRPCRoute
         | Kind::TCPRoute
         | Kind::AuthorizationPolicy
+        | Kind::TrafficPolicy
         | Kind::PeerAuthentication => true,
         Kind::Node | Kind::Endpoint | Kind::Role | Kind::AccessToken | Kind::JoinToken => false,
     }

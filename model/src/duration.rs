@@ -90,6 +90,14 @@ impl Millis {
     }
 }
 
+impl Millis {
+    /// The time that a date of HTTP says (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn of_http_date(text: &str) -> Option<Self> {
+        let zoned = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        u64::try_from(zoned.as_millisecond()).ok().map(Self)
+    }
+}
+
 impl FromStr for Millis {
     type Err = jiff::Error;
 

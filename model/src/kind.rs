@@ -71,6 +71,8 @@ kinds! {
     TCPRoute "tcproutes" Namespaced,
     /// Whether callers of services must show who they are.
     PeerAuthentication "peerauthentications" Namespaced,
+    /// How callers treat a service.
+    TrafficPolicy "trafficpolicies" Namespaced,
 }
 
 impl Kind {

@@ -22,6 +22,7 @@ mod route;
 mod service;
 mod tcproute;
 mod token;
+mod trafficpolicy;
 
 pub use authorizationpolicy::{
     AuthorizationPolicySpec, Callers, PolicyAction, PolicyCondition, PolicyFrom, PolicyRule, PolicyTo,
@@ -46,6 +47,10 @@ pub use route::RouteRefs;
 pub use service::{Port, Protocol, ServicePort, ServiceSpec, Subset};
 pub use tcproute::{TcpRouteRule, TcpRouteSpec};
 pub use token::{AccessTokenSpec, JoinRole, JoinTokenSpec, SERVER_TOKEN_TTL_MAX};
+pub use trafficpolicy::{
+    AtOnce, GrpcCode, PolicyLimits, PolicyRetry, PolicyTimeouts, RetryBudget, RetryCondition,
+    TrafficPolicySpec,
+};
 
 /// A decoded spec.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +79,8 @@ pub enum Resource {
     TcpRoute(TcpRouteSpec),
     /// Of a [`Kind::PeerAuthentication`].
     PeerAuthentication(PeerAuthenticationSpec),
+    /// Of a [`Kind::TrafficPolicy`].
+    TrafficPolicy(TrafficPolicySpec),
 }
 
 /// Rules of a spec beyond the shapes of its fields.
@@ -119,6 +126,7 @@ impl Resource {
             Kind::GRPCRoute => decode.with(decoder).map(Self::GrpcRoute),
             Kind::TCPRoute => decode.with(decoder).map(Self::TcpRoute),
             Kind::PeerAuthentication => decode.with(decoder).map(Self::PeerAuthentication),
+            Kind::TrafficPolicy => decode.with(decoder).map(Self::TrafficPolicy),
         }
     }
 
@@ -137,6 +145,7 @@ impl Resource {
             Self::GrpcRoute(spec) => serde_json::to_value(spec),
             Self::TcpRoute(spec) => serde_json::to_value(spec),
             Self::PeerAuthentication(spec) => serde_json::to_value(spec),
+            Self::TrafficPolicy(spec) => serde_json::to_value(spec),
         };
         value.expect("a spec is made of texts, numbers, lists and objects with text keys")
     }
@@ -156,6 +165,7 @@ impl Resource {
             Kind::GRPCRoute => GrpcRouteSpec::schema(),
             Kind::TCPRoute => TcpRouteSpec::schema(),
             Kind::PeerAuthentication => PeerAuthenticationSpec::schema(),
+            Kind::TrafficPolicy => TrafficPolicySpec::schema(),
         }
     }
 }

@@ -322,7 +322,11 @@ fn since(kind: Kind) -> u32 {
         | Kind::JoinToken
         | Kind::AccessToken
         | Kind::Role => 1,
-        Kind::GRPCRoute | Kind::TCPRoute | Kind::AuthorizationPolicy | Kind::PeerAuthentication => 2,
+        Kind::GRPCRoute
+        | Kind::TCPRoute
+        | Kind::AuthorizationPolicy
+        | Kind::TrafficPolicy
+        | Kind::PeerAuthentication => 2,
     }
 }
 

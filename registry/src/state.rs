@@ -4,12 +4,7 @@
 //! A revision belongs to an entry: an entry that changes anything raises it by one, whatever it holds.
 
 use imbl::OrdMap;
-use model::{
-    duration::Millis,
-    join::JoinRecord,
-    name::{Name, ServiceName},
-    object::Key,
-};
+use model::{duration::Millis, join::JoinRecord, name::ServiceName, object::Key};
 use uuid::Uuid;
 
 use crate::command::{BATCH_DEPTH_MAX, Command, Entry, Refusal, Reply};

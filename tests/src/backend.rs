@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,6 +20,9 @@ use tokio::{net::TcpListener, task::JoinHandle};
 /// The header that names who called, as the mesh sets it.
 const CALLER: &str = "x-forwarded-client-cert";
 
+/// How long an answer to `/slow` takes.
+const SLOW: Duration = Duration::from_millis(250);
+
 /// A running application; it ends when dropped.
 #[derive(Debug)]
 pub struct Backend {
@@ -29,7 +33,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Starts one that answers `<name> for <caller>`.
+    /// Starts one that answers `<name> for <caller>`, for `/slow` after a quarter of a second.
     ///
     /// # Errors
     /// If it cannot listen.
@@ -66,8 +70,14 @@ async fn serve(listener: TcpListener, name: &'static str, calls: Arc<AtomicU64>)
         let calls = calls.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = answer(name, &calls, &request);
-                async move { Ok::<_, Infallible>(response) }
+                let (response, slow) = (answer(name, &calls, &request), request.uri().path() == "/slow");
+                async move {
+                    if slow {
+                        // Pace: an application that takes its time.
+                        tokio::time::sleep(SLOW).await;
+                    }
+                    Ok::<_, Infallible>(response)
+                }
             });
             // A connection that breaks is the caller's matter.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;

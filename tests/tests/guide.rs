@@ -72,7 +72,7 @@ mod heavy {
             }
         }
         assert!(taken >= 8, "the guide has {taken} examples");
-        for kind in ["httproutes", "grpcroutes", "tcproutes"] {
+        for kind in ["httproutes", "grpcroutes", "tcproutes", "trafficpolicies"] {
             let path = format!("/v1/namespaces/default/{kind}");
             let list: serde_json::Value =
                 client.json(reqwest::Method::GET, &path, None).await.expect("a list");

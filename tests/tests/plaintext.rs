@@ -163,7 +163,7 @@ mod heavy {
             assert!(said.starts_with("220 ready\r\n5 "), "{said}");
             let clash = mesh.apply(TWICE).await.failed(1);
             assert!(
-                clash.contains("PeerAuthentication mesh-system/all is for the whole mesh, too"),
+                clash.contains("PeerAuthentication mesh-system/all is for all of its place already"),
                 "{clash}"
             );
 

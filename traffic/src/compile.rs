@@ -18,10 +18,12 @@ use model::{
 use crate::snapshot::{Destination, Snapshot};
 
 mod bind;
+mod conduct;
 mod guard;
 mod read;
 
 use bind::{Backends, Bound};
+use conduct::Conducts;
 use guard::Guard;
 use read::{Item, Read};
 
@@ -75,6 +77,8 @@ pub(crate) struct Sources {
 /// What belongs to one service, in the order of the objects' keys.
 struct Group<'a> {
     service: &'a Arc<Item>,
+    /// The traffic policy that counts for it.
+    conduct: Option<&'a Arc<Item>>,
     endpoints: Vec<&'a Arc<Item>>,
     modes: Vec<&'a Arc<Item>>,
     routes: Vec<&'a Arc<Item>>,
@@ -123,10 +127,12 @@ fn by_hostname(destination: &Arc<Destination>) -> (Arc<str>, Arc<Destination>) {
 
 /// Endpoints and routes of services that are not there belong nowhere yet.
 fn group(items: &BTreeMap<Key, Arc<Item>>) -> BTreeMap<&ServiceName, Group<'_>> {
+    let conducts = Conducts::of(items);
     let services = items.values().filter_map(|item| match &item.read {
         Read::Service { name, .. } => {
+            let conduct = conducts.for_service(name);
             let (endpoints, modes, routes) = (Vec::new(), Vec::new(), Vec::new());
-            Some((name, Group { service: item, endpoints, modes, routes }))
+            Some((name, Group { service: item, conduct, endpoints, modes, routes }))
         }
         _ => None,
     });
@@ -148,7 +154,7 @@ fn group(items: &BTreeMap<Key, Arc<Item>>) -> BTreeMap<&ServiceName, Group<'_>> 
                 let selected = groups.iter_mut().filter(|(service, _)| mode.selects(service));
                 selected.for_each(|(_, group)| group.modes.push(item));
             }
-            Read::Service { .. } | Read::Policy(_) | Read::Other => {}
+            Read::Service { .. } | Read::Policy(_) | Read::Conduct(_) | Read::Other => {}
         }
     }
     groups

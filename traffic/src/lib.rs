@@ -5,8 +5,8 @@
 //! [`mesh1`]; their first bytes say which port they are for: [`preamble`]. A request is judged by its head ([`request`]),
 //! with its path brought into the one form that is decided on and forwarded: [`path`]. Its authority names a destination
 //! of the [`snapshot`], which holds everything one request may consult at one revision and is made by [`compile`]. There
-//! a [`route`] is found and a back end drawn by weight; [`admission`] lets the call out or refuses it; the [`balancer`]
-//! picks an [`endpoint`] that is usable. What fails may be tried again: [`retry`], while the caller waits: [`deadline`]. On
+//! a [`route`] is found and a back end drawn by weight. How its service is treated says its [`conduct`]: [`admission`]
+//! lets the call out or refuses it; the [`balancer`] picks an [`endpoint`] that is usable. What fails may be tried again: [`retry`], while the caller waits: [`deadline`]. On
 //! the other side [`policy`] permits the call or denies it, and [`headers`] says what of the request's fields goes on.
 
 pub mod protocol;
@@ -23,6 +23,7 @@ pub mod snapshot;
 pub mod route;
 
 pub mod admission;
+pub mod conduct;
 
 pub mod balancer;
 pub mod endpoint;

@@ -4,26 +4,29 @@
 
 use std::time::Duration;
 
-use model::resource::Retry;
+use model::{
+    duration::Millis,
+    resource::{PolicyRetry, Retry},
+};
 
 use crate::{Dice, Moment};
 
 mod budget;
+mod cause;
 
-pub use budget::Budget;
+pub use budget::{Allowance, Budget};
+pub use cause::Causes;
 
 /// The longest wait before a retry: longer ones only hold the caller's memory.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// Answers that are tried again unless a route says others.
-pub const CODES: [u16; 3] = [502, 503, 504];
 
-/// When the requests of a rule are tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// When requests are tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Tries after the first.
     pub attempts: u32,
-    /// Answers that are tried again.
-    pub codes: Vec<u16>,
+    /// What is tried again.
+    pub causes: Causes,
     /// The wait before the first retry; doubled for each further one.
     pub backoff: Duration,
 }
@@ -42,6 +45,19 @@ pub enum Failure {
     Timeout,
     /// The answer's status.
     Status(u16),
+    /// gRPC's status of an answer that has nothing else.
+    Grpc(u16),
+}
+
+/// What an answer's head says that bears on a retry.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    /// Its status.
+    pub status: u16,
+    /// `grpc-status`, where it stands in the head.
+    pub grpc_status: Option<u16>,
+    /// `Retry-After` (RFC 9110 §10.2.3).
+    pub retry_after: Option<&'a str>,
 }
 
 /// What is known of a call whose try failed.
@@ -53,6 +69,10 @@ pub struct Call<'a> {
     pub retries: u32,
     /// Whether its body can be sent again from the start.
     pub replayable: bool,
+    /// The wait that the answer asks for.
+    pub asked: Option<Duration>,
+    /// The time that is left for it, if it has an end.
+    pub left: Option<Duration>,
 }
 
 /// What to do about a failed try.
@@ -82,23 +102,64 @@ pub enum Reason {
     /// Too many retries for this destination just now.
     #[error("the destination's retry budget is spent")]
     Budget,
+    /// As many retries for this destination are under way as may be.
+    #[error("as many retries are under way as the destination's limit allows")]
+    Limit,
+    /// The answer asks for a wait that is too long, or its time is over before.
+    #[error("there is no time for another try")]
+    Time,
+}
+
+impl Settings {
+    /// What holds where nobody says anything.
+    pub const DEFAULT: Self =
+        Self { attempts: 1, causes: Causes::DEFAULT, backoff: Duration::from_millis(25) };
+
+    /// The failure that an answer is, if it is one that is tried again, and the wait that it asks for.
+    pub fn failure(&self, answer: Answer<'_>, now: Millis) -> Option<(Failure, Option<Duration>)> {
+        let grpc = answer.grpc_status.map(Failure::Grpc).filter(|failure| self.causes.have(*failure));
+        let status = || Some(Failure::Status(answer.status)).filter(|failure| self.causes.have(*failure));
+        let failure = grpc.or_else(status)?;
+        Some((failure, answer.retry_after.and_then(|value| wait(value, now))))
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { attempts: 1, codes: CODES.to_vec(), backoff: Duration::from_millis(25) }
+        Self::DEFAULT
     }
 }
 
 impl From<&Retry> for Settings {
     fn from(spec: &Retry) -> Self {
-        let codes: Vec<u16> = spec.codes.iter().map(|code| code.value() as u16).collect();
+        let codes = spec.codes.iter().map(|code| code.value() as u16);
         Self {
             attempts: spec.attempts.value() as u32,
-            codes: if codes.is_empty() { CODES.to_vec() } else { codes },
+            causes: Causes::new(&spec.conditions, codes, &spec.grpc_codes),
             backoff: spec.backoff.duration().min(BACKOFF_MAX),
         }
     }
+}
+
+impl From<&PolicyRetry> for Settings {
+    fn from(spec: &PolicyRetry) -> Self {
+        let codes = spec.codes.iter().map(|code| code.value() as u16);
+        Self {
+            attempts: spec.attempts.value() as u32,
+            causes: Causes::new(&spec.conditions, codes, &spec.grpc_codes),
+            backoff: spec.backoff.duration().min(BACKOFF_MAX),
+        }
+    }
+}
+
+/// The wait that a `Retry-After` asks for: seconds, or until a date. What is neither asks for nothing.
+fn wait(value: &str, now: Millis) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let date = Millis::of_http_date(value)?;
+    Some(Duration::from_millis(date.0.saturating_sub(now.0)))
 }
 
 /// Decides about a try that failed so. Takes from the budget if it says to try again.
@@ -106,20 +167,24 @@ pub fn decide(
     settings: &Settings,
     call: Call<'_>,
     failure: Failure,
-    budget: &mut Budget,
+    budget: (&mut Budget, Allowance),
     now: Moment,
     dice: &mut Dice,
 ) -> Decision {
     if let Some(reason) = refusal(settings, call, failure) {
         return Decision::GiveUp(reason);
     }
-    if !budget.withdraw(now) {
-        return Decision::GiveUp(Reason::Budget);
-    }
     let backoff = settings.backoff.saturating_mul(1 << call.retries.min(16)).min(BACKOFF_MAX);
     // Another endpoint is there at once: the first retry of a call that nobody saw does not wait.
     let unseen = matches!(failure, Failure::Connect | Failure::Refused) && call.retries == 0;
-    Decision::Again(if unseen { Duration::ZERO } else { dice.jitter(backoff) })
+    let own = if unseen { Duration::ZERO } else { dice.jitter(backoff) };
+    // Who says when to come again is not asked before.
+    let wait = call.asked.map_or(own, |asked| asked.max(own));
+    if wait > BACKOFF_MAX || call.left.is_some_and(|left| wait >= left) {
+        return Decision::GiveUp(Reason::Time);
+    }
+    let (budget, allowance) = budget;
+    if budget.withdraw(allowance, now) { Decision::Again(wait) } else { Decision::GiveUp(Reason::Budget) }
 }
 
 /// Whether a call with this method may be made twice (RFC 9110 §9.2.2). Methods that we do not know may not.
@@ -128,13 +193,12 @@ pub fn is_idempotent(method: &str) -> bool {
 }
 
 fn refusal(settings: &Settings, call: Call<'_>, failure: Failure) -> Option<Reason> {
-    let seen = match failure {
-        Failure::Connect | Failure::Refused => false,
-        Failure::Reset | Failure::Timeout => true,
-        Failure::Status(code) if settings.codes.contains(&code) => true,
-        Failure::Status(_) => return Some(Reason::Answered),
-    };
-    if seen && !is_idempotent(call.method) {
+    if !settings.causes.have(failure) {
+        return Some(Reason::Answered);
+    }
+    // Calls of gRPC are all POSTs: who lists a status says that what ended so may be done again.
+    let harmless = matches!(failure, Failure::Connect | Failure::Refused | Failure::Grpc(_));
+    if !harmless && !is_idempotent(call.method) {
         Some(Reason::NotIdempotent)
     } else if !call.replayable {
         Some(Reason::BodyGone)
@@ -146,93 +210,4 @@ fn refusal(settings: &Settings, call: Call<'_>, failure: Failure) -> Option<Reas
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `settings` is `attempts codes…`, `call` is `METHOD retries` and perhaps `gone`.
-    #[track_caller]
-    fn check(settings: Settings, call: &str, failure: Failure, want: Result<(), Reason>) {
-        let words: Vec<&str> = call.split(' ').collect();
-        let retries = words[1].parse().expect("a number");
-        let call = Call { method: words[0], retries, replayable: words.get(2) != Some(&"gone") };
-        let now = Moment::default();
-        let got = decide(&settings, call, failure, &mut Budget::default(), now, &mut Dice::seeded(1));
-        match (got, want) {
-            (Decision::Again(_), Ok(())) => {}
-            (Decision::GiveUp(got), Err(want)) => assert_eq!(got, want, "{words:?} {failure:?}"),
-            (got, want) => panic!("{words:?} {failure:?}: {got:?}, not {want:?}"),
-        }
-    }
-
-    #[test]
-    fn what_nobody_saw_is_tried_again_whatever_its_method() {
-        for call in ["GET 0", "POST 0", "PATCH 0", "PURGE 0"] {
-            check(Settings::default(), call, Failure::Connect, Ok(()));
-            check(Settings::default(), call, Failure::Refused, Ok(()));
-        }
-    }
-
-    #[test]
-    fn what_may_have_been_seen_is_tried_again_if_idempotent() {
-        for failure in [
-            Failure::Reset,
-            Failure::Timeout,
-            Failure::Status(502),
-            Failure::Status(503),
-            Failure::Status(504),
-        ] {
-            for call in ["GET 0", "HEAD 0", "PUT 0", "DELETE 0", "OPTIONS 0"] {
-                check(Settings::default(), call, failure, Ok(()));
-            }
-            for call in ["POST 0", "PATCH 0", "PURGE 0", "get 0", "CONNECT 0"] {
-                check(Settings::default(), call, failure, Err(Reason::NotIdempotent));
-            }
-        }
-        check(Settings::default(), "GET 0", Failure::Status(500), Err(Reason::Answered));
-        let only_500 = Settings { codes: vec![500], ..Settings::default() };
-        check(only_500.clone(), "GET 0", Failure::Status(500), Ok(()));
-        check(only_500, "GET 0", Failure::Status(503), Err(Reason::Answered));
-    }
-
-    #[test]
-    fn attempts_and_bodies_end_it() {
-        check(Settings::default(), "GET 1", Failure::Connect, Err(Reason::Attempts));
-        check(Settings { attempts: 3, ..Settings::default() }, "GET 2", Failure::Connect, Ok(()));
-        check(
-            Settings { attempts: 0, ..Settings::default() },
-            "GET 0",
-            Failure::Connect,
-            Err(Reason::Attempts),
-        );
-        check(Settings::default(), "POST 0 gone", Failure::Connect, Err(Reason::BodyGone));
-    }
-
-    #[test]
-    fn waits_double_with_jitter_and_have_an_end() {
-        let settings = Settings { attempts: 40, ..Settings::default() };
-        let (mut budget, mut dice) = (Budget::default(), Dice::seeded(3));
-        let mut wait = |retries, failure| {
-            let call = Call { method: "GET", retries, replayable: true };
-            match decide(&settings, call, failure, &mut budget, Moment::default(), &mut dice) {
-                Decision::Again(wait) => wait,
-                Decision::GiveUp(reason) => panic!("{reason}"),
-            }
-        };
-        assert_eq!(wait(0, Failure::Connect), Duration::ZERO);
-        for (retries, most) in [(0, 25), (1, 50), (2, 100), (9, 10_000), (30, 10_000)] {
-            let most = Duration::from_millis(most);
-            let wait = wait(retries, Failure::Reset);
-            assert!(wait >= most / 2 && wait <= most, "{retries}: {wait:?}");
-        }
-    }
-
-    #[test]
-    fn a_spent_budget_ends_it() {
-        let (settings, mut budget, mut dice) = (Settings::default(), Budget::default(), Dice::seeded(4));
-        let now = Moment::default();
-        while budget.withdraw(now) {}
-        let call = Call { method: "GET", retries: 0, replayable: true };
-        let got = decide(&settings, call, Failure::Connect, &mut budget, now, &mut dice);
-        assert_eq!(got, Decision::GiveUp(Reason::Budget));
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use model::name::{Name, ServiceName};
 
-use crate::{Dice, request::RequestHead, retry, snapshot::Backend};
+use crate::{Dice, conduct::Conduct, request::RequestHead, retry, snapshot::Backend};
 
 mod filter;
 mod matcher;
@@ -105,8 +105,10 @@ pub(crate) struct Rule {
     pub(crate) split: Split,
     pub(crate) filters: Arc<Filters>,
     pub(crate) mirrors: Vec<Mirror>,
+    /// Zero is no limit, whatever the service's conduct says.
     pub(crate) timeouts: Timeouts,
-    pub(crate) retry: retry::Settings,
+    /// `None` where the rule says nothing.
+    pub(crate) retry: Option<retry::Settings>,
 }
 
 /// One match of a rule.
@@ -190,7 +192,24 @@ impl Rule {
     pub(crate) fn routed(&self, dice: &mut Dice) -> Routed<'_> {
         let Self { name, split, filters, mirrors, timeouts, retry } = self;
         let backend = split.draw(dice.roll());
-        Routed { rule: name, backend, filters, mirrors, timeouts: *timeouts, retry }
+        let conduct: Option<&Conduct> = backend.ok().map(|backend| &*backend.conduct);
+        let general = conduct.map_or_else(Timeouts::default, |conduct| conduct.timeouts);
+        let usual = conduct.map_or(&retry::Settings::DEFAULT, |conduct| &conduct.retry);
+        let (timeouts, retry) = (timeouts.before(general), retry.as_ref().unwrap_or(usual));
+        Routed { rule: name, backend, filters, mirrors, timeouts, retry }
+    }
+}
+
+impl Timeouts {
+    /// What is said here, and `general` where nothing is. Zero is no limit.
+    fn before(self, general: Self) -> Self {
+        let limit =
+            |own: Option<Duration>, general: Option<Duration>| own.or(general).filter(|span| !span.is_zero());
+        Self {
+            request: limit(self.request, general.request),
+            backend_request: limit(self.backend_request, general.backend_request),
+            call: self.call,
+        }
     }
 }
 

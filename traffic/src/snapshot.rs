@@ -13,9 +13,11 @@ use crate::{
     Dice,
     balancer::Pool,
     compile::Sources,
+    conduct::Conduct,
     endpoint::Endpoint,
     policy::PolicySet,
     request::RequestHead,
+    retry,
     route::{BackendName, RouteTable, Routed, Rule, Timeouts, Unroutable},
 };
 
@@ -69,6 +71,8 @@ pub struct Backend {
     pub protocol: Protocol,
     /// Its applications are called themselves, in plaintext: its mode is `Disabled`.
     pub plain: bool,
+    /// How callers treat its service.
+    pub conduct: Arc<Conduct>,
     /// Its endpoints.
     pub pool: Pool,
 }
@@ -214,9 +218,9 @@ impl Port {
     }
 
     fn unmatched(&self) -> Routed<'_> {
-        let Rule { name, retry, filters, .. } = &self.default;
+        let Rule { name, filters, .. } = &self.default;
         let (backend, timeouts) = (Err(&Unroutable::NoRule), Timeouts::default());
-        Routed { rule: name, backend, filters, mirrors: &[], timeouts, retry }
+        Routed { rule: name, backend, filters, mirrors: &[], timeouts, retry: &retry::Settings::DEFAULT }
     }
 }
 

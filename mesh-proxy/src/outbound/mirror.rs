@@ -7,7 +7,7 @@ use http::{Request, request};
 use http_body_util::BodyExt;
 use model::name::ServiceName;
 use tokio::time::timeout;
-use traffic::snapshot::Backend;
+use traffic::{admission::Bounded, snapshot::Backend};
 
 use super::{Outbound, step::Step, tries::Plan};
 use crate::{
@@ -81,7 +81,7 @@ impl Outbound {
                 None => return Mirrored::Large,
             },
         };
-        let Ok(admitted) = self.experience.admit(&backend.name.service) else { return Mirrored::Full };
+        let Ok(admitted) = self.experience.admit(&backend, Bounded::Requests) else { return Mirrored::Full };
         let Some((endpoint, on_its_way)) = self.experience.pick(&backend.pool, &[]) else {
             return Mirrored::Failed;
         };

@@ -11,9 +11,9 @@ use hyper::body::Incoming;
 use model::name::ServiceName;
 use tokio::time::{sleep, timeout};
 use traffic::{
-    admission::Admitted,
+    admission::{Admitted, Bounded},
     endpoint::{Endpoint, EndpointKey, Health},
-    retry::{self, Decision, Failure, Reason},
+    retry::{self, Failure, Reason},
     route::{OnAnswer, Timeouts},
     snapshot::Backend,
 };
@@ -64,8 +64,8 @@ enum Missed {
     Unanswered(SendError),
     /// Not in time.
     Late,
-    /// An answer that the route may want tried again.
-    Answer(Box<(Response<Incoming>, Held)>),
+    /// An answer that is to be tried again, as what failure, and after which wait.
+    Answer(Box<(Response<Incoming>, Held)>, Failure, Option<Duration>),
 }
 
 struct Held {
@@ -100,6 +100,8 @@ impl Outbound {
         call: &mut Call,
     ) -> Result<(Response<Incoming>, Held, OnItsWay), Refused> {
         let (mut tried, mut retries, mut failovers) = (Vec::new(), 0, 0);
+        // Held while a retry is under way, to its answer's head.
+        let mut _retrying = None;
         loop {
             let picked = self.experience.pick(&plan.backend.pool, &tried);
             let nobody = || Refused::NoEndpoint(plan.backend.name.to_string());
@@ -109,6 +111,9 @@ impl Outbound {
                 Ok((answer, held)) => return Ok((answer, held, on_its_way)),
                 Err(missed) => missed,
             };
+            if let Missed::Unanswered(SendError::Full(full)) = missed {
+                return Err(full.into());
+            }
             tried.push(endpoint.key.clone());
             if missed.unseen() && plan.replayable() && failovers < FAILOVERS_MAX && plan.has_other(&tried) {
                 failovers += 1;
@@ -117,12 +122,19 @@ impl Outbound {
                     method: plan.head.method.as_str(),
                     retries,
                     replayable: plan.replayable() && !plan.upgrade,
+                    asked: missed.asked(),
+                    left: plan.left(),
                 };
-                let decision =
-                    self.experience.decide(&plan.backend.name.service, plan.retry, ask, missed.failure());
-                match decision {
-                    Decision::Again(wait) => sleep(wait).await,
-                    Decision::GiveUp(reason) => return missed.give_up(reason, on_its_way),
+                _retrying = None;
+                match self.experience.decide(plan.backend, plan.retry, ask, missed.failure(), admitted) {
+                    Ok((wait, place)) => {
+                        sleep(wait).await;
+                        _retrying = Some(place);
+                    }
+                    Err(reason) => {
+                        call.gave_up(reason);
+                        return missed.give_up(reason, on_its_way);
+                    }
                 }
                 retries += 1;
             }
@@ -154,9 +166,9 @@ impl Outbound {
             return Err(Missed::Unanswered(SendError::Refused(reason)));
         }
         self.experience.reached(on_its_way);
-        match plan.retry.codes.contains(&answer.status().as_u16()) {
-            true => Err(Missed::Answer(Box::new((answer, held)))),
-            false => Ok((answer, held)),
+        match plan.retry.failure(heads::for_retry(&answer), clock::wall()) {
+            Some((failure, wait)) => Err(Missed::Answer(Box::new((answer, held)), failure, wait)),
+            None => Ok((answer, held)),
         }
     }
 
@@ -180,6 +192,11 @@ impl Outbound {
 }
 
 impl Plan<'_> {
+    /// What it counts as while it is under way.
+    pub(super) fn bounded(&self) -> Bounded {
+        if self.upgrade { Bounded::Connections } else { Bounded::Requests }
+    }
+
     fn replayable(&self) -> bool {
         self.upload.as_ref().is_none_or(Kept::replayable)
     }
@@ -230,7 +247,15 @@ impl Missed {
         match self {
             Self::Unanswered(error) => error.failure(),
             Self::Late => Failure::Timeout,
-            Self::Answer(answer) => Failure::Status(answer.0.status().as_u16()),
+            Self::Answer(_, failure, _) => *failure,
+        }
+    }
+
+    /// The wait that the answer asks for.
+    fn asked(&self) -> Option<Duration> {
+        match self {
+            Self::Answer(_, _, wait) => *wait,
+            Self::Unanswered(_) | Self::Late => None,
         }
     }
 
@@ -245,7 +270,7 @@ impl Missed {
         on_its_way: OnItsWay,
     ) -> Result<(Response<Incoming>, Held, OnItsWay), Refused> {
         match self {
-            Self::Answer(answer) => {
+            Self::Answer(answer, ..) => {
                 let (answer, held) = *answer;
                 Ok((answer, held, on_its_way))
             }

@@ -87,6 +87,7 @@ fn plan<'a>(
     let (filters, backend) = (routed.filters, routed.backend.map_err(Clone::clone)?);
     call.outcome.destination = Some(backend.name.service.clone());
     call.outcome.mtls = !backend.plain;
+    call.idle = backend.conduct.idle;
     let to = ToPeer {
         path: &filters.path(seen.path),
         host: filters.host(),

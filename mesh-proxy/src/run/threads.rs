@@ -44,7 +44,7 @@ impl Threads {
             let failed = |source| RunError::Io { what: "a runtime thread".to_owned(), source };
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-            let worker = Worker::new(shared, tls.clone(), log.clone(), count);
+            let worker = Worker::new(shared, tls.clone(), log.clone());
             let (sender, receiver) = mpsc::channel(SOCKETS_MAX);
             threads.senders.push(sender);
             threads.counts.push(worker.counts());

@@ -9,7 +9,7 @@ use std::{
 
 use model::name::ServiceName;
 use parking_lot::Mutex;
-use traffic::{policy::RuleId, route::RuleName};
+use traffic::{admission::Bounded, policy::RuleId, route::RuleName};
 
 use super::{Direction, Mirrored, MuxCounts, Outcome, Spoken};
 
@@ -38,6 +38,7 @@ struct Tables {
     durations: HashMap<Edge, Durations>,
     decisions: HashMap<Decision, u64>,
     mirrored: BTreeMap<Mirrored, u64>,
+    limited: BTreeMap<(Option<ServiceName>, Bounded), u64>,
 }
 
 /// What a rule said of a call.
@@ -97,6 +98,7 @@ impl Counts {
     pub fn finished(&self, outcome: &Outcome) {
         let mut tables = self.tables.lock();
         tables.judged(outcome);
+        tables.limited(outcome);
         let edge = Edge {
             direction: outcome.direction,
             source: outcome.source.clone(),
@@ -134,6 +136,7 @@ impl Counts {
         let mut durations: BTreeMap<Edge, Durations> = BTreeMap::new();
         let mut decisions: BTreeMap<Decision, u64> = BTreeMap::new();
         let mut mirrored: BTreeMap<Mirrored, u64> = BTreeMap::new();
+        let mut limited: BTreeMap<_, u64> = BTreeMap::new();
         let mut mux = MuxCounts::default();
         for thread in threads {
             mux.add(&thread.mux);
@@ -153,12 +156,14 @@ impl Counts {
                 .into_iter()
                 .for_each(|(decision, more)| *decisions.entry(decision).or_default() += more);
             tables.mirrored.into_iter().for_each(|(end, more)| *mirrored.entry(end).or_default() += more);
+            tables.limited.into_iter().for_each(|(of, more)| *limited.entry(of).or_default() += more);
         }
         let mut text = String::new();
         write_decisions(&mut text, &decisions);
         write_calls(&mut text, &calls);
         write_durations(&mut text, &durations);
         write_mirrored(&mut text, &mirrored);
+        write_limited(&mut text, &limited);
         write_facts(&mut text, &mux.facts());
         write_facts(&mut text, facts);
         text
@@ -176,6 +181,15 @@ impl Tables {
             let other = || Decision { destination: None, rule: None, what };
             *self.decisions.entry(if full { other() } else { decision }).or_default() += 1;
         }
+    }
+}
+
+impl Tables {
+    fn limited(&mut self, outcome: &Outcome) {
+        let Some(what) = outcome.limited else { return };
+        let of = (outcome.destination.clone(), what);
+        let full = self.limited.len() >= SERIES_MAX && !self.limited.contains_key(&of);
+        *self.limited.entry(if full { (None, what) } else { of }).or_default() += 1;
     }
 }
 
@@ -286,6 +300,21 @@ fn write_mirrored(text: &mut String, mirrored: &BTreeMap<Mirrored, u64>) {
     }
 }
 
+fn write_limited(text: &mut String, limited: &BTreeMap<(Option<ServiceName>, Bounded), u64>) {
+    let name = "mesh_limited_total";
+    head(
+        text,
+        name,
+        "Calls that a limit of the destination's traffic policy ended, by what it limits.",
+        "counter",
+    );
+    for ((destination, what), count) in limited {
+        let destination = destination.as_ref().map_or("unknown".to_owned(), ToString::to_string);
+        let what = what.as_str();
+        put(text, format_args!("{name}{{destination=\"{destination}\",limit=\"{what}\"}} {count}"));
+    }
+}
+
 fn write_facts(text: &mut String, facts: &Facts) {
     let mut last = "";
     for (name, help, labels, value) in &facts.gauges {
@@ -348,6 +377,7 @@ mod tests {
             request_bytes: 5,
             response_bytes: 7,
             judged: Judged::default(),
+            limited: None,
             note: Note::default(),
         }
     }

@@ -20,7 +20,7 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use parking_lot::Mutex;
-use traffic::mesh1::Broken;
+use traffic::{admission::Full, mesh1::Broken};
 
 use super::{Hop, SendError, life::End, life::Life, mux::Opener};
 use crate::{body, clock};
@@ -96,12 +96,18 @@ impl<K, C> Default for Shared<K, C> {
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static, C: Carrier> Shared<K, C> {
-    /// A connection to `key`: the first that has room, or else the least loaded one while another is dialled.
-    pub(super) async fn connection<F>(&self, key: &K, dial: impl FnOnce(K) -> F) -> Result<Arc<C>, SendError>
+    /// A connection to `key`: the first that has room, or else the least loaded one while another is dialled. Who has to
+    /// wait for one asks by `wait` whether it may, and keeps what that gives until there is one.
+    pub(super) async fn connection<F, W>(
+        &self,
+        key: &K,
+        dial: impl FnOnce(K) -> F,
+        wait: impl FnOnce() -> Result<W, Full>,
+    ) -> Result<Arc<C>, SendError>
     where
         F: Future<Output = Result<Driven<C>, SendError>> + Send + 'static,
     {
-        let dialled = {
+        let (dialled, _waiting) = {
             let mut tables = self.0.lock();
             let open = tables.open.get_mut(key);
             let open = open.map(|open| {
@@ -118,7 +124,10 @@ impl<K: Clone + Eq + Hash + Send + 'static, C: Carrier> Shared<K, C> {
                     drop(tokio::spawn(self.dial(&mut tables, key, dial)));
                     return Ok(least);
                 }
-                None => self.dial(&mut tables, key, dial),
+                None => {
+                    let waiting = wait()?;
+                    (self.dial(&mut tables, key, dial), waiting)
+                }
             }
         };
         dialled.await

@@ -7,7 +7,10 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -172,12 +175,22 @@ pub struct Counted<S> {
     pub read: u64,
     /// What went into it.
     pub written: u64,
+    moved: Arc<AtomicU64>,
 }
 
 impl<S> Counted<S> {
     /// Counts from zero.
     pub fn new(inner: S) -> Self {
-        Self { inner, read: 0, written: 0 }
+        Self { inner, read: 0, written: 0, moved: Arc::default() }
+    }
+
+    /// How much went through it, either way, as whoever looks on sees it.
+    pub fn moved(&self) -> Arc<AtomicU64> {
+        self.moved.clone()
+    }
+
+    fn count(&self, bytes: u64) {
+        self.moved.store(self.moved.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
     }
 
     /// The stream.
@@ -194,7 +207,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        self.read += (buffer.filled().len() - before) as u64;
+        let read = (buffer.filled().len() - before) as u64;
+        self.read += read;
+        self.count(read);
         Poll::Ready(Ok(()))
     }
 }
@@ -203,6 +218,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
         self.written += written as u64;
+        self.count(written as u64);
         Poll::Ready(Ok(written))
     }
 

@@ -26,9 +26,6 @@ use super::{
 };
 use crate::{clock, limits, listener::Rewound, server::Ends, telemetry::MuxCounts};
 
-/// How long a connection to another proxy may take to come about, TLS and all. Longer than any round trip on earth;
-/// short enough that a call can still go to another endpoint.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Configurations that are kept; each holds the sessions of one destination.
 const CONFIGS_MAX: usize = 4_096;
 /// How often a connection with open streams asks whether its other side is there.
@@ -99,13 +96,14 @@ impl Dialler {
         Self { identities, trust, changes, configs: Mutex::default(), lacking: Lacking::default() }
     }
 
-    /// A verified connection.
+    /// A verified connection, as all of them with so much patience.
     pub(super) async fn dial(
         &self,
         hop: &Hop,
         alpn: Alpn,
+        patience: Duration,
     ) -> Result<(TlsStream<TcpStream>, Life), SendError> {
-        in_time(hop, self.handshake(hop, alpn)).await
+        in_time(hop, patience, self.handshake(hop, alpn)).await
     }
 
     /// A verified connection on which the other side has spoken. In TLS 1.3 it may refuse our certificate after our
@@ -152,8 +150,8 @@ impl Dialler {
     }
 
     /// A connection for many requests.
-    pub(super) async fn h2(&self, hop: &Hop) -> Result<Driven<Connection>, SendError> {
-        let (stream, life) = in_time(hop, self.accepted(hop)).await?;
+    pub(super) async fn h2(&self, hop: &Hop, patience: Duration) -> Result<Driven<Connection>, SendError> {
+        let (stream, life) = in_time(hop, patience, self.accepted(hop)).await?;
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -171,7 +169,12 @@ impl Dialler {
     }
 
     /// A connection for many streams.
-    pub(super) async fn mesh(&self, hop: &Hop, counts: Arc<MuxCounts>) -> Result<Driven<Opener>, SendError> {
+    pub(super) async fn mesh(
+        &self,
+        hop: &Hop,
+        counts: Arc<MuxCounts>,
+        patience: Duration,
+    ) -> Result<Driven<Opener>, SendError> {
         let dialled = async {
             let (stream, life) = self.handshake(hop, Alpn::Mesh).await?;
             if stream.get_ref().1.alpn_protocol() != Some(Alpn::Mesh.name()) {
@@ -181,7 +184,7 @@ impl Dialler {
             let ends = Ends { draining: CancellationToken::new(), life: Some(life) };
             mux::dialled(stream, ends, counts).await
         };
-        in_time(hop, dialled).await
+        in_time(hop, patience, dialled).await
     }
 
     /// Proxies that lack `mesh/1`.
@@ -216,8 +219,11 @@ impl Dialler {
     }
 }
 
-async fn in_time<T>(hop: &Hop, dialled: impl Future<Output = Result<T, SendError>>) -> Result<T, SendError> {
-    let late =
-        |_| SendError::Connect(format!("{}: not within {} s", hop.endpoint, CONNECT_TIMEOUT.as_secs()));
-    timeout(CONNECT_TIMEOUT, dialled).await.map_err(late)?
+async fn in_time<T>(
+    hop: &Hop,
+    patience: Duration,
+    dialled: impl Future<Output = Result<T, SendError>>,
+) -> Result<T, SendError> {
+    let late = |_| SendError::Connect(format!("{}: not within {patience:?}", hop.endpoint));
+    timeout(patience, dialled).await.map_err(late)?
 }

@@ -118,6 +118,9 @@ async fn answer(
         path if path.starts_with("/status/") => {
             let mut response = Response::new(full(name.to_owned()));
             *response.status_mut() = path["/status/".len()..].parse().unwrap_or(StatusCode::BAD_REQUEST);
+            if let Some(wait) = request.headers().get("x-come-again") {
+                response.headers_mut().insert("retry-after", wait.clone());
+            }
             response
         }
         _ => Response::new(full(name.to_owned())),

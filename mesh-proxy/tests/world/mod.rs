@@ -220,7 +220,7 @@ impl World {
         let log = Log::default();
         let mut tls = (*inbound::tls(&shared)).clone();
         tls.alpn_protocols.retain(|known| !protocols.contains(&&known[..]));
-        let worker = Worker::new(&shared, Arc::new(tls), AccessLog::to(log.clone()), 1);
+        let worker = Worker::new(&shared, Arc::new(tls), AccessLog::to(log.clone()));
         let (stop, counts) = (CancellationToken::new(), worker.counts());
         let (address, socket) = bound();
         worker.listen_inbound(socket, stop.clone()).expect("listening");

@@ -14,7 +14,7 @@ use model::{
 use registry::{Session, State};
 use serde_json::{Map, Value, json};
 
-use crate::proxies::Heard;
+use crate::{admit, proxies::Heard};
 
 /// What is known when an object is shown.
 pub struct Known<'a> {
@@ -40,8 +40,16 @@ impl Known<'_> {
             match resource {
                 Resource::Service(_) => self.service(&key, &mut status),
                 Resource::Endpoint(_) => endpoint(object, &mut status),
-                Resource::AuthorizationPolicy(spec) => self.policy(&key, spec.target_refs, &mut status),
-                Resource::PeerAuthentication(spec) => self.policy(&key, spec.target_refs, &mut status),
+                Resource::AuthorizationPolicy(policy) => {
+                    let accepted = self.accepted(&key, policy.target_refs.as_deref());
+                    status.insert("conditions".to_owned(), json!([accepted]));
+                }
+                Resource::TrafficPolicy(policy) => {
+                    self.alone(object, policy.target_refs.as_deref(), &mut status);
+                }
+                Resource::PeerAuthentication(policy) => {
+                    self.alone(object, policy.target_refs.as_deref(), &mut status);
+                }
                 Resource::Node(_) => self.node(&key.name, &mut status),
                 Resource::JoinToken(_) | Resource::AccessToken(_) => self.token(&key, &mut status),
                 Resource::HttpRoute(_) | Resource::GrpcRoute(_) | Resource::TcpRoute(_) => {}
@@ -127,15 +135,25 @@ impl Known<'_> {
         status.insert("conditions".to_owned(), json!([accepted, resolved]));
     }
 
-    fn policy(&self, key: &Key, targets: Option<Vec<TargetRef>>, status: &mut Map<String, Value>) {
-        let Some(namespace) = &key.namespace else { return };
-        let targets = targets.into_iter().flatten();
-        let unfit = targets.filter_map(|target| {
-            let service = ServiceName::new(namespace.clone(), target.name.clone());
+    /// Whether what a policy names is there.
+    fn accepted(&self, key: &Key, targets: Option<&[TargetRef]>) -> Value {
+        let unfit = targets.unwrap_or_default().iter().filter_map(|target| {
+            let service = ServiceName::new(key.namespace.clone()?, target.name.clone());
             self.service_spec(&service).is_none().then(|| format!("Service {service} does not exist"))
         });
-        let accepted = condition("Accepted", "TargetNotFound", unfit.collect());
-        status.insert("conditions".to_owned(), json!([accepted]));
+        condition("Accepted", "TargetNotFound", unfit.collect())
+    }
+
+    /// Two that were written at the same moment may both be for a service: then the older counts.
+    /// Of a kind of which the most specific object counts.
+    fn alone(&self, object: &Object, targets: Option<&[TargetRef]>, status: &mut Map<String, Value>) {
+        let accepted = self.accepted(&object.key(), targets);
+        let age = |object: &Object| (object.metadata.created_at, object.metadata.name.clone());
+        let older = admit::rivals(self.state, object, targets)
+            .filter(|(other, _)| self.state.get(other).is_some_and(|other| age(other) < age(object)))
+            .map(|(other, what)| format!("{other}, which is older, is for {what}"));
+        let in_force = condition("InForce", "Conflicted", older.collect());
+        status.insert("conditions".to_owned(), json!([accepted, in_force]));
     }
 
     /// Why a route does not take effect at a parent.

@@ -37,9 +37,8 @@ impl Guards {
         named(policy, "targetRefs").iter().any(may_run)
     }
 
-    /// What a change of a policy must be about to concern them.
-    pub(super) fn topics(&self) -> BTreeSet<Topic> {
-        let kind = Kind::AuthorizationPolicy;
+    /// What a change of a policy of a kind must be about to concern them.
+    pub(super) fn topics(&self, kind: Kind) -> BTreeSet<Topic> {
         let namespaces: Option<BTreeSet<Name>> = self.0.iter().map(ServiceGlob::namespace).collect();
         let Some(mut namespaces) = namespaces else { return BTreeSet::from([Topic::Everywhere(kind)]) };
         namespaces.insert(NAMESPACE_OF_THE_MESH.parse().expect("it is a label"));

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 /// A mesh that is changed by a small language: `service a`, `endpoint a-1 a`, `route r a b c` (parent, back ends),
-/// `node n glob…`, `policy p orders` (target; `*` for all), `role r`, `namespace n`, and each with `-` before it to remove it.
+/// `node n glob…`, `policy p orders` (target; `*` for all), `conduct c orders` (the same of a TrafficPolicy), `role r`, `namespace n`, and each with `-` before it to remove it.
 struct Mesh(State);
 
 impl Mesh {
@@ -48,8 +48,8 @@ fn object(line: &str) -> Object {
         }
         "node" => (Kind::Node, json!({"services": words.get(2..).unwrap_or_default()})),
         "namespace" => (Kind::Namespace, json!({})),
-        "policy" => (
-            Kind::AuthorizationPolicy,
+        "policy" | "conduct" => (
+            if words[0] == "policy" { Kind::AuthorizationPolicy } else { Kind::TrafficPolicy },
             match second {
                 "*" => json!({}),
                 target => json!({"targetRefs": [{"name": target}]}),
@@ -206,6 +206,36 @@ fn policies_are_told_for_what_the_host_may_run() {
     assert_eq!(step(&mut mesh, "policy p web"), "-p");
     assert_eq!(step(&mut mesh, "node n s*/x"), "+n -q");
     assert_eq!(step(&mut mesh, "-node n"), "-n -r");
+}
+
+#[test]
+fn traffic_policies_are_told_for_what_is_called_and_for_what_may_run() {
+    check("orders", "conduct c orders \n conduct d web", "+c");
+    check("orders", "conduct c payments", "+c");
+    check("orders", "conduct c stock", "");
+    check("orders", "namespace shop \n conduct c * \n conduct shop/d * \n conduct mesh-system/e *", "+c +e");
+    check("", "conduct c * \n conduct mesh-system/e *", "+e");
+    check("", "node n default/web \n conduct c web \n conduct d orders", "+c +n");
+    check("*", "conduct c web \n -conduct c \n conduct d stock", "+d");
+    let mut mesh = Mesh::new(SHOP);
+    mesh.run("conduct c orders \n conduct d stock \n conduct e *");
+    let step = |mesh: &mut Mesh, script: &str| {
+        let (mut live, from) = (scope(mesh, "orders"), mesh.0.revision());
+        mesh.run(script);
+        let resumed = scope(mesh, "orders").since(&subscription("orders"), from, &mesh.0).expect("kept");
+        let told = print(live.advance(from, &mesh.0).expect("kept"));
+        assert_eq!(print(resumed), told, "resumed after {script}");
+        assert_eq!(live.topics(), scope(mesh, "orders").topics(), "after {script}");
+        told
+    };
+    assert_eq!(step(&mut mesh, "route more orders stock"), "+d +more +stock-1");
+    assert_eq!(step(&mut mesh, "-route more"), "-d -more -stock-1");
+    assert_eq!(step(&mut mesh, "conduct c web"), "-c");
+    let from = mesh.0.revision();
+    let added = scope(&mesh, "orders stock").since(&subscription("orders"), from, &mesh.0).expect("kept");
+    assert_eq!(print(added), "+d +stock-1");
+    let all = scope(&mesh, "*").since(&subscription("orders"), from, &mesh.0).expect("kept");
+    assert_eq!(print(all), "+c +d +stock-1 +web-1");
 }
 
 #[test]

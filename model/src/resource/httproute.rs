@@ -1,7 +1,7 @@
 //! Pure. HTTPRoute: where HTTP requests to a service go, in Gateway API's terms.
 
 use super::{
-    Port, RouteFilter, Rules,
+    GrpcCode, Port, RetryCondition, RouteFilter, Rules,
     filter::{Beside, check_filters},
     route::{check_backends, check_headers, check_parents, check_timeouts},
 };
@@ -154,8 +154,12 @@ record! {
     pub struct Retry {
         /// Tries after the first.
         "attempts" attempts: Int<0, 10> = Int::clamped(1),
-        /// Answers that are tried again.
+        /// Answers that are tried again, beside what the conditions say; 502, 503 and 504 if neither is given.
         "codes" codes: Vec<Int<400, 599>>,
+        /// Failures that are tried again; ConnectFailure, Refused and Reset if left out. Ours.
+        "conditions" conditions: Vec<RetryCondition>,
+        /// Statuses of gRPC that are tried again although the application answered. Ours.
+        "grpcCodes" grpc_codes: Vec<GrpcCode>,
         /// The wait before the first retry; doubled, with jitter, for each further one.
         "backoff" backoff: Timespan = Timespan::from_millis(25),
     }

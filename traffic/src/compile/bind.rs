@@ -14,7 +14,6 @@ use crate::{
     balancer::Pool,
     endpoint::Endpoint,
     policy::PeerModes,
-    retry,
     route::{BackendName, Missing, Route, RouteTable, Rule, RuleName, Speaks, Split, Timeouts, Unbound},
     snapshot::{Backend, Destination, Port},
 };
@@ -50,7 +49,8 @@ impl Backends {
         group: &Group<'_>,
         domain: &TrustDomain,
     ) -> Arc<Self> {
-        let from = [group.service].into_iter().chain(group.endpoints.iter().copied());
+        let own = [group.service].into_iter().chain(group.conduct);
+        let from = own.chain(group.endpoints.iter().copied());
         let from: Vec<_> = from.chain(group.modes.iter().copied()).collect();
         if let Some(before) = before
             && same(&before.from, from.iter().copied())
@@ -61,6 +61,7 @@ impl Backends {
         let modes = modes(&group.modes);
         let hostname: Arc<str> = name.hostname().into();
         let id = SpiffeId::service(domain, name);
+        let conduct = super::conduct::conduct(group.conduct);
         let backend = |port: &ServicePort, subset: Option<&Subset>| Backend {
             name: match subset {
                 None => BackendName::whole(name, port.number()),
@@ -70,6 +71,7 @@ impl Backends {
             id: id.clone(),
             protocol: port.protocol,
             plain: modes.of(port.number()).0 == PeerAuthenticationMode::Disabled,
+            conduct: Arc::clone(&conduct),
             pool: Pool::new(members(&group.endpoints, port.number(), subset)),
         };
         let parts = || [None].into_iter().chain(spec.subsets.iter().map(Some));
@@ -223,6 +225,6 @@ fn default_rule(backend: &Arc<Backend>) -> Rule {
         filters: Arc::default(),
         mirrors: Vec::new(),
         timeouts: Timeouts::default(),
-        retry: retry::Settings::default(),
+        retry: None,
     }
 }

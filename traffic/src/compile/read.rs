@@ -13,6 +13,7 @@ use model::{
 
 use super::{Inputs, Nack};
 use crate::{
+    conduct::TrafficPolicy,
     endpoint::{Endpoint, EndpointKey, Health},
     policy::{AuthorizationPolicy, PeerAuthentication},
     route::Route,
@@ -33,6 +34,7 @@ pub(super) enum Read {
     Route(Route),
     Policy(Arc<AuthorizationPolicy>),
     Mode(Arc<PeerAuthentication>),
+    Conduct(TrafficPolicy),
     Other,
 }
 
@@ -66,7 +68,11 @@ impl Item {
 fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
     let told = matches!(
         object.kind,
-        Kind::Service | Kind::Endpoint | Kind::AuthorizationPolicy | Kind::PeerAuthentication
+        Kind::Service
+            | Kind::Endpoint
+            | Kind::AuthorizationPolicy
+            | Kind::TrafficPolicy
+            | Kind::PeerAuthentication
     );
     if !object.kind.is_route() && !told {
         return Ok(Read::Other);
@@ -93,6 +99,9 @@ fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
         Resource::PeerAuthentication(spec) => {
             let mode = PeerAuthentication::compile(&object.metadata, spec);
             Ok(mode.map_or(Read::Other, |mode| Read::Mode(Arc::new(mode))))
+        }
+        Resource::TrafficPolicy(spec) => {
+            Ok(TrafficPolicy::compile(&object.metadata, &spec).map_or(Read::Other, Read::Conduct))
         }
         _ => Ok(Read::Other),
     }

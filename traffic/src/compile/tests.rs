@@ -470,3 +470,51 @@ fn of_several_routes_for_streams_the_oldest_counts() {
     // Requests do not see them.
     assert_eq!(go(&snapshot, "/", &mut Dice::seeded(1)), "default: default/orders:8080 [orders-a orders-b]");
 }
+
+#[test]
+fn a_call_is_treated_by_its_rule_then_by_the_policy_of_its_back_end_then_as_usual() {
+    let policy = |namespace: &str, name: &str, spec: &str| {
+        format!("kind: TrafficPolicy\nmetadata: {{namespace: {namespace}, name: {name}}}\nspec: {spec}")
+    };
+    let orders =
+        "{targetRefs: [{name: orders}], timeouts: {request: 15s}, retry: {attempts: 4, perTryTimeout: 2s}}";
+    let rules = "[
+      {matches: [{path: {value: /own}}], timeouts: {request: 1s}, retry: {attempts: 2}, backendRefs: [{name: orders, port: 8080}]},
+      {matches: [{path: {value: /endless}}], timeouts: {request: 0s}, backendRefs: [{name: orders, port: 8080}]},
+      {matches: [{path: {value: /web}}], backendRefs: [{namespace: shop, name: web, port: 80}]},
+      {backendRefs: [{name: orders, port: 8080, subset: v1}]}]";
+    let route = format!(
+        "kind: HTTPRoute\nmetadata: {{namespace: default, name: r}}\nspec: {{parentRefs: [{{name: orders}}], rules: {rules}}}"
+    );
+    let mesh = policy("mesh-system", "mesh", "{timeouts: {request: 60s}, limits: {maxRequests: 7}}");
+    let mut inputs = inputs(&[SHOP, &route, &policy("default", "orders", orders), &mesh]);
+    let treated = |snapshot: &Snapshot, target: &str| {
+        let path = path::normalize(target, Strictness::Plain).expect("a path");
+        let head = RequestHead { method: "GET", path: &path, authority: "orders.default.mesh", fields: &[] };
+        let port = snapshot.destination(&service("default/orders")).expect("it is there").port(8080);
+        let routed = port.expect("a port").route(&head, &service("default/web"), &mut Dice::seeded(1));
+        let seconds = |span: Option<std::time::Duration>| span.map_or(0, |span| span.as_secs());
+        let limit = routed.backend.expect("a back end").conduct.limits.requests;
+        let timeouts = (seconds(routed.timeouts.request), seconds(routed.timeouts.backend_request));
+        (timeouts, routed.retry.attempts, limit)
+    };
+    let before = compile(None, &inputs).expect("it compiles");
+    assert_eq!(treated(&before, "/"), ((15, 2), 4, 16_384), "the policy that names the service, alone");
+    assert_eq!(treated(&before, "/own"), ((1, 2), 2, 16_384), "each field of the rule for itself");
+    assert_eq!(treated(&before, "/endless"), ((0, 2), 4, 16_384), "zero is no limit");
+    assert_eq!(treated(&before, "/web"), ((60, 0), 1, 7), "the back end's policy, not the route's parent's");
+    inputs.objects.remove(&key(Kind::TrafficPolicy, "default", "orders"));
+    let after = compile(Some(&before), &inputs).expect("it compiles");
+    assert_eq!(treated(&after, "/"), ((60, 0), 1, 7), "what is left is for the mesh");
+    inputs.objects.remove(&key(Kind::TrafficPolicy, "mesh-system", "mesh"));
+    let bare = compile(Some(&after), &inputs).expect("it compiles");
+    assert_eq!(treated(&bare, "/"), ((0, 0), 1, 16_384), "as usual");
+    let same = |name: &str, one: &Snapshot, other: &Snapshot| {
+        let of = |snapshot: &Snapshot| Arc::clone(snapshot.destination(&service(name)).expect("it is there"));
+        Arc::ptr_eq(&of(one), &of(other))
+    };
+    assert!(
+        same("shop/web", &before, &after) && !same("shop/web", &after, &bare),
+        "as little as changed is made anew"
+    );
+}

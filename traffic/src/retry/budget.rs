@@ -1,17 +1,24 @@
-//! Pure. How many retries one destination may get: a fifth of its calls, and three a second besides, over ten seconds.
+//! Pure. How many retries one destination may get: a share of its calls, and some a second besides, over ten seconds.
 //! Counted in seconds, so that it needs the same memory whatever the rate.
 
 use std::time::Duration;
+
+use model::resource::RetryBudget;
 
 use crate::Moment;
 
 /// Seconds over which calls and retries are weighed: long enough that an endpoint's death, which fails many calls at
 /// once, is covered; short enough that a bad minute is not paid from a good one.
 const WINDOW: usize = 10;
-/// Retries for each hundred calls.
-const PERCENT: u64 = 20;
-/// Retries for each second without regard to calls: a caller with few of them may retry too.
-const PER_SECOND: u64 = 3;
+
+/// How many there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Retries for each hundred calls.
+    pub percent: u64,
+    /// Retries for each second without regard to calls: a caller with few of them may retry too.
+    pub per_second: u64,
+}
 
 /// The retry budget of one destination.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +35,17 @@ struct Second {
     retries: u64,
 }
 
+impl Allowance {
+    /// What holds where nobody says anything.
+    pub const DEFAULT: Self = Self { percent: 20, per_second: 3 };
+}
+
+impl From<&RetryBudget> for Allowance {
+    fn from(spec: &RetryBudget) -> Self {
+        Self { percent: spec.percent.value(), per_second: spec.min_per_second.value() }
+    }
+}
+
 impl Budget {
     /// Counts a call (its first try).
     pub fn deposit(&mut self, now: Moment) {
@@ -35,11 +53,11 @@ impl Budget {
     }
 
     /// Takes one retry out, if there is one.
-    pub fn withdraw(&mut self, now: Moment) -> bool {
+    pub fn withdraw(&mut self, allowance: Allowance, now: Moment) -> bool {
         self.second(now);
         let calls: u64 = self.seconds.iter().map(|second| second.calls).sum();
         let retries: u64 = self.seconds.iter().map(|second| second.retries).sum();
-        let allowed = retries < PER_SECOND * WINDOW as u64 + calls * PERCENT / 100;
+        let allowed = retries < allowance.per_second * WINDOW as u64 + calls * allowance.percent / 100;
         if allowed {
             self.second(now).retries += 1;
         }
@@ -77,8 +95,12 @@ mod tests {
 
     /// How many retries are left.
     fn left(budget: &Budget, now: Moment) -> usize {
+        left_of(budget, Allowance::DEFAULT, now)
+    }
+
+    fn left_of(budget: &Budget, allowance: Allowance, now: Moment) -> usize {
         let mut budget = budget.clone();
-        std::iter::repeat_with(|| budget.withdraw(now)).take_while(|&given| given).count()
+        std::iter::repeat_with(|| budget.withdraw(allowance, now)).take_while(|&given| given).count()
     }
 
     #[test]
@@ -94,9 +116,17 @@ mod tests {
     }
 
     #[test]
+    fn the_allowance_is_what_the_policy_says() {
+        let mut budget = Budget::default();
+        (0..1_000).for_each(|_| budget.deposit(at(0)));
+        let left = |percent, per_second| left_of(&budget, Allowance { percent, per_second }, at(0));
+        assert_eq!((left(0, 0), left(50, 0), left(0, 1), left(100, 10)), (0, 500, 10, 1_100));
+    }
+
+    #[test]
     fn what_was_taken_comes_back_after_the_window() {
         let mut budget = Budget::default();
-        while budget.withdraw(at(5)) {}
+        while budget.withdraw(Allowance::DEFAULT, at(5)) {}
         assert_eq!((left(&budget, at(14)), left(&budget, at(15)), left(&budget, at(1_000))), (0, 30, 30));
         assert_eq!(left(&budget, at(0)), 0, "a moment before the last one is the last one");
     }

@@ -1,7 +1,7 @@
 //! Pure. A route of whatever kind, compiled by itself: its matches and settings, its back ends still names. Recompiled
 //! only when the object changes, because regular expressions are dear.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use model::{
     duration::Timespan,
@@ -49,7 +49,7 @@ pub(crate) struct Unbound {
     pub(crate) mirrors: Vec<UnboundMirror>,
     filters: Arc<Filters>,
     timeouts: Timeouts,
-    retry: retry::Settings,
+    retry: Option<retry::Settings>,
 }
 
 /// A rule of whatever kind of route, its matches compiled.
@@ -194,7 +194,7 @@ impl Unbound {
             backends: backends.collect(),
             mirrors: mirrors.map(|mirror| UnboundMirror::new(mirror, namespace)).collect(),
             timeouts: draft.timeouts.map_or_else(Timeouts::default, Timeouts::from),
-            retry: draft.retry.map_or_else(retry::Settings::default, retry::Settings::from),
+            retry: draft.retry.map(retry::Settings::from),
             matchers: draft.matchers,
         }
     }
@@ -216,16 +216,15 @@ impl Unbound {
             mirrors: self.mirrors.iter().map(|mirror| mirror.bound(&find)).collect(),
             filters: Arc::clone(&self.filters),
             timeouts: self.timeouts,
-            retry: self.retry.clone(),
+            retry: self.retry,
         }
     }
 }
 
 impl From<&BackendRequestTimeouts> for Timeouts {
-    /// Zero is no limit (Gateway API, HTTPRouteTimeouts).
+    /// As they are said: zero is no limit (Gateway API, HTTPRouteTimeouts).
     fn from(spec: &BackendRequestTimeouts) -> Self {
-        let limit =
-            |span: Option<Timespan>| span.map(Timespan::duration).filter(|span: &Duration| !span.is_zero());
+        let limit = |span: Option<Timespan>| span.map(Timespan::duration);
         Self { request: limit(spec.request), backend_request: limit(spec.backend_request), call: None }
     }
 }

@@ -243,10 +243,14 @@ fn settings_come_from_the_rule_or_are_the_defaults() {
     let rules = [json!({"timeouts": timeouts, "retry": {"attempts": 2, "codes": [500]}}), json!({})];
     let table = RouteTable::new([&compiled("r", &rules)], |_| Err(Missing::Service));
     let [set, unset] = &table.rules[..] else { panic!("not two rules") };
-    assert_eq!(set.timeouts, Timeouts { request: Some(Duration::from_secs(10)), ..Timeouts::default() });
-    assert_eq!((set.retry.attempts, &set.retry.codes), (2, &vec![500]));
-    assert_eq!(set.retry.backoff, Duration::from_millis(25));
-    assert_eq!((unset.timeouts, &unset.retry), (Timeouts::default(), &retry::Settings::default()));
+    let retry = set.retry.expect("it says so");
+    assert_eq!((retry.attempts, retry.backoff), (2, Duration::from_millis(25)));
+    assert_eq!(retry.causes, retry::Causes::new(&[], [500].into_iter(), &[]));
+    let dice = &mut Dice::seeded(1);
+    let (set_routed, unset_routed) = (set.routed(dice), unset.routed(dice));
+    let ten = Timeouts { request: Some(Duration::from_secs(10)), ..Timeouts::default() };
+    assert_eq!((set_routed.timeouts, set_routed.retry), (ten, &retry));
+    assert_eq!((unset_routed.timeouts, unset_routed.retry), (Timeouts::default(), &retry::Settings::DEFAULT));
     assert_eq!((set.name.as_str(), unset.name.as_str()), ("default/r/0", "default/r/1"));
     assert_eq!(set.split.draw(7).map(|_| ()), Err(&Unroutable::NoBackend));
 }
@@ -260,6 +264,7 @@ pub(super) fn backend(name: &BackendName) -> Arc<Backend> {
         id: model::identity::SpiffeId::service(&domain, &name.service),
         protocol: model::resource::Protocol::Http,
         plain: false,
+        conduct: Arc::default(),
         pool: crate::balancer::Pool::new([]),
     })
 }

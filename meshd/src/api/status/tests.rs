@@ -110,6 +110,22 @@ fn policies_say_which_services_they_are_for_in_vain() {
 }
 
 #[test]
+fn of_two_traffic_policies_for_the_same_the_younger_says_that_it_is_not_in_force() {
+    let mut state = state();
+    put(&mut state, SERVICE);
+    // Admission refuses the second; two that were written at once both passed it.
+    put(&mut state, r#"TrafficPolicy default/a {"targetRefs":[{"name":"orders"}]}"#);
+    put(&mut state, r#"TrafficPolicy default/b {"targetRefs":[{"name":"orders"}]}"#);
+    let condition =
+        |name: &str| shown(&state, &format!("TrafficPolicy default/{name}"))["conditions"][1].clone();
+    assert_eq!(condition("a")["status"], "True");
+    let younger = condition("b");
+    assert_eq!((&younger["type"], &younger["reason"]), (&json!("InForce"), &json!("Conflicted")));
+    let older = "TrafficPolicy default/a, which is older, is for Service orders";
+    assert_eq!(younger["message"], older);
+}
+
+#[test]
 fn routes_say_what_they_refer_to_in_vain() {
     let mut state = state();
     let (ok, orders) = (r#"{"name":"orders","port":80}"#, r#"{"name":"orders"}"#);

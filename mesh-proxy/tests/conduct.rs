@@ -1,0 +1,206 @@
+//! TrafficPolicies through two proxies: what callers of a service see of its limits, times and retries.
+
+mod world;
+
+use std::{net::SocketAddr, time::Duration};
+
+use http::Request;
+use serde_json::{Value, json};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use world::{
+    client::{Http1, call, full, get, h2, h2_call, post},
+    *,
+};
+
+fn policy(spec: Value) -> model::object::Object {
+    let mut spec = spec;
+    spec["targetRefs"] = json!([{"kind": "Service", "name": "orders"}]);
+    let metadata = json!({"namespace": "default", "name": "orders"});
+    object(json!({"kind": "TrafficPolicy", "metadata": metadata, "spec": spec}))
+}
+
+/// A caller's proxy, one with the application, and the listener for it; with a policy.
+async fn pair(protocol: &'static str, app: &app::App, spec: Value) -> (World, [Proxy; 2], SocketAddr) {
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let callee = world.proxy("host-b", &[], vec![local("orders", 80, protocol, app.address)]);
+    world.routes = vec![policy(spec)];
+    world.publish(&[&caller, &callee]);
+    let upstream = caller.upstream("web", "orders", None);
+    (world, [caller, callee], upstream)
+}
+
+/// Waits until a line stands in a proxy's metrics.
+async fn counted(proxy: &Proxy, line: &str) {
+    until(line, || proxy.metrics().lines().any(|own| own == line).then_some(())).await;
+}
+
+const HELD: &[u8] = b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[tokio::test]
+async fn more_requests_than_the_limit_are_refused_at_once_and_counted() {
+    let app = app::http("orders").await;
+    let limits = json!({"limits": {"maxRequests": 1}});
+    let (mut world, proxies, upstream) = pair("http", &app, limits).await;
+    let mut first = Http1::connect(upstream).await;
+    first.send(HELD).await;
+    until("the first is there", || (app.seen() == 1).then_some(())).await;
+    let second = get(upstream, "/").await;
+    let why = "mesh: 1 requests are under way to the destination, which is the limit\n";
+    assert_eq!((second.status, second.body.as_str()), (503, why));
+    counted(&proxies[0], "mesh_limited_total{destination=\"default/orders\",limit=\"requests\"} 1").await;
+    // A stream is not a request, and a limit that changes holds at once.
+    world.routes = vec![policy(json!({"limits": {"maxRequests": 2}}))];
+    world.publish(&[&proxies[0], &proxies[1]]);
+    assert_eq!(get(upstream, "/").await.status, 200);
+    app.release.notify_one();
+    assert_eq!(first.answer().await.status, 200);
+    assert_eq!(app.seen(), 2, "what is refused reaches nobody");
+}
+
+#[tokio::test]
+async fn streams_have_a_limit_of_their_own() {
+    let app = app::tcp("hello ").await;
+    let (_world, proxies, upstream) = pair("tcp", &app, json!({"limits": {"maxConnections": 1}})).await;
+    let mut first = Http1::connect(upstream).await;
+    assert_eq!(first.exactly(6).await, b"hello ");
+    let mut second = Http1::connect(upstream).await;
+    assert_eq!(second.rest().await, b"");
+    counted(&proxies[0], "mesh_limited_total{destination=\"default/orders\",limit=\"connections\"} 1").await;
+    drop(first);
+    let third = async {
+        loop {
+            let mut third = TcpStream::connect(upstream).await.expect("dialled");
+            let mut said = [0; 6];
+            // It is refused for as long as the first has not been seen to end.
+            if third.read_exact(&mut said).await.is_ok() {
+                return said;
+            }
+        }
+    };
+    assert_eq!(&timeout(PATIENCE, third).await.expect("in time"), b"hello ");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_connection_is_bounded_too() {
+    let app = app::http("orders").await;
+    let (mut world, [caller, mut callee], upstream) =
+        pair("http", &app, json!({"limits": {"maxPendingRequests": 1}, "timeouts": {"connect": "500ms"}}))
+            .await;
+    // It accepts, and never shakes hands.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    callee.address = silent.local_addr().expect("an address");
+    world.publish(&[&caller, &callee]);
+    let mut first = Http1::connect(upstream).await;
+    first.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let _held = silent.accept().await.expect("the first dials");
+    let second = get(upstream, "/").await;
+    let why = "mesh: 1 requests without a connection are under way to the destination, which is the limit\n";
+    assert_eq!((second.status, second.body.as_str()), (503, why));
+    counted(&caller, "mesh_limited_total{destination=\"default/orders\",limit=\"pending\"} 1").await;
+    let first = first.answer().await;
+    assert_eq!(first.status, 503);
+    assert!(first.body.contains("not within 500ms"), "{}", first.body);
+}
+
+#[tokio::test]
+async fn retries_are_those_of_the_policy_and_no_more_than_its_limits() {
+    let app = app::http("orders").await;
+    let retry = json!({"attempts": 3, "conditions": ["ServerError"], "backoff": "1ms"});
+    let (mut world, proxies, upstream) = pair("http", &app, json!({"retry": retry})).await;
+    assert_eq!((get(upstream, "/status/500").await.status, app.seen()), (500, 4));
+    assert_eq!((post(upstream, "/status/500", "x").await.status, app.seen()), (500, 5), "POSTs are not safe");
+    world.routes = vec![policy(json!({"retry": retry, "limits": {"maxRetries": 0}}))];
+    world.publish(&[&proxies[0], &proxies[1]]);
+    assert_eq!((get(upstream, "/status/500").await.status, app.seen()), (500, 6));
+    counted(&proxies[0], "mesh_limited_total{destination=\"default/orders\",limit=\"retries\"} 1").await;
+    let none =
+        json!({"attempts": 3, "conditions": ["ServerError"], "budget": {"percent": 0, "minPerSecond": 0}});
+    world.routes = vec![policy(json!({"retry": none}))];
+    world.publish(&[&proxies[0], &proxies[1]]);
+    assert_eq!((get(upstream, "/status/500").await.status, app.seen()), (500, 7), "the budget is spent");
+}
+
+#[tokio::test]
+async fn retry_after_is_heeded_or_the_answer_is_passed_on() {
+    let app = app::http("orders").await;
+    let (_world, proxies, upstream) = pair("http", &app, json!({"retry": {"backoff": "1ms"}})).await;
+    let ask = |wait: &'static str| async move {
+        let text = format!("GET /status/503 HTTP/1.1\nHost: a\nx-come-again: {wait}\n\n");
+        let began = mesh_proxy::clock::now();
+        let answer = call(upstream, &text).await;
+        (answer, mesh_proxy::clock::now().saturating_duration_since(began))
+    };
+    let (answer, took) = ask("1").await;
+    assert_eq!((answer.status, app.seen()), (503, 2));
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+    let (answer, _) = ask("3600").await;
+    assert_eq!((answer.status, app.seen()), (503, 3), "nobody waits for an hour");
+    assert_eq!(answer.headers["retry-after"], "3600");
+    drop(proxies);
+}
+
+#[tokio::test]
+async fn a_status_of_grpc_is_tried_again_where_the_policy_lists_it() {
+    let app = app::h2("ledger").await;
+    let retry = json!({"attempts": 2, "grpcCodes": ["Unavailable"], "backoff": "1ms"});
+    let (_world, _proxies, upstream) = pair("grpc", &app, json!({"retry": retry})).await;
+    let mut sender = h2(upstream).await;
+    let mut ask = async |status: &str| {
+        let request = Request::post("http://orders.default.mesh/ledger.Ledger/Get")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("x-echo", "1")
+            .header("x-echo-answer", format!("grpc-status={status}"))
+            .body(full(""))
+            .expect("a request");
+        h2_call(&mut sender, request).await.0.status().as_u16()
+    };
+    assert_eq!((ask("14").await, app.seen()), (200, 3));
+    assert_eq!((ask("5").await, app.seen()), (200, 4));
+}
+
+#[tokio::test]
+async fn times_are_the_policy_s_unless_the_route_says_else() {
+    let app = app::http("orders").await;
+    let timeouts = json!({"timeouts": {"request": "100ms"}, "retry": {"attempts": 0}});
+    let (mut world, proxies, upstream) = pair("http", &app, timeouts).await;
+    assert_eq!(get(upstream, "/held").await.status, 504);
+    let rule = json!({"backendRefs": [{"name": "orders", "port": 80}], "timeouts": {"request": "0s"}});
+    world.routes.push(object(json!({
+        "kind": "HTTPRoute", "metadata": {"namespace": "default", "name": "r"},
+        "spec": {"parentRefs": [{"name": "orders"}], "rules": [rule]},
+    })));
+    world.publish(&[&proxies[0], &proxies[1]]);
+    let mut held = Http1::connect(upstream).await;
+    held.send(HELD).await;
+    let early = timeout(Duration::from_millis(300), held.0.read_u8()).await;
+    assert!(early.is_err(), "no limit: {early:?}");
+    app.release.notify_waiters();
+    app.release.notify_one();
+    assert_eq!(held.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_that_carries_nothing_is_closed_and_one_that_does_is_not() {
+    let app = app::tcp("hello ").await;
+    let (_world, proxies, upstream) = pair("tcp", &app, json!({"timeouts": {"idle": "400ms"}})).await;
+    let (mut busy, mut quiet) = (Http1::connect(upstream).await, Http1::connect(upstream).await);
+    assert_eq!(quiet.exactly(6).await, b"hello ");
+    assert_eq!(busy.exactly(6).await, b"hello ");
+    for _ in 0..12 {
+        busy.send(b"x").await;
+        assert_eq!(busy.exactly(1).await, b"x");
+        // Pace: a stream that carries little.
+        tokio::time::sleep(Duration::from_millis(80)).await;
+    }
+    assert_eq!(quiet.broken().await, b"");
+    let line = proxies[0].log.line(|line| line["reason"] != "").await;
+    assert_eq!(line["reason"], "nothing moved on it for 400ms");
+    busy.send(b"y").await;
+    assert_eq!(busy.exactly(1).await, b"y");
+}

@@ -1,0 +1,196 @@
+//! Pure. How callers treat a service: a TrafficPolicy, compiled. It is about the service that a call goes to in the end, by
+//! whatever route; what a route's rule says about times and retries comes before it.
+//!
+//! Of several policies for a service the most specific counts, alone: one that names it, else one for its namespace, else
+//! one for the mesh. Two of equal specificity are refused by admission; where both came to be all the same, the older counts.
+
+use std::{sync::Arc, time::Duration};
+
+use model::{
+    duration::Timespan,
+    name::{Name, ServiceName},
+    object::Metadata,
+    resource::{NAMESPACE_OF_THE_MESH, TrafficPolicySpec},
+};
+
+use crate::{
+    admission::Limits,
+    retry::{self, Allowance},
+    route::{Age, Timeouts},
+};
+
+/// How long a connection to another proxy may take to come about, TLS and all. Longer than any round trip on earth; short
+/// enough that a call can still go to another endpoint.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How callers treat a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conduct {
+    /// How long a connection may take to come about.
+    pub connect: Duration,
+    /// How long other things may take.
+    pub timeouts: Timeouts,
+    /// How long a stream may carry nothing.
+    pub idle: Option<Duration>,
+    /// When a request is tried again.
+    pub retry: retry::Settings,
+    /// How many retries there may be.
+    pub budget: Allowance,
+    /// How much may be under way.
+    pub limits: Limits,
+}
+
+/// A TrafficPolicy, compiled.
+#[derive(Debug)]
+pub struct TrafficPolicy {
+    age: Age,
+    pub(crate) targets: Targets,
+    pub(crate) conduct: Arc<Conduct>,
+}
+
+/// Whom a policy is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Targets {
+    Mesh,
+    Namespace(Name),
+    Services(Vec<ServiceName>),
+}
+
+impl Default for Conduct {
+    fn default() -> Self {
+        Self::from(&TrafficPolicySpec::default())
+    }
+}
+
+impl From<&TrafficPolicySpec> for Conduct {
+    fn from(spec: &TrafficPolicySpec) -> Self {
+        let limit = |span: Option<Timespan>| span.map(Timespan::duration).filter(|span| !span.is_zero());
+        Self {
+            connect: spec.timeouts.connect.duration(),
+            timeouts: Timeouts {
+                request: limit(spec.timeouts.request),
+                backend_request: limit(spec.retry.per_try_timeout),
+                call: None,
+            },
+            idle: limit(spec.timeouts.idle),
+            retry: retry::Settings::from(&spec.retry),
+            budget: Allowance::from(&spec.retry.budget),
+            limits: Limits::from(&spec.limits),
+        }
+    }
+}
+
+impl TrafficPolicy {
+    /// Compiles a policy; `None` if it is in no namespace.
+    pub fn compile(metadata: &Metadata, spec: &TrafficPolicySpec) -> Option<Self> {
+        let namespace = metadata.namespace.clone()?;
+        let targets = match &spec.target_refs {
+            Some(targets) => Targets::Services(
+                targets
+                    .iter()
+                    .map(|target| ServiceName::new(namespace.clone(), target.name.clone()))
+                    .collect(),
+            ),
+            None if namespace.as_str() == NAMESPACE_OF_THE_MESH => Targets::Mesh,
+            None => Targets::Namespace(namespace.clone()),
+        };
+        let (created_at, name) = (metadata.created_at, metadata.name.clone());
+        let (age, conduct) = (Age { created_at, namespace, name }, Arc::new(Conduct::from(spec)));
+        Some(Self { age, targets, conduct })
+    }
+
+    /// Whether it is for a service.
+    pub fn selects(&self, service: &ServiceName) -> bool {
+        match &self.targets {
+            Targets::Mesh => true,
+            Targets::Namespace(namespace) => *namespace == service.namespace,
+            Targets::Services(services) => services.contains(service),
+        }
+    }
+
+    /// Whether it counts before another that is for the same service.
+    pub fn precedes(&self, other: &Self) -> bool {
+        let rank = |policy: &Self| match policy.targets {
+            Targets::Services(_) => 0,
+            Targets::Namespace(_) => 1,
+            Targets::Mesh => 2,
+        };
+        (rank(self), &self.age) < (rank(other), &other.age)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{manifest, resource::Resource};
+
+    use super::*;
+
+    /// Policies from lines of `namespace/name age target…`; without a target it is for all of its place.
+    fn policies(text: &str) -> Vec<TrafficPolicy> {
+        let policy = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (namespace, name) = words[0].split_once('/').expect("a namespace and a name");
+            let targets: Vec<_> = words[2..].iter().map(|target| format!("{{name: {target}}}")).collect();
+            let spec = if targets.is_empty() {
+                String::new()
+            } else {
+                format!("targetRefs: [{}]", targets.join(","))
+            };
+            let text = format!(
+                "{{kind: TrafficPolicy, metadata: {{namespace: {namespace}, name: {name}}}, spec: {{{spec}}}}}"
+            );
+            let mut parsed = manifest::parse(&text).expect("a manifest").remove(0);
+            parsed.object.metadata.created_at.0 = words[1].parse().expect("an age");
+            let Resource::TrafficPolicy(spec) = parsed.resource else { panic!("a policy") };
+            TrafficPolicy::compile(&parsed.object.metadata, &spec).expect("in a namespace")
+        };
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(policy).collect()
+    }
+
+    /// Which policy counts for a service, whatever the order in which they stand.
+    #[track_caller]
+    fn check(text: &str, service: &str, want: &str) {
+        let service: ServiceName = service.parse().expect("a service");
+        let mut policies = policies(text);
+        for _ in 0..policies.len() {
+            policies.rotate_left(1);
+            let mut selecting: Vec<_> = policies.iter().filter(|policy| policy.selects(&service)).collect();
+            selecting.sort_by(|a, b| {
+                if a.precedes(b) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }
+            });
+            let name = selecting.first().map_or("none".to_owned(), |first| first.age.name.to_string());
+            assert_eq!(name, want, "{service}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_counts_and_of_equals_the_older() {
+        let all = "
+            mesh-system/mesh 1
+            shop/namespace 2
+            shop/orders 3 orders web
+            shop/younger 4 orders";
+        check(all, "shop/orders", "orders");
+        check(all, "shop/web", "orders");
+        check(all, "shop/other", "namespace");
+        check(all, "default/orders", "mesh");
+        check("shop/orders 3 orders", "default/orders", "none");
+        check("mesh-system/own 1 meshd", "shop/orders", "none");
+    }
+
+    #[test]
+    fn a_zero_is_no_limit() {
+        let spec = "{timeouts: {connect: 300ms, request: 0s, idle: 5m}, retry: {perTryTimeout: 2s}}";
+        let text = format!("{{kind: TrafficPolicy, metadata: {{namespace: a, name: b}}, spec: {spec}}}");
+        let parsed = manifest::parse(&text).expect("a manifest").remove(0);
+        let Resource::TrafficPolicy(spec) = parsed.resource else { panic!("a policy") };
+        let conduct = Conduct::from(&spec);
+        let two = Some(Duration::from_secs(2));
+        assert_eq!(conduct.timeouts, Timeouts { request: None, backend_request: two, call: None });
+        assert_eq!(
+            (conduct.connect, conduct.idle),
+            (Duration::from_millis(300), Some(Duration::from_secs(300)))
+        );
+        assert_eq!(Conduct::default().connect, CONNECT_TIMEOUT);
+    }
+}
