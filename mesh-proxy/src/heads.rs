@@ -1,12 +1,15 @@
 //! Pure. Heads of requests and answers between one hop and the next: what is taken off, what is set, how the target is
 //! written. Which fields those are is decided in `traffic::headers`.
 
+use std::time::Duration;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use model::resource::Protocol;
 use traffic::{
+    deadline,
     headers::{self, Leg},
     policy::Permit,
     request::Fields,
@@ -25,6 +28,7 @@ pub const SPOKE_HTTP2: HeaderName = HeaderName::from_static("x-mesh-http2");
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// What it says beside.
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const DEADLINE: HeaderName = HeaderName::from_static(headers::DEADLINE);
 const PORT: HeaderName = HeaderName::from_static(headers::PORT);
 /// Says that a request did not reach the application, and why.
 pub const UNSENT: HeaderName = HeaderName::from_static(headers::UNSENT);
@@ -155,6 +159,11 @@ pub fn set_port(head: &mut request::Parts, port: u16) {
     head.headers.insert(PORT, HeaderValue::from(port));
 }
 
+/// Says in a head for another proxy how long its answer is waited for.
+pub fn set_deadline(head: &mut request::Parts, left: Duration) {
+    head.headers.insert(DEADLINE, HeaderValue::from(deadline::between_proxies(left)));
+}
+
 /// What a request from another proxy says of itself, beside what an application sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels {
@@ -164,6 +173,8 @@ pub struct Labels {
     pub endpoint: Option<String>,
     /// The caller spoke HTTP/2.
     pub spoke_http2: bool,
+    /// How long the answer's head is waited for.
+    pub deadline: Option<Duration>,
 }
 
 /// Reads what another proxy said.
@@ -173,6 +184,7 @@ pub fn labels(fields: &HeaderMap) -> Labels {
         port: fields.get(PORT).and_then(|value| headers::port(value.as_bytes())),
         endpoint: text(&ENDPOINT),
         spoke_http2: fields.contains_key(SPOKE_HTTP2),
+        deadline: fields.get(DEADLINE).and_then(|value| deadline::of_proxy(value.as_bytes())),
     }
 }
 

@@ -139,7 +139,12 @@ impl Inbound {
         let target = self.target(&config, connection, app, &labels);
         call.outcome.note.endpoint = Some(target);
         let next = heads::to_app(head, &path, &permit, http2)?;
-        self.send(&permit, target, next, body, call).await
+        let sent = self.send(&permit, target, next, body, call);
+        match labels.deadline {
+            None => sent.await,
+            // Whoever waited is gone, or goes now: the application need not work for it.
+            Some(left) => timeout(left, sent).await.map_err(|_| Refused::Late)?,
+        }
     }
 
     /// One stream's way to its application.

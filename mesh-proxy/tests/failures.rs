@@ -9,8 +9,12 @@ use model::trust::Distrusted;
 use rustls::pki_types::ServerName;
 use serde_json::json;
 use svid::{Expect, IdentitySlot};
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use world::{
     client::{Http1, full, get, h2, h2_call, post},
     *,
@@ -254,22 +258,52 @@ async fn unknown_destinations_wait_for_their_subscription_and_say_so() {
 }
 
 /// A TLS client of our own making, against a proxy's listener for proxies.
+/// A connection to a proxy's door for other proxies, by hand.
+async fn knock(
+    world: &World,
+    to: std::net::SocketAddr,
+    caller: Option<svid::Svid>,
+    name: &str,
+    alpn: &'static [u8],
+) -> Result<TlsStream<TcpStream>, std::io::Error> {
+    let trust = svid::TrustStore::new(world.authority.trust(Distrusted::default()));
+    let clock = mesh_proxy::clock::tls();
+    let identity = caller.map(IdentitySlot::new);
+    let config = svid::client_config(identity, trust, Expect::Id(id("orders")), &[alpn], clock);
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let tcp = TcpStream::connect(to).await?;
+    TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await
+}
+
 async fn dial(
     world: &World,
     to: std::net::SocketAddr,
     caller: Option<svid::Svid>,
     name: &str,
 ) -> Result<(), std::io::Error> {
-    let trust = svid::TrustStore::new(world.authority.trust(Distrusted::default()));
-    let clock = mesh_proxy::clock::tls();
-    let identity = caller.map(IdentitySlot::new);
-    let config = svid::client_config(identity, trust, Expect::Id(id("orders")), &[b"h2"], clock);
-    let name = ServerName::try_from(name.to_owned()).expect("a name");
-    let tcp = TcpStream::connect(to).await?;
-    let mut stream = TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await?;
+    let mut stream = knock(world, to, caller, name, b"h2").await?;
     // TLS 1.3: a refusal of our certificate arrives after our side has finished.
     let mut first = [0; 1];
     timeout(PATIENCE, stream.read_exact(&mut first)).await.expect("in time").map(drop)
+}
+
+#[tokio::test]
+async fn the_callee_gives_up_when_its_caller_does() {
+    let app = app::http("orders").await;
+    let mut world = World::new();
+    let callee = world.proxy("host-b", &[], vec![local("orders", 80, "http", app.address)]);
+    world.publish(&[&callee]);
+    let web = world.authority.svid(&id("web").to_string(), "host-a", Duration::from_secs(3_600));
+    let stream = knock(&world, callee.address, Some(web), "orders.default.mesh", b"http/1.1").await;
+    let mut stream = stream.expect("a service comes in");
+    let request =
+        b"GET /held HTTP/1.1\r\nHost: orders.default.mesh\r\nx-mesh-port: 80\r\nx-mesh-deadline: 50\r\n\r\n";
+    stream.write_all(request).await.expect("taken");
+    let mut answer = [0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("in time").expect("read");
+    assert_eq!((&answer, app.seen()), (b"HTTP/1.1 504", 1));
+    let line = callee.log.line(|line| line["code"] == 504).await;
+    assert_eq!(line["reason"], "no answer in time");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Pure. How long a gRPC caller still waits, as `grpc-timeout` says it (gRPC over HTTP/2, Timeout): at most eight digits
 //! and a unit. Nobody works for a caller that is gone: no call takes longer, and what is forwarded is never longer than
-//! what the route allows.
+//! what the route allows. Between proxies each request says it, in `x-mesh-deadline`: a span, as clocks differ.
 
 use std::time::Duration;
 
@@ -45,6 +45,19 @@ pub fn forwarded(timeouts: &Timeouts) -> Option<Duration> {
     [timeouts.call, timeouts.request, timeouts.backend_request].into_iter().flatten().min()
 }
 
+/// The value of [`headers::DEADLINE`](crate::headers::DEADLINE) that says a span: in milliseconds, rounded up, so that
+/// the caller gives up first.
+pub fn between_proxies(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// The span that a value of [`headers::DEADLINE`](crate::headers::DEADLINE) says; `None` if it is none.
+pub fn of_proxy(value: &[u8]) -> Option<Duration> {
+    let fits = (1..=20).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    let millis = std::str::from_utf8(value).ok().filter(|_| fits)?.parse().ok()?;
+    Some(Duration::from_millis(millis))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +85,20 @@ mod tests {
         check("0S", Some((Duration::ZERO, "0n")));
         for wrong in ["", "S", "1", "1s", "-1S", "123456789S", "1.5S", "1 S", "1SS"] {
             check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn proxies_tell_each_other_milliseconds() {
+        for (nanos, want) in [(0, 0), (1, 1), (1_000_000, 1), (1_000_001, 2), (15_000_000_000, 15_000)] {
+            let value = between_proxies(Duration::from_nanos(nanos));
+            assert_eq!(
+                (value, of_proxy(value.to_string().as_bytes())),
+                (want, Some(Duration::from_millis(want)))
+            );
+        }
+        for wrong in ["", "-1", "1.5", "1s", " 1", "99999999999999999999", "111111111111111111111"] {
+            assert_eq!(of_proxy(wrong.as_bytes()), None, "{wrong}");
         }
     }
 

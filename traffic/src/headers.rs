@@ -10,6 +10,8 @@ pub const PORT: &str = "x-mesh-port";
 /// Between proxies, in an answer: the request did not reach the application, so that it may be tried elsewhere whatever
 /// its method. Its value is the reason, for logs.
 pub const UNSENT: &str = "x-mesh-unsent";
+/// Between proxies: how many milliseconds the caller still waits for the answer's head (decimal).
+pub const DEADLINE: &str = "x-mesh-deadline";
 /// The prefix of all fields that proxies tell each other.
 const MESH_PREFIX: &str = "x-mesh-";
 

@@ -126,8 +126,13 @@ x-request-id: 7";
 
 #[test]
 fn proxies_read_what_proxies_say() {
-    let text = "GET /\nx-mesh-port: 80\nx-mesh-endpoint: orders-a-8080\nx-mesh-http2: 1";
-    let want = Labels { port: Some(80), endpoint: Some("orders-a-8080".to_owned()), spoke_http2: true };
+    let text = "GET /\nx-mesh-port: 80\nx-mesh-endpoint: orders-a-8080\nx-mesh-http2: 1\nx-mesh-deadline: 70";
+    let want = Labels {
+        port: Some(80),
+        endpoint: Some("orders-a-8080".to_owned()),
+        spoke_http2: true,
+        deadline: Some(Duration::from_millis(70)),
+    };
     assert_eq!(labels(&head(text).headers), want);
     assert_eq!(labels(&head("GET /\nx-mesh-port: x").headers), Labels::default());
     let mut fields = HeaderMap::new();

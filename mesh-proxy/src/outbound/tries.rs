@@ -181,7 +181,11 @@ impl Outbound {
         let body =
             plan.upload.as_ref().map_or(body::Request::Empty, |upload| body::Request::Try(upload.attempt()));
         let step = Step { source: &plan.source, backend: plan.backend, endpoint };
-        let request = Request::from_parts(plan.head.clone(), body);
+        let mut head = plan.head.clone();
+        if let Some(left) = plan.left().into_iter().chain(plan.timeouts.backend_request).min() {
+            heads::set_deadline(&mut head, left);
+        }
+        let request = Request::from_parts(head, body);
         if plan.upgrade {
             let (answer, life) = self.step_and_leave(admitted, &step, request).await?;
             return Ok((answer, Held { lease: None, life }));
