@@ -1,6 +1,6 @@
-//! What one runtime thread knows of endpoints by its own calls, how many are under way and whether they arrive; and of
-//! destinations by those of all threads ([`Lore`]): how much is under way, how much may be tried again. It outlives
-//! snapshots; the decisions over it are `traffic`'s.
+//! What one runtime thread knows of endpoints by its own calls, how many are under way and how long they take; and by
+//! those of all threads ([`Lore`]) whether they arrive, how much is under way to a destination, how much may be tried again.
+//! It outlives snapshots; the decisions over it are `traffic`'s.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,16 +8,16 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use model::name::ServiceName;
+use model::{name::ServiceName, resource::BalancerType};
 use parking_lot::Mutex;
 use traffic::{
     Dice, Moment,
     admission::{Admitted, Bounded, Full, Place},
-    balancer::{self, Pool},
-    endpoint::{Ejection, Endpoint, EndpointKey, Standing},
+    balancer::{self, Ask, Known},
+    endpoint::{Endpoint, EndpointKey, Latency},
     retry::{self, Decision, Failure, Reason},
     snapshot::{Backend, Snapshot},
 };
@@ -26,32 +26,35 @@ use crate::clock;
 
 mod lore;
 
-use lore::Destination;
 pub use lore::Lore;
+use lore::{Destination, Learned};
 
 /// One thread's experience.
 pub struct Experience {
-    start: Instant,
     dice: Mutex<Dice>,
     endpoints: Mutex<HashMap<EndpointKey, Arc<Seen>>>,
     destinations: Mutex<HashMap<ServiceName, Arc<Destination>>>,
     lore: Arc<Lore>,
 }
 
-#[derive(Default)]
+/// What this thread knows of an endpoint.
 struct Seen {
     in_flight: AtomicU32,
-    ejection: Mutex<Ejection>,
+    latency: Mutex<Latency>,
+    learned: Arc<Learned>,
 }
 
 /// A try that is on its way to an endpoint.
-pub struct OnItsWay(Arc<Seen>);
+pub struct OnItsWay {
+    key: EndpointKey,
+    seen: Arc<Seen>,
+    began: Moment,
+}
 
 impl Experience {
     /// None yet, on one of the threads that share `lore`.
     pub fn new(lore: Arc<Lore>) -> Self {
         Self {
-            start: clock::now(),
             dice: Mutex::new(Dice::seeded(clock::dice())),
             endpoints: Mutex::default(),
             destinations: Mutex::default(),
@@ -61,7 +64,7 @@ impl Experience {
 
     /// The time, as the decisions see it.
     pub fn moment(&self) -> Moment {
-        Moment::after_start(clock::now().saturating_duration_since(self.start))
+        self.lore.moment()
     }
 
     /// Throws the dice for one decision.
@@ -104,24 +107,39 @@ impl Experience {
     }
 
     /// Picks an endpoint for the next try, and counts it as on its way.
-    pub fn pick(&self, pool: &Pool, tried: &[EndpointKey]) -> Option<(Arc<Endpoint>, OnItsWay)> {
-        let mut view = View { seen: self.endpoints.lock(), now: self.moment() };
-        let endpoint = self.dice(|dice| balancer::pick(pool, &view, tried, dice))?.clone();
-        let seen = view.seen.entry(endpoint.key.clone()).or_default().clone();
-        seen.ejection.lock().called(view.now);
+    pub fn pick(
+        &self,
+        backend: &Backend,
+        ask: &Ask,
+        tried: &[EndpointKey],
+    ) -> Option<(Arc<Endpoint>, OnItsWay)> {
+        let (now, balancer) = (self.moment(), &backend.conduct.balancer);
+        let destination = self.destination(&backend.name.service);
+        let ask = match balancer.kind {
+            BalancerType::RoundRobin => ask.at_turn(destination.turn(&backend.name)),
+            _ => *ask,
+        };
+        let (seen, lore) = (self.endpoints.lock(), &self.lore);
+        let mut view = View { seen, lore, balancer, destination: &destination, now };
+        let endpoint = self.dice(|dice| balancer::pick(&backend.pool, &ask, &mut view, tried, dice))?.clone();
+        let seen = view.seen(&endpoint.key).clone();
+        seen.learned.called(now);
         seen.in_flight.fetch_add(1, Ordering::Relaxed);
-        Some((endpoint, OnItsWay(seen)))
+        let key = endpoint.key.clone();
+        Some((endpoint, OnItsWay { key, seen, began: now }))
     }
 
     /// A try reached its endpoint's application.
     pub fn reached(&self, try_: &OnItsWay) {
-        try_.0.ejection.lock().reached();
+        let now = self.moment();
+        try_.seen.latency.lock().measured(now, now.since(try_.began));
+        self.lore.reached(&try_.key, &try_.seen.learned);
     }
 
     /// A try did not reach its endpoint's application.
     pub fn missed(&self, try_: &OnItsWay) {
         let now = self.moment();
-        self.dice(|dice| try_.0.ejection.lock().missed(now, dice));
+        self.dice(|dice| self.lore.missed(&try_.key, &try_.seen.learned, now, dice));
     }
 
     /// Forgets endpoints and destinations that are gone and carry nothing.
@@ -135,7 +153,7 @@ impl Experience {
         self.destinations.lock().retain(|service, destination| {
             snapshot.destination(service).is_some() || !destination.gate.is_idle()
         });
-        self.lore.prune(snapshot);
+        self.lore.prune(snapshot, &known);
     }
 
     fn destination(&self, service: &ServiceName) -> Arc<Destination> {
@@ -149,23 +167,51 @@ impl Experience {
     }
 }
 
+/// What this thread knows, while it picks.
 struct View<'a> {
     seen: parking_lot::MutexGuard<'a, HashMap<EndpointKey, Arc<Seen>>>,
+    lore: &'a Lore,
+    balancer: &'a balancer::Settings,
+    destination: &'a Destination,
     now: Moment,
 }
 
+impl View<'_> {
+    fn seen(&mut self, key: &EndpointKey) -> &Arc<Seen> {
+        let (lore, now) = (self.lore, self.now);
+        self.seen.entry(key.clone()).or_insert_with(|| {
+            let learned = lore.endpoint(key, now);
+            Arc::new(Seen { in_flight: AtomicU32::new(0), latency: Mutex::default(), learned })
+        })
+    }
+}
+
 impl balancer::Experience for View<'_> {
-    fn in_flight(&self, endpoint: &EndpointKey) -> u32 {
-        self.seen.get(endpoint).map_or(0, |seen| seen.in_flight.load(Ordering::Relaxed))
+    fn of(&mut self, endpoint: &EndpointKey) -> Known {
+        let (now, balancer) = (self.now, self.balancer);
+        let seen = self.seen(endpoint);
+        Known {
+            in_flight: seen.in_flight.load(Ordering::Relaxed),
+            standing: seen.learned.standing(now),
+            micros: seen.latency.lock().micros(now),
+            warmth: balancer.warmth(seen.learned.since, now),
+        }
     }
 
-    fn standing(&self, endpoint: &EndpointKey) -> Standing {
-        self.seen.get(endpoint).map_or(Standing::Fine, |seen| seen.ejection.lock().standing(self.now))
+    fn ejected(&self, _: &ServiceName) -> usize {
+        self.destination.troubled()
+    }
+}
+
+impl OnItsWay {
+    /// The endpoint's id.
+    pub fn id(&self) -> u64 {
+        self.key.id()
     }
 }
 
 impl Drop for OnItsWay {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.seen.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

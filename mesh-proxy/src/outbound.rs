@@ -15,7 +15,7 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use traffic::{admission::Bounded, headers::Leg, protocol::Detected, snapshot::Port};
+use traffic::{admission::Bounded, headers::Leg, protocol::Detected, route::FieldsMut, snapshot::Port};
 
 use crate::{
     body::Answer,
@@ -83,7 +83,7 @@ impl Outbound {
         call.between(Some(source.clone()), Some(service.clone()));
         let config = self.subscribed(entry, &service).await?;
         let port = entry.port(&config, &service, heads::authority(&head))?;
-        let (plan, copies, delay) = match self.way(call, source, port, &head, body)? {
+        let (plan, copies, delay) = match self.way(call, source, (&config, port), &head, body)? {
             Way::Own(answer, delay) => {
                 held_up(delay).await;
                 return Ok(Carried::Own(answer));
@@ -98,7 +98,8 @@ impl Outbound {
 
     /// One stream's way to another proxy.
     async fn reach(&self, source: ServiceName, port: &Port, call: &mut Call) -> Result<Tunnel, Refused> {
-        let routed = self.experience.dice(|dice| port.stream(dice));
+        let (config, routed) = (self.shared.config(), self.experience.dice(|dice| port.stream(dice)));
+        let node = config.snapshot.place.as_ref().map(|place| &place.node);
         call.between(Some(source.clone()), Some(port.backend().name.service.clone()));
         call.outcome.route = routed.rule.clone();
         let backend = routed.backend.map_err(Clone::clone)?;
@@ -106,9 +107,10 @@ impl Outbound {
         call.outcome.mtls = !backend.plain;
         let admitted = self.experience.admit(backend, Bounded::Connections)?;
         call.idle = backend.conduct.idle;
+        let ask = backend.conduct.balancer.ask_of_stream(&source, node);
         let (mut tried, mut failed) = (Vec::new(), None);
         while tried.len() <= FAILOVERS_MAX {
-            let Some((endpoint, on_its_way)) = self.experience.pick(&backend.pool, &tried) else { break };
+            let Some((endpoint, on_its_way)) = self.experience.pick(backend, &ask, &tried) else { break };
             if tried.contains(&endpoint.key) {
                 break;
             }
@@ -354,11 +356,14 @@ fn refuse(mut call: Call, refused: &Refused) -> Response<Answer> {
 }
 
 fn pass_on(mut call: Call, answered: Answered, caller: OnUpgrade) -> Response<Answer> {
-    let Answered { mut answer, left, life, on_answer } = answered;
+    let Answered { mut answer, left, life, on_answer, cookie } = answered;
     let callee = hyper::upgrade::on(&mut answer);
     let (mut head, body) = answer.into_parts();
     heads::answer(&mut head, Leg::AnswerIn);
     on_answer.apply(&mut Changed(&mut head.headers));
+    if let Some(cookie) = cookie {
+        Changed(&mut head.headers).add("set-cookie", &cookie);
+    }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         call.outcome.code = head.status.as_u16();
         splice::upgraded(call, caller, callee, life);

@@ -155,7 +155,8 @@ impl Registrar {
             }
             granted
         });
-        registration(&self.node, &self.place, &instances, state)
+        let zone = granted.as_ref().and_then(|node| node.zone.as_ref());
+        registration(&self.node, &self.place, zone, &instances, state)
     }
 
     fn beat(&self) -> tokio::time::Interval {

@@ -72,7 +72,7 @@ impl Shared {
         let config = ArcSwap::from_pointee(Config::new(Arc::new(Snapshot::empty(domain))));
         let changed = watch::Sender::new(0);
         let (draining, in_flight) = (CancellationToken::new(), AtomicUsize::new(0));
-        let lore = Arc::default();
+        let lore = Arc::<Lore>::default();
         let shared =
             Self { config, changed, wanted, identities, trust, trust_changes, lore, draining, in_flight };
         (Arc::new(shared), asked)

@@ -55,8 +55,9 @@ pub fn plan(state: &State, revision: u64) -> Result<Vec<Step>, Compacted> {
         then: then.clone(),
     };
     let mut steps: Vec<_> = then.into_iter().map(step).filter(Step::matters).collect();
-    // A namespace comes before what is in it, and goes after.
-    steps.sort_by_key(|step| (step.then.is_none(), step.order()));
+    // A namespace comes before what is in it, and goes after. Of two traffic policies for one service the one that goes
+    // makes way first.
+    steps.sort_by_key(|step| (!step.makes_way(), step.then.is_none(), step.order()));
     Ok(steps)
 }
 
@@ -87,6 +88,10 @@ impl Step {
             // What registration makes of a Service is its own matter.
             (Some(only), None) | (None, Some(only)) => !registered(only),
         }
+    }
+
+    fn makes_way(&self) -> bool {
+        self.then.is_none() && self.key.kind == Kind::TrafficPolicy
     }
 
     fn order(&self) -> (Option<Reverse<bool>>, Option<bool>) {
@@ -184,6 +189,17 @@ mod tests {
         let steps = plan(&state, then).expect("kept");
         assert_eq!(told(&steps)[0], "created Namespace shop");
         write(&mut state, steps.iter().map(Step::change).collect()).expect("in this order");
+    }
+
+    #[test]
+    fn a_traffic_policy_makes_way_for_the_one_before_it() {
+        let mut state = furnished();
+        put(&mut state, r#"TrafficPolicy shop/before {"targetRefs":[{"name":"web"}]}"#);
+        let then = state.revision();
+        delete(&mut state, "TrafficPolicy shop/before");
+        put(&mut state, r#"TrafficPolicy shop/after {"targetRefs":[{"name":"web"}]}"#);
+        let steps = plan(&state, then).expect("kept");
+        assert_eq!(told(&steps), ["deleted TrafficPolicy shop/after", "created TrafficPolicy shop/before"]);
     }
 
     #[test]

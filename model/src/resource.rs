@@ -48,8 +48,8 @@ pub use service::{Port, Protocol, ServicePort, ServiceSpec, Subset};
 pub use tcproute::{TcpRouteRule, TcpRouteSpec};
 pub use token::{AccessTokenSpec, JoinRole, JoinTokenSpec, SERVER_TOKEN_TTL_MAX};
 pub use trafficpolicy::{
-    AtOnce, GrpcCode, PolicyLimits, PolicyRetry, PolicyTimeouts, RetryBudget, RetryCondition,
-    TrafficPolicySpec,
+    AtOnce, BalancerType, CookieAffinity, GrpcCode, HashKey, HashKeyType, LoadBalancer, PolicyLimits,
+    PolicyRetry, PolicyTimeouts, RetryBudget, RetryCondition, TrafficPolicySpec, ZonePreference,
 };
 
 /// A decoded spec.

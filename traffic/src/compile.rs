@@ -79,6 +79,8 @@ struct Group<'a> {
     service: &'a Arc<Item>,
     /// The traffic policy that counts for it.
     conduct: Option<&'a Arc<Item>>,
+    /// Where this host stands.
+    place: Option<&'a Arc<Item>>,
     endpoints: Vec<&'a Arc<Item>>,
     modes: Vec<&'a Arc<Item>>,
     routes: Vec<&'a Arc<Item>>,
@@ -92,7 +94,8 @@ pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot,
     let previous =
         previous.filter(|previous| previous.domain == inputs.domain).map(|previous| &previous.sources);
     let items = read::read(previous.map(|sources| &sources.items), inputs)?;
-    let groups = group(&items);
+    let place = items.values().find(|item| item.place().is_some());
+    let groups = group(&items, place);
     let backends: HashMap<_, _> = groups
         .iter()
         .map(|(name, group)| {
@@ -114,6 +117,7 @@ pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot,
         revision: inputs.revision,
         domain: inputs.domain.clone(),
         trust_generation: inputs.trust_generation,
+        place: place.and_then(|item| item.place()).cloned(),
         hostnames: destinations.values().map(by_hostname).collect(),
         destinations,
         inbound: guard::inbound(&guards, inputs),
@@ -126,13 +130,16 @@ fn by_hostname(destination: &Arc<Destination>) -> (Arc<str>, Arc<Destination>) {
 }
 
 /// Endpoints and routes of services that are not there belong nowhere yet.
-fn group(items: &BTreeMap<Key, Arc<Item>>) -> BTreeMap<&ServiceName, Group<'_>> {
+fn group<'a>(
+    items: &'a BTreeMap<Key, Arc<Item>>,
+    place: Option<&'a Arc<Item>>,
+) -> BTreeMap<&'a ServiceName, Group<'a>> {
     let conducts = Conducts::of(items);
     let services = items.values().filter_map(|item| match &item.read {
         Read::Service { name, .. } => {
             let conduct = conducts.for_service(name);
             let (endpoints, modes, routes) = (Vec::new(), Vec::new(), Vec::new());
-            Some((name, Group { service: item, conduct, endpoints, modes, routes }))
+            Some((name, Group { service: item, conduct, place, endpoints, modes, routes }))
         }
         _ => None,
     });
@@ -154,7 +161,7 @@ fn group(items: &BTreeMap<Key, Arc<Item>>) -> BTreeMap<&ServiceName, Group<'_>> 
                 let selected = groups.iter_mut().filter(|(service, _)| mode.selects(service));
                 selected.for_each(|(_, group)| group.modes.push(item));
             }
-            Read::Service { .. } | Read::Policy(_) | Read::Conduct(_) | Read::Other => {}
+            Read::Service { .. } | Read::Policy(_) | Read::Conduct(_) | Read::Node(_) | Read::Other => {}
         }
     }
     groups

@@ -15,6 +15,7 @@ use model::{
 
 use crate::{
     admission::Limits,
+    balancer,
     retry::{self, Allowance},
     route::{Age, Timeouts},
 };
@@ -26,6 +27,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How callers treat a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conduct {
+    /// How endpoints are picked.
+    pub balancer: balancer::Settings,
     /// How long a connection may take to come about.
     pub connect: Duration,
     /// How long other things may take.
@@ -66,6 +69,7 @@ impl From<&TrafficPolicySpec> for Conduct {
     fn from(spec: &TrafficPolicySpec) -> Self {
         let limit = |span: Option<Timespan>| span.map(Timespan::duration).filter(|span| !span.is_zero());
         Self {
+            balancer: balancer::Settings::from(&spec.load_balancer),
             connect: spec.timeouts.connect.duration(),
             timeouts: Timeouts {
                 request: limit(spec.timeouts.request),

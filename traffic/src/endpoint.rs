@@ -13,10 +13,14 @@ use model::{
     name::{Name, ServiceName},
 };
 
+use crate::hash::hash;
+
 mod ejection;
 pub mod health;
+mod latency;
 
 pub use ejection::{Ejection, Standing};
+pub use latency::Latency;
 pub use model::resource::Health;
 
 /// One instance of a service, behind its host's proxy.
@@ -59,6 +63,8 @@ struct Parts {
     address: SocketAddr,
     /// Made once: it is looked up several times for each request.
     hash: u64,
+    /// The same in every proxy, as it says the name alone.
+    id: u64,
 }
 
 impl EndpointKey {
@@ -66,7 +72,8 @@ impl EndpointKey {
     pub fn new(service: ServiceName, name: Name, address: SocketAddr) -> Self {
         let mut hasher = DefaultHasher::new();
         (&service, &name, address).hash(&mut hasher);
-        Self(Arc::new(Parts { service, name, address, hash: hasher.finish() }))
+        let id = hash(format!("{service}/{name}").as_bytes());
+        Self(Arc::new(Parts { service, name, address, hash: hasher.finish(), id }))
     }
 
     /// The service that it is an instance of.
@@ -77,6 +84,11 @@ impl EndpointKey {
     /// The Endpoint's name, in the namespace of its service.
     pub fn name(&self) -> &Name {
         &self.0.name
+    }
+
+    /// A number that stands for its name, in every proxy alike.
+    pub fn id(&self) -> u64 {
+        self.0.id
     }
 
     /// Where its proxy takes mTLS.

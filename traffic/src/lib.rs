@@ -35,6 +35,7 @@ pub mod headers;
 pub mod policy;
 
 mod dice;
+mod hash;
 mod moment;
 
 pub use dice::Dice;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::path::NormalPath;
+use crate::{hash::hash, path::NormalPath};
 
 /// The fields of a request. What holds them (a parser's map, a slice in a test) says how they are found.
 pub trait Fields {
@@ -48,6 +48,13 @@ impl RequestHead<'_> {
         if lines > 1 { right(&self.joined(name)) } else { is }
     }
 
+    /// A number that stands for a field's value; `None` where it is not there.
+    pub(crate) fn field_hash(&self, name: &str) -> Option<u64> {
+        let mut there = false;
+        self.fields.each(name, &mut |_| there = true);
+        there.then(|| hash(&self.joined(name)))
+    }
+
     /// A field's value if it is printable ASCII; several lines of it are joined by `, `.
     pub(crate) fn field_text(&self, name: &str) -> Option<String> {
         let mut there = false;
@@ -78,15 +85,22 @@ impl RequestHead<'_> {
     /// Whether a cookie is there and its value is right (RFC 6265 §4.2; HTTP/2 may spread them over several fields). Of
     /// several the first counts.
     pub(crate) fn cookie_is(&self, name: &str, right: impl Fn(&[u8]) -> bool) -> bool {
-        let mut is = None;
+        self.cookie(name, right).unwrap_or(false)
+    }
+
+    /// What is read of a cookie's value; `None` where it is not there.
+    pub(crate) fn cookie<T>(&self, name: &str, read: impl Fn(&[u8]) -> T) -> Option<T> {
+        let mut found = None;
         self.fields.each("cookie", &mut |line| {
             let mut pairs = line.split(|&byte| byte == b';').filter_map(|pair| {
                 let (own, value) = pair.split_at(pair.iter().position(|&byte| byte == b'=')?);
                 (own.trim_ascii() == name.as_bytes()).then(|| value[1..].trim_ascii())
             });
-            is = is.or_else(|| pairs.next().map(&right));
+            if found.is_none() {
+                found = pairs.next().map(&read);
+            }
         });
-        is.unwrap_or(false)
+        found
     }
 }
 

@@ -30,10 +30,21 @@ pub struct Snapshot {
     pub domain: TrustDomain,
     /// The generation of the trust bundle that belongs to it.
     pub trust_generation: u64,
+    /// Where this host stands, once that is known.
+    pub place: Option<Place>,
     pub(crate) destinations: HashMap<ServiceName, Arc<Destination>>,
     pub(crate) hostnames: HashMap<Arc<str>, Arc<Destination>>,
     pub(crate) inbound: Inbound,
     pub(crate) sources: Sources,
+}
+
+/// Where a host stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The host.
+    pub node: Name,
+    /// Its failure domain.
+    pub zone: Option<Name>,
 }
 
 /// A service as callers see it.
@@ -116,6 +127,7 @@ impl Snapshot {
             revision: 0,
             domain,
             trust_generation: 0,
+            place: None,
             destinations: HashMap::new(),
             hostnames: HashMap::new(),
             inbound: Inbound::default(),

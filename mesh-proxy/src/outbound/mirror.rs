@@ -7,7 +7,7 @@ use http::{Request, request};
 use http_body_util::BodyExt;
 use model::name::ServiceName;
 use tokio::time::timeout;
-use traffic::{admission::Bounded, snapshot::Backend};
+use traffic::{admission::Bounded, balancer::Ask, snapshot::Backend};
 
 use super::{Outbound, step::Step, tries::Plan};
 use crate::{
@@ -82,7 +82,7 @@ impl Outbound {
             },
         };
         let Ok(admitted) = self.experience.admit(&backend, Bounded::Requests) else { return Mirrored::Full };
-        let Some((endpoint, on_its_way)) = self.experience.pick(&backend.pool, &[]) else {
+        let Some((endpoint, on_its_way)) = self.experience.pick(&backend, &Ask::default(), &[]) else {
             return Mirrored::Failed;
         };
         let step = Step { source: &source, backend: &backend, endpoint: &endpoint };

@@ -12,6 +12,7 @@ use model::name::ServiceName;
 use tokio::time::{sleep, timeout};
 use traffic::{
     admission::{Admitted, Bounded},
+    balancer::Ask,
     endpoint::{Endpoint, EndpointKey, Health},
     retry::{self, Failure, Reason},
     route::{OnAnswer, Timeouts},
@@ -45,6 +46,8 @@ pub(super) struct Plan<'a> {
     pub(super) upgrade: bool,
     pub(super) upload: Option<Kept>,
     pub(super) on_answer: OnAnswer,
+    /// What it carries that bears on where it goes.
+    pub(super) ask: Ask,
 }
 
 /// An answer's head, and what its body needs.
@@ -56,6 +59,8 @@ pub(super) struct Answered {
     pub(super) life: Option<Life>,
     /// What the route does to its fields.
     pub(super) on_answer: OnAnswer,
+    /// The cookie by which the caller comes to the same endpoint again.
+    pub(super) cookie: Option<String>,
 }
 
 /// A try that brought nothing that may be passed on without asking.
@@ -89,8 +94,9 @@ impl Outbound {
         if let Some(upload) = &plan.upload {
             upload.settle();
         }
+        let (cookie, left) = (plan.ask.to_keep(&plan.backend.conduct.balancer, on_its_way.id()), plan.left());
         call.hold((admitted, on_its_way, held.lease));
-        Ok(Answered { answer, left: plan.left(), life: held.life, on_answer: plan.on_answer })
+        Ok(Answered { answer, left, life: held.life, on_answer: plan.on_answer, cookie })
     }
 
     async fn tries(
@@ -103,7 +109,7 @@ impl Outbound {
         // Held while a retry is under way, to its answer's head.
         let mut _retrying = None;
         loop {
-            let picked = self.experience.pick(&plan.backend.pool, &tried);
+            let picked = self.experience.pick(plan.backend, &plan.ask, &tried);
             let nobody = || Refused::NoEndpoint(plan.backend.name.to_string());
             let (endpoint, on_its_way) = picked.ok_or_else(nobody)?;
             call.outcome.note.endpoint = Some(endpoint.key.address());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Response, request};
 use hyper::body::Incoming;
-use model::name::ServiceName;
+use model::name::{Name, ServiceName};
 use traffic::{
     deadline::{self, GRPC_TIMEOUT},
     path::{self, Strictness},
@@ -21,6 +21,7 @@ use crate::{
     clock,
     heads::{self, Changed, Seen, ToPeer},
     refused::Refused,
+    shared::Config,
     telemetry::Spoken,
 };
 
@@ -42,7 +43,7 @@ impl Outbound {
         &self,
         call: &mut Call,
         source: ServiceName,
-        port: &'a Port,
+        (config, port): (&Config, &'a Port),
         head: &request::Parts,
         body: Incoming,
     ) -> Result<Way<'a>, Refused> {
@@ -58,7 +59,8 @@ impl Outbound {
         if let Some(reply) = fault.abort.or_else(|| routed.filters.reply(&seen)) {
             return Ok(Way::Own(own(&reply), fault.delay));
         }
-        let plan = plan(call, source, head, &seen, &routed, body)?;
+        let node = config.snapshot.place.as_ref().map(|place| &place.node);
+        let plan = plan(call, (source, node), head, &seen, &routed, body)?;
         let copies = self.copies(&routed, &plan);
         Ok(Way::On(plan, copies, fault.delay))
     }
@@ -78,7 +80,7 @@ impl Outbound {
 /// The request as it goes on.
 fn plan<'a>(
     call: &mut Call,
-    source: ServiceName,
+    (source, node): (ServiceName, Option<&Name>),
     head: &request::Parts,
     seen: &RequestHead<'_>,
     routed: &Routed<'a>,
@@ -104,6 +106,7 @@ fn plan<'a>(
     let upload = (!hyper::body::Body::is_end_stream(&body)).then(|| Kept::new(body));
     call.upload = upload.clone();
     Ok(Plan {
+        ask: backend.conduct.balancer.ask(seen, &source, node),
         source,
         backend,
         began: call.began(),

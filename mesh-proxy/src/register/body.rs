@@ -22,10 +22,11 @@ pub struct Place {
     pub port: u16,
 }
 
-/// The registration of these instances; `health` says how each is.
+/// The registration of these instances, on a host that stands in `zone`; `health` says how each is.
 pub fn registration(
     node: &Name,
     place: &Place,
+    zone: Option<&Name>,
     instances: &[Instance],
     health: impl Fn(&Instance) -> Health,
 ) -> Registration {
@@ -38,7 +39,7 @@ pub fn registration(
         services: services.into_iter().map(|(service, instances)| registered(service, &instances)).collect(),
         endpoints: instances
             .iter()
-            .map(|instance| endpoint(node, place, instance, health(instance)))
+            .map(|instance| endpoint(node, place, zone, instance, health(instance)))
             .collect(),
     }
 }
@@ -64,9 +65,9 @@ fn registered(service: &ServiceName, instances: &[&Instance]) -> RegisteredServi
     }
 }
 
-fn endpoint(node: &Name, place: &Place, instance: &Instance, health: Health) -> Object {
+fn endpoint(node: &Name, place: &Place, zone: Option<&Name>, instance: &Instance, health: Health) -> Object {
     let ServiceName { namespace, name } = &instance.service;
-    let spec = json!({
+    let mut spec = json!({
         "service": name,
         "node": node,
         "source": "registration",
@@ -74,6 +75,9 @@ fn endpoint(node: &Name, place: &Place, instance: &Instance, health: Health) -> 
         "inboundPort": place.port,
         "ports": [{"port": instance.port.value(), "targetPort": instance.target.value()}],
     });
+    if let Some(zone) = zone {
+        spec["zone"] = json!(zone);
+    }
     let Value::Object(spec) = spec else { unreachable!("it is an object") };
     let mut object =
         Object::new(Key::namespaced(Kind::Endpoint, namespace.clone(), instance.name.clone()), spec);
@@ -113,7 +117,8 @@ mod tests {
         let unwell = |instance: &Instance| {
             if instance.target.value() == 9 { Health::Unhealthy } else { Health::Healthy }
         };
-        let body = registration(&node, &place, &instances, unwell);
+        let zone = "z1".parse().expect("a name");
+        let body = registration(&node, &place, Some(&zone), &instances, unwell);
         let services: Vec<_> =
             body.services.iter().map(|service| (service.service.to_string(), json!(service.ports))).collect();
         let orders = json!([
@@ -129,6 +134,7 @@ mod tests {
             (spec.service.as_str(), spec.address, spec.ports[0].target_port.value()),
             ("orders", place.address, 8_081)
         );
+        assert_eq!(spec.zone, Some(zone));
         assert_eq!(body.endpoints[1].metadata.labels, instances[1].labels);
         let status = body.endpoints[2].status.as_ref().expect("it has one");
         let status: EndpointStatus = model::object::status(status).expect("it is one");

@@ -7,6 +7,10 @@ use crate::{
     shape::{Decoder, Int, Path, choice, record},
 };
 
+mod balancer;
+
+pub use balancer::{BalancerType, CookieAffinity, HashKey, HashKeyType, LoadBalancer, ZonePreference};
+
 choice! {
     /// A failure that is tried again.
     pub enum RetryCondition {
@@ -135,6 +139,8 @@ record! {
         /// The services that it is for; if left out every service of the namespace, and in `mesh-system` of the mesh,
         /// that no policy is for by name.
         "targetRefs" target_refs: Option<Vec<TargetRef>>,
+        /// Which endpoint a call goes to.
+        "loadBalancer" load_balancer: LoadBalancer = LoadBalancer::default(),
         /// How long things may take.
         "timeouts" timeouts: PolicyTimeouts = PolicyTimeouts::default(),
         /// When a request is tried again.
@@ -155,7 +161,7 @@ macro_rules! defaults {
     )+};
 }
 
-defaults!(PolicyTimeouts, RetryBudget, PolicyRetry, PolicyLimits, TrafficPolicySpec);
+defaults!(LoadBalancer, PolicyTimeouts, RetryBudget, PolicyRetry, PolicyLimits, TrafficPolicySpec);
 
 impl Rules for TrafficPolicySpec {
     fn check(&self, _metadata: Option<&Metadata>, at: &Path<'_>, decoder: &mut Decoder) {
@@ -173,6 +179,7 @@ impl Rules for TrafficPolicySpec {
                     .report(&Path::Field(&target_at, "name"), format_args!("{} stands twice", target.name));
             }
         }
+        self.load_balancer.check(&Path::Field(at, "loadBalancer"), decoder);
         self.check_times(at, decoder);
     }
 }
@@ -214,6 +221,7 @@ mod tests {
         );
         let effective = serde_json::to_value(TrafficPolicySpec::default()).expect("it serialises");
         let want = serde_json::json!({
+            "loadBalancer": {"type": "PeakEWMA", "panicThreshold": 0},
             "timeouts": {"connect": "2s"},
             "retry": {"attempts": 1, "backoff": "25ms", "budget": {"percent": 20, "minPerSecond": 3}},
             "limits": {"maxConnections": 16384, "maxPendingRequests": 16384, "maxRequests": 16384, "maxRetries": 16384},
@@ -225,7 +233,10 @@ mod tests {
     fn every_wrong_field_is_named() {
         check(
             "{targetRefs: [], retries: {}}",
-            &["spec.retries: unknown field; known are targetRefs, timeouts", "spec.targetRefs: must name"],
+            &[
+                "spec.retries: unknown field; known are targetRefs, loadBalancer",
+                "spec.targetRefs: must name",
+            ],
         );
         check("{targetRefs: []}", &["spec.targetRefs: must name a Service, or be left out"]);
         check(
@@ -248,6 +259,40 @@ mod tests {
             ],
         );
         check("{timeouts: {request: 0s}, retry: {perTryTimeout: 2s}}", &[]);
+    }
+
+    #[test]
+    fn what_is_said_of_balancing_fits_together() {
+        check(
+            "{loadBalancer: {type: Maglev, hashOn: [{type: Cookie, name: sid}, {type: Source}], affinity: {cookie: a, ttl: 1h}}}",
+            &[],
+        );
+        check("{loadBalancer: {type: RoundRobin, slowStart: 30s, panicThreshold: 50, zones: {}}}", &[]);
+        check(
+            "{loadBalancer: {type: EWMA}}",
+            &[
+                "spec.loadBalancer.type: must be one of PeakEWMA, LeastRequest, RoundRobin, Random, RingHash, Maglev",
+            ],
+        );
+        check(
+            "{loadBalancer: {type: RingHash, slowStart: 1s, zones: {}}}",
+            &[
+                "spec.loadBalancer.hashOn: is required for RingHash",
+                "spec.loadBalancer.slowStart: is not for RingHash",
+                "spec.loadBalancer.zones: is not for RingHash",
+            ],
+        );
+        check(
+            "{loadBalancer: {hashOn: [{type: Source, name: x}, {type: Header}, {type: Header, name: 'a b'}, {type: Cookie, name: 'a=b'}], affinity: {cookie: ''}}}",
+            &[
+                "spec.loadBalancer.hashOn: is for RingHash and Maglev, not PeakEWMA",
+                "spec.loadBalancer.hashOn[0].name: is for Header and Cookie",
+                "spec.loadBalancer.hashOn[1].name: is required",
+                "spec.loadBalancer.hashOn[2].name: must be a header's name",
+                "spec.loadBalancer.hashOn[3].name: must be a cookie's name",
+                "spec.loadBalancer.affinity.cookie: must be a cookie's name",
+            ],
+        );
     }
 
     #[test]

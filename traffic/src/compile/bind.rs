@@ -49,7 +49,10 @@ impl Backends {
         group: &Group<'_>,
         domain: &TrustDomain,
     ) -> Arc<Self> {
-        let own = [group.service].into_iter().chain(group.conduct);
+        let conduct = super::conduct::conduct(group.conduct);
+        // Where this host stands matters to those alone whose calls stay in its zone.
+        let place = group.place.filter(|_| conduct.balancer.prefers_zones());
+        let own = [group.service].into_iter().chain(group.conduct).chain(place);
         let from = own.chain(group.endpoints.iter().copied());
         let from: Vec<_> = from.chain(group.modes.iter().copied()).collect();
         if let Some(before) = before
@@ -61,7 +64,7 @@ impl Backends {
         let modes = modes(&group.modes);
         let hostname: Arc<str> = name.hostname().into();
         let id = SpiffeId::service(domain, name);
-        let conduct = super::conduct::conduct(group.conduct);
+        let zone = place.and_then(|place| place.place()?.zone.as_ref());
         let backend = |port: &ServicePort, subset: Option<&Subset>| Backend {
             name: match subset {
                 None => BackendName::whole(name, port.number()),
@@ -72,7 +75,7 @@ impl Backends {
             protocol: port.protocol,
             plain: modes.of(port.number()).0 == PeerAuthenticationMode::Disabled,
             conduct: Arc::clone(&conduct),
-            pool: Pool::new(members(&group.endpoints, port.number(), subset)),
+            pool: Pool::new(members(&group.endpoints, port.number(), subset), conduct.balancer.clone(), zone),
         };
         let parts = || [None].into_iter().chain(spec.subsets.iter().map(Some));
         let all = spec.ports.iter().flat_map(|port| parts().map(move |subset| (port, subset)));

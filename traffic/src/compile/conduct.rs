@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use model::{
@@ -47,9 +47,12 @@ impl<'a> Conducts<'a> {
     }
 }
 
+/// What holds where no policy is.
+static USUAL: LazyLock<Arc<Conduct>> = LazyLock::new(Arc::default);
+
 /// What an item says of how a service is treated; what is usual where there is none.
 pub(super) fn conduct(item: Option<&Arc<Item>>) -> Arc<Conduct> {
-    item.and_then(policy).map_or_else(Arc::default, |policy| Arc::clone(&policy.conduct))
+    Arc::clone(item.and_then(policy).map_or(&USUAL, |policy| &policy.conduct))
 }
 
 fn policy(item: &Arc<Item>) -> Option<&TrafficPolicy> {

@@ -17,6 +17,7 @@ use crate::{
     endpoint::{Endpoint, EndpointKey, Health},
     policy::{AuthorizationPolicy, PeerAuthentication},
     route::Route,
+    snapshot::Place,
 };
 
 /// An object with what it means.
@@ -29,12 +30,22 @@ pub(crate) struct Item {
 /// What an object means to the data plane.
 #[derive(Debug)]
 pub(super) enum Read {
-    Service { name: ServiceName, spec: ServiceSpec },
-    Endpoint { service: ServiceName, labels: Labels, ports: Vec<u16>, endpoint: Arc<Endpoint> },
+    Service {
+        name: ServiceName,
+        spec: ServiceSpec,
+    },
+    Endpoint {
+        service: ServiceName,
+        labels: Labels,
+        ports: Vec<u16>,
+        endpoint: Arc<Endpoint>,
+    },
     Route(Route),
     Policy(Arc<AuthorizationPolicy>),
     Mode(Arc<PeerAuthentication>),
     Conduct(TrafficPolicy),
+    /// This host's own: a proxy is told of no other.
+    Node(Place),
     Other,
 }
 
@@ -60,6 +71,11 @@ pub(super) fn read(
 }
 
 impl Item {
+    /// Where this host stands, if it says so.
+    pub(super) fn place(&self) -> Option<&Place> {
+        if let Read::Node(place) = &self.read { Some(place) } else { None }
+    }
+
     fn is_of(&self, object: &Arc<Object>) -> bool {
         Arc::ptr_eq(&self.object, object) || self.object == *object
     }
@@ -74,6 +90,9 @@ fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
             | Kind::TrafficPolicy
             | Kind::PeerAuthentication
     );
+    if object.kind == Kind::Node {
+        return place(object);
+    }
     if !object.kind.is_route() && !told {
         return Ok(Read::Other);
     }
@@ -103,6 +122,13 @@ fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
         Resource::TrafficPolicy(spec) => {
             Ok(TrafficPolicy::compile(&object.metadata, &spec).map_or(Read::Other, Read::Conduct))
         }
+        _ => Ok(Read::Other),
+    }
+}
+
+fn place(object: &Object) -> Result<Read, String> {
+    match object.resource().map_err(|invalid| invalid.to_string())? {
+        Resource::Node(spec) => Ok(Read::Node(Place { node: object.metadata.name.clone(), zone: spec.zone })),
         _ => Ok(Read::Other),
     }
 }

@@ -4,8 +4,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     Dice,
-    balancer::{Experience, pick},
-    endpoint::{EndpointKey, Health, Standing},
+    balancer::{Ask, Experience, Known, pick},
+    endpoint::{EndpointKey, Health},
     path::{self, Strictness},
     policy::{self, Peer},
     request::RequestHead,
@@ -203,17 +203,17 @@ fn endpoints_are_what_their_objects_say() {
 fn a_pick_comes_out_of_it() {
     struct Unknown;
     impl Experience for Unknown {
-        fn in_flight(&self, _: &EndpointKey) -> u32 {
-            0
+        fn of(&mut self, _: &EndpointKey) -> Known {
+            Known::default()
         }
-        fn standing(&self, _: &EndpointKey) -> Standing {
-            Standing::Fine
+        fn ejected(&self, _: &ServiceName) -> usize {
+            0
         }
     }
     let snapshot = snapshot(&[SHOP]);
     let web = snapshot.destination(&service("shop/web")).expect("it is there");
     let pool = &web.port(80).expect("a port").backend().pool;
-    let picked = pick(pool, &Unknown, &[], &mut Dice::seeded(1)).expect("one");
+    let picked = pick(pool, &Ask::default(), &mut Unknown, &[], &mut Dice::seeded(1)).expect("one");
     assert_eq!(picked.key.to_string(), "shop/web-a at 10.0.0.1:15008");
 }
 
@@ -517,4 +517,40 @@ fn a_call_is_treated_by_its_rule_then_by_the_policy_of_its_back_end_then_as_usua
         same("shop/web", &before, &after) && !same("shop/web", &after, &bare),
         "as little as changed is made anew"
     );
+}
+
+#[test]
+fn calls_stay_in_the_zone_of_this_host_s_node() {
+    struct Unknown;
+    impl Experience for Unknown {
+        fn of(&mut self, _: &EndpointKey) -> Known {
+            Known::default()
+        }
+        fn ejected(&self, _: &ServiceName) -> usize {
+            0
+        }
+    }
+    let policy =
+        "kind: TrafficPolicy\nmetadata: {namespace: default, name: p}\nspec: {loadBalancer: {zones: {}}}";
+    let mut inputs = inputs(&[SHOP, policy]);
+    let picked = |snapshot: &Snapshot| {
+        let orders = snapshot.destination(&service("default/orders")).expect("it is there");
+        let pool = &orders.port(8080).expect("a port").backend().pool;
+        let mut dice = Dice::seeded(1);
+        let mut names: Vec<String> = Vec::new();
+        for _ in 0..200 {
+            let picked = pick(pool, &Ask::default(), &mut Unknown, &[], &mut dice).expect("one");
+            names.push(picked.key.name().to_string());
+        }
+        names.sort();
+        names.dedup();
+        names.join(" ")
+    };
+    let anywhere = compile(None, &inputs).expect("it compiles");
+    assert_eq!(picked(&anywhere), "orders-a orders-b", "this host stands nowhere");
+    let node = Key::mesh_wide(Kind::Node, "host-a".parse().expect("a name"));
+    change(&mut inputs, &node, |node| drop(node.spec.insert("zone".to_owned(), json!("z1"))));
+    let near = compile(Some(&anywhere), &inputs).expect("it compiles");
+    assert_eq!(picked(&near), "orders-a");
+    assert_eq!(near.place.as_ref().map(|place| place.node.as_str()), Some("host-a"));
 }

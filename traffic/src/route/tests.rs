@@ -265,7 +265,7 @@ pub(super) fn backend(name: &BackendName) -> Arc<Backend> {
         protocol: model::resource::Protocol::Http,
         plain: false,
         conduct: Arc::default(),
-        pool: crate::balancer::Pool::new([]),
+        pool: crate::balancer::Pool::default(),
     })
 }
 
