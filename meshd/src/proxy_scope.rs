@@ -283,8 +283,10 @@ type Changes = BTreeMap<Key, Option<Arc<Object>>>;
 
 fn changes(from: u64, state: &State) -> Result<Changes, Compacted> {
     let mut changes = Changes::new();
-    for changed in state.history_since(from)?.flat_map(|revision| &revision.changes) {
-        changes.entry(changed.key.clone()).or_insert_with(|| changed.before.clone());
+    for revision in state.history_since(from)? {
+        for changed in &revision.changes {
+            changes.entry(changed.key.clone()).or_insert_with(|| changed.before.clone());
+        }
     }
     Ok(changes)
 }

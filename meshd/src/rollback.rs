@@ -43,17 +43,13 @@ pub fn configured(kind: Kind) -> bool {
 /// # Errors
 /// The history does not go back so far.
 pub fn plan(state: &State, revision: u64) -> Result<Vec<Step>, Compacted> {
-    let mut then: BTreeMap<&Key, &Option<Arc<Object>>> = BTreeMap::new();
+    let mut then: BTreeMap<Key, Option<Arc<Object>>> = BTreeMap::new();
     for kept in state.history_since(revision)? {
         for changed in kept.changes.iter().filter(|changed| configured(changed.key.kind)) {
-            then.entry(&changed.key).or_insert(&changed.before);
+            then.entry(changed.key.clone()).or_insert_with(|| changed.before.clone());
         }
     }
-    let step = |(key, then): (&Key, &Option<Arc<Object>>)| Step {
-        key: key.clone(),
-        now: state.get(key).cloned(),
-        then: then.clone(),
-    };
+    let step = |(key, then)| Step { now: state.get(&key).cloned(), key, then };
     let mut steps: Vec<_> = then.into_iter().map(step).filter(Step::matters).collect();
     // A namespace comes before what is in it, and goes after. Of two traffic policies for one service the one that goes
     // makes way first.

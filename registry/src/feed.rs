@@ -78,15 +78,15 @@ pub fn replay(
 /// # Errors
 /// The cursor is older than the history: the watcher must start over.
 pub fn latest(state: &State, cursor: u64, filter: &Filter) -> Result<Vec<Seen>, Compacted> {
-    let mut first: BTreeMap<&Key, &Changed> = BTreeMap::new();
+    let mut first: BTreeMap<Key, Option<Arc<Object>>> = BTreeMap::new();
     for kept in state.history_since(cursor)? {
         for changed in kept.changes.iter().filter(|changed| filter.wants(&changed.key)) {
-            first.entry(&changed.key).or_insert(changed);
+            first.entry(changed.key.clone()).or_insert_with(|| changed.before.clone());
         }
     }
-    let now = |(key, changed): (&Key, &Changed)| match (state.get(key), &changed.before) {
+    let now = |(key, before)| match (state.get(&key), before) {
         (Some(object), _) => Some(Seen::Put(object.clone())),
-        (None, Some(before)) => Some(Seen::Delete(before.clone())),
+        (None, Some(before)) => Some(Seen::Delete(before)),
         (None, None) => None,
     };
     Ok(first.into_iter().filter_map(now).collect())

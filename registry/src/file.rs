@@ -11,10 +11,18 @@ use std::{
 /// # Errors
 /// The disk refuses; the old content still stands then.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`replace`], with what `write` puts into a new file.
+///
+/// # Errors
+/// `write` fails, or the disk refuses; the old content still stands then.
+pub(crate) fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("a file has a folder"))?;
     let beside = path.with_extension("tmp");
     let mut file = private(&beside)?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.sync_all()?;
     drop(file);
     fs::rename(&beside, path)?;

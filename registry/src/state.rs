@@ -26,7 +26,7 @@ mod trust;
 
 pub use check::Broken;
 pub use history::{Changed, Compacted, HISTORY_BYTES_MAX, HISTORY_REVISIONS_MAX, History, Revision};
-pub use image::{Blob, Image, ImageError, Sum};
+pub use image::{Blob, Image, ImageError, ImageOf, Sum};
 pub use member::{MEMBERS_MAX, Member, Members};
 pub use objects::Objects;
 pub use restore::{STAGED_BYTES_MAX, STAGED_PARTS_MAX};

@@ -227,7 +227,7 @@ impl Feed {
         }
         let mut looked = 0;
         for revision in state.history_since(from)? {
-            self.events(state.epoch(), revision, encoded, lines);
+            self.events(state.epoch(), &revision, encoded, lines);
             self.place = Place::Following(revision.revision);
             looked += 1;
             if lines.len() >= STEP_BYTES || looked >= STEP_REVISIONS {

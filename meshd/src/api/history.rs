@@ -78,7 +78,7 @@ impl Query {
         let to = self.to.unwrap_or(u64::MAX);
         let (mut items, mut bytes, mut next) = (Vec::new(), 0, String::new());
         for revision in kept.rev().skip_while(|kept| kept.revision > to) {
-            let Some(item) = self.item(revision, caller) else { continue };
+            let Some(item) = self.item(&revision, caller) else { continue };
             if items.len() as u64 == self.limit || bytes > HISTORY_ANSWER_BYTES {
                 next = revision.revision.to_string();
                 break;

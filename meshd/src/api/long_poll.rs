@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use model::{duration::Timespan, resource::Verb};
-use registry::{Compacted, State};
+use registry::{Compacted, State, state::Changed};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -113,11 +113,11 @@ impl Poll {
     }
 
     fn is_news(&self, state: &State, after: u64) -> Result<bool, Compacted> {
-        let mut changes = state.history_since(after)?.flat_map(|revision| &revision.changes);
-        Ok(changes.any(|changed| {
-            let objects = changed.before.iter().chain(&changed.after);
-            objects.clone().any(|object| self.scope.selects(object))
-        }))
+        let selects = |changed: &Changed| {
+            let mut objects = changed.before.iter().chain(&changed.after);
+            objects.any(|object| self.scope.selects(object))
+        };
+        Ok(state.history_since(after)?.any(|revision| revision.changes.iter().any(selects)))
     }
 }
 

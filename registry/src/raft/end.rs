@@ -27,9 +27,8 @@ impl Core {
         made.map_err(|_| SnapshotError::Io(io::ErrorKind::TimedOut.into()))?
             .map_err(|error| engine(&error))?;
         let snapshot = self.raft.get_snapshot().await.map_err(|error| engine(&error))?;
-        snapshot
-            .map(|snapshot| snapshot.snapshot)
-            .ok_or_else(|| SnapshotError::Invalid("there is none".to_owned()))
+        let snapshot = snapshot.ok_or_else(|| SnapshotError::Invalid("there is none".to_owned()))?;
+        blocking(|| snapshot.snapshot.read()).await.map_err(SnapshotError::Io)
     }
 
     pub(super) async fn shutdown(&self) {

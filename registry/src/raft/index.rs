@@ -21,8 +21,8 @@ use crate::{
 
 /// Under this key stands what the records add up to; tables' tags begin at 1.
 const META: &[u8] = &[0];
-/// The format of the records.
-const VERSION: u16 = 1;
+/// The format of the records. Version 1 had no blocks: what 0.1.0 left is made anew.
+const VERSION: u16 = 2;
 /// Between two batches at least: what changes meanwhile is written once.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The index may take one part in so many of a core's time: under load it falls behind, by some seconds at most, as what
@@ -150,7 +150,7 @@ fn write(store: &dyn Store, held: Option<&Applied>, now: &Applied) -> Result<(),
         Some(held) => Box::new(now.state.record_changes(&held.state)),
         None => {
             store.clear()?;
-            Box::new(now.state.records().into_iter().map(|(key, value)| (key, Some(value))))
+            Box::new(now.state.records().map(|(key, value)| (key, Some(value))))
         }
     };
     let mut changes = changes.peekable();

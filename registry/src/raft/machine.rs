@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +11,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Types,
     checkpoint::Checkpoints,
-    snapshot::{self, Snapshots},
+    snapshot::{self, Content, Snapshots},
 };
 use crate::{
     audit,
@@ -86,11 +86,14 @@ pub(super) struct Builder {
 }
 
 impl Keeping {
-    /// Keeps a snapshot; on a full disk it waits for room, since an error would end the engine.
-    async fn save(&self, index: u64, snapshot: Bytes) -> io::Result<()> {
+    /// Writes a snapshot; on a full disk it waits for room, since an error would end the engine.
+    async fn keep<W>(&self, write: W) -> io::Result<PathBuf>
+    where
+        W: Fn(&Snapshots) -> io::Result<PathBuf> + Clone + Send + 'static,
+    {
         loop {
-            let (snapshots, bytes) = (self.snapshots.clone(), snapshot.clone());
-            match blocking(move || snapshots.save(index, &bytes)).await {
+            let (snapshots, write) = (self.snapshots.clone(), write.clone());
+            match blocking(move || write(&snapshots)).await {
                 Err(error) if file::is_full(&error) => {
                     if !self.disk.set(Part::Snapshots, true) {
                         tracing::error!(%error, "a snapshot waits for room");
@@ -194,7 +197,7 @@ impl Machine {
 }
 
 impl RaftStateMachine<Types> for Machine {
-    type SnapshotData = Bytes;
+    type SnapshotData = Content;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(
@@ -237,12 +240,15 @@ impl RaftStateMachine<Types> for Machine {
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMetaOf<Types>,
-        snapshot: Bytes,
+        snapshot: Content,
     ) -> Result<(), io::Error> {
-        let index = meta.last_log_id.map_or(0, |id| id.index);
-        let (snapshots, bytes) = (self.keeping.snapshots.clone(), snapshot.clone());
-        let taken = blocking(move || snapshots.decode(&bytes).map_err(io::Error::other)).await?;
-        self.keeping.save(index, snapshot).await?;
+        let (index, snapshots) = (snapshot::place(meta), self.keeping.snapshots.clone());
+        let decoded = move || {
+            let bytes = snapshot.read()?;
+            Ok((snapshots.decode(&bytes).map_err(io::Error::other)?, bytes))
+        };
+        let (taken, bytes) = blocking(decoded).await?;
+        self.keeping.keep(move |snapshots| snapshots.save(index, &bytes)).await?;
         tracing::info!(index, revision = taken.state.revision(), "took a snapshot from the leader");
         self.keeping.audit.record(vec![audit::Record::gap(index, &taken.state)]).await;
         self.view.checkpoints.lock().forget();
@@ -255,11 +261,13 @@ impl RaftStateMachine<Types> for Machine {
 
     /// What is sent to a follower, and what a start goes back to. A damaged one is neither: the state is here, so another
     /// one is made.
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, Bytes>>, io::Error> {
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, Content>>, io::Error> {
         let snapshots = self.keeping.snapshots.clone();
         let damaged = match blocking(move || Ok(snapshots.sendable())).await? {
             Ok(newest) => {
-                return Ok(newest.map(|(meta, snapshot)| SnapshotOf::<Types, Bytes> { meta, snapshot }));
+                let content =
+                    |(meta, bytes)| SnapshotOf::<Types, Content> { meta, snapshot: Content::Bytes(bytes) };
+                return Ok(newest.map(content));
             }
             Err(damaged) => damaged,
         };
@@ -269,9 +277,9 @@ impl RaftStateMachine<Types> for Machine {
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
-    type SnapshotData = Bytes;
+    type SnapshotData = Content;
 
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, Bytes>, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, Content>, io::Error> {
         // The audit comes first: the log that it could be made from again may be purged after this.
         self.keeping.audit.synced().await?;
         let applied = self.applied.clone();
@@ -279,11 +287,9 @@ impl RaftSnapshotBuilder<Types> for Builder {
             last_log_id: applied.log_id,
             last_membership: applied.membership.clone(),
         };
-        let (index, of) = (applied.log_id.map_or(0, |id| id.index), meta.clone());
-        let encoded = move || snapshot::encode(of, &applied.state).map_err(io::Error::other);
-        let snapshot = blocking(encoded).await?;
-        self.keeping.save(index, snapshot.clone()).await?;
-        Ok(SnapshotOf::<Types, Bytes> { meta, snapshot })
+        let of = meta.clone();
+        let path = self.keeping.keep(move |snapshots| snapshots.make(&of, &applied.state)).await?;
+        Ok(SnapshotOf::<Types, Content> { meta, snapshot: Content::File(path) })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::{Stream as Items, StreamExt, stream};
 use openraft::{
     AnyError, BasicNode, OptionalSend,
@@ -22,6 +21,8 @@ use super::{
     floor::{Place, Start},
     frame::{self, CHUNK_BYTES, Chunk, Installed, Purpose, Request, Response, SnapshotHead},
     link::{Answer, CallError, Peers},
+    machine::blocking,
+    snapshot::Content,
 };
 use crate::command::MemberId;
 
@@ -119,10 +120,11 @@ impl Network {
     async fn send_snapshot(
         &self,
         vote: VoteOf<Types>,
-        snapshot: SnapshotOf<Types, Bytes>,
+        snapshot: SnapshotOf<Types, Content>,
     ) -> io::Result<SnapshotResponse<Types>> {
         let mut greeted = self.peers.connect(self.target, &self.address, Purpose::Snapshot).await?;
-        let SnapshotOf::<Types, Bytes> { meta, snapshot } = snapshot;
+        let SnapshotOf::<Types, Content> { meta, snapshot } = snapshot;
+        let snapshot = blocking(|| snapshot.read()).await?;
         let (term, last) = (vote.leader_id.term, meta.last_log_id);
         frame::write(&mut greeted.writer, &SnapshotHead { vote, meta, length: snapshot.len() as u64 })
             .await?;
@@ -140,7 +142,7 @@ impl Network {
 }
 
 impl RaftNetworkV2<Types> for Network {
-    type SnapshotData = Bytes;
+    type SnapshotData = Content;
 
     async fn append_entries(
         &mut self,
@@ -216,7 +218,7 @@ impl RaftNetworkV2<Types> for Network {
     async fn full_snapshot(
         &mut self,
         vote: VoteOf<Types>,
-        snapshot: SnapshotOf<Types, Bytes>,
+        snapshot: SnapshotOf<Types, Content>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {

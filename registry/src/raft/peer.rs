@@ -17,7 +17,7 @@ use super::{
     core::Core,
     frame::{self, Chunk, Identity, Installed, Numbered, Purpose, Request, Response, SnapshotHead},
     link::{CONNECT_TIMEOUT, Greeted},
-    snapshot::SNAPSHOT_BYTES_MAX,
+    snapshot::{Content, SNAPSHOT_BYTES_MAX},
 };
 use crate::command::MemberId;
 
@@ -186,7 +186,7 @@ async fn snapshot(core: Arc<Core>, mut greeted: Greeted) -> io::Result<()> {
         let chunk: Chunk = frame::expect(&mut greeted.reader).await?;
         bytes.extend_from_slice(&chunk.0);
     }
-    let snapshot = SnapshotOf::<Types, bytes::Bytes> { meta: head.meta, snapshot: bytes.into() };
+    let snapshot = SnapshotOf::<Types, Content> { meta: head.meta, snapshot: Content::Bytes(bytes.into()) };
     let installed = match core.raft.install_full_snapshot(head.vote, snapshot).await {
         Ok(response) => Installed::Done(response),
         Err(error) => Installed::Failed(error.to_string()),

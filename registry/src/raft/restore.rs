@@ -138,19 +138,13 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use openraft::alias::{SnapshotMetaOf, StoredMembershipOf};
-
     use super::*;
-    use crate::{raft::Types, state::tests::furnished};
+    use crate::state::tests::furnished;
 
     #[test]
     fn what_version_0_1_0_saved_is_read() {
-        let meta = SnapshotMetaOf::<Types> {
-            last_log_id: None,
-            last_membership: StoredMembershipOf::<Types>::default(),
-        };
         let state = furnished();
-        let mut bytes = snapshot::encode(meta, &state).expect("it is small").to_vec();
+        let mut bytes = snapshot::tests::of(&state);
         let Saved { head, state: read } = read_saved(&bytes).expect("it is sound");
         assert_eq!((head.revision, read.hash()), (state.revision(), state.hash()));
         let middle = bytes.len() / 2;

@@ -1,14 +1,15 @@
 //! Snapshots on disk and on the wire: one file with magic, version, length, checksum and a msgpack body. It holds the
 //! state, the history that watchers may ask for, and where in the log it stands. The log is purged only after one is
-//! safely on disk.
+//! safely on disk. It is written record by record: a member has no second copy of its state in memory for it.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, BufWriter, Seek, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use bytes::Bytes;
 use openraft::alias::SnapshotMetaOf;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Types;
 use crate::{
     file,
-    state::{Image, State},
+    state::{Image, ImageOf, State},
 };
 
 /// What a snapshot file starts with.
@@ -25,12 +26,24 @@ const MAGIC: &[u8; 8] = b"MESHSNAP";
 const VERSION: u16 = 1;
 /// Magic, version, length of the body, SHA-256 of the body.
 const HEAD_BYTES: usize = 8 + 2 + 8 + 32;
-/// The largest snapshot, in bytes: it is sent and read whole, and a member must have it in memory twice.
+/// The largest snapshot, in bytes: it is sent and read whole, and a member must have it in memory twice for that.
 pub const SNAPSHOT_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Old snapshots that stay beside the newest: it may turn out to be damaged. The log is kept long enough to go on from it.
 const OLD_KEPT: usize = 1;
 /// What a damaged snapshot is called from then on: out of the way, and there for whoever wants to know why.
 const DAMAGED: &str = "damaged";
+
+/// Bytes of a snapshot that are summed and written at once.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// What the engine hands on as a snapshot.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    /// In its file: so it is when it was just made, and nobody asked for it.
+    File(PathBuf),
+    /// To be sent, or as it came.
+    Bytes(Bytes),
+}
 
 /// A state with its place in the log.
 pub(super) struct Taken {
@@ -61,6 +74,14 @@ struct Body {
     image: Image,
 }
 
+/// A body, to be written.
+#[derive(Serialize)]
+#[serde(rename = "Body")]
+struct BodyOf<'a> {
+    meta: &'a SnapshotMetaOf<Types>,
+    image: ImageOf<'a>,
+}
+
 /// Of a body only its place in the log.
 #[derive(Deserialize)]
 struct Place {
@@ -78,10 +99,19 @@ impl Snapshots {
         &self.folder
     }
 
-    /// Writes a snapshot; it survives a power cut when this returns. Blocks.
-    pub(super) fn save(&self, index: u64, bytes: &[u8]) -> io::Result<()> {
+    /// Makes a snapshot of a state; it survives a power cut when this returns. Blocks.
+    pub(super) fn make(&self, meta: &SnapshotMetaOf<Types>, state: &State) -> io::Result<PathBuf> {
+        self.keep(place(meta), |file| encode(file, meta, state))
+    }
+
+    /// Keeps a snapshot that came; it survives a power cut when this returns. Blocks.
+    pub(super) fn save(&self, index: u64, bytes: &[u8]) -> io::Result<PathBuf> {
+        self.keep(index, |file| file.write_all(bytes))
+    }
+
+    fn keep(&self, index: u64, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<PathBuf> {
         let path = self.folder.join(format!("{index:020}.snap"));
-        if let Err(error) = file::replace(&path, bytes) {
+        if let Err(error) = file::replace_with(&path, write) {
             // On a full disk half a snapshot would only be in the way.
             let _ = fs::remove_file(path.with_extension("tmp"));
             return Err(error);
@@ -89,7 +119,7 @@ impl Snapshots {
         for path in self.files()?.into_iter().rev().skip(1 + OLD_KEPT) {
             fs::remove_file(path)?;
         }
-        Ok(())
+        Ok(path)
     }
 
     /// The newest sound one, and those newer ones that are damaged. It is for the caller to know whether the log reaches
@@ -145,6 +175,16 @@ impl Snapshots {
     }
 }
 
+impl Content {
+    /// Its bytes. Blocks.
+    pub(super) fn read(self) -> io::Result<Bytes> {
+        match self {
+            Self::File(path) => fs::read(path).map(Bytes::from),
+            Self::Bytes(bytes) => Ok(bytes),
+        }
+    }
+}
+
 impl Damaged {
     fn new(path: PathBuf, reason: String) -> Self {
         let index = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
@@ -152,20 +192,58 @@ impl Damaged {
     }
 }
 
-/// A snapshot as bytes.
-pub(super) fn encode(meta: SnapshotMetaOf<Types>, state: &State) -> Result<Bytes, String> {
-    let body =
-        rmp_serde::to_vec_named(&Body { meta, image: state.image() }).map_err(|error| error.to_string())?;
-    if body.len() > SNAPSHOT_BYTES_MAX {
-        return Err(format!("the snapshot has {} bytes, at most {SNAPSHOT_BYTES_MAX}", body.len()));
+/// Where in the log a snapshot stands.
+pub(super) fn place(meta: &SnapshotMetaOf<Types>) -> u64 {
+    meta.last_log_id.map_or(0, |id| id.index)
+}
+
+/// Writes a snapshot; the head last, when it is known what it says.
+pub(super) fn encode(
+    out: &mut (impl Write + Seek),
+    meta: &SnapshotMetaOf<Types>,
+    state: &State,
+) -> io::Result<()> {
+    out.write_all(&[0; HEAD_BYTES])?;
+    let summed = Summed { out: &mut *out, sum: Context::new(&SHA256), bytes: 0 };
+    let mut body = BufWriter::with_capacity(WRITE_BYTES, summed);
+    rmp_serde::encode::write_named(&mut body, &BodyOf { meta, image: ImageOf(state) }).map_err(refused)?;
+    let Summed { sum, bytes, .. } = body.into_inner().map_err(io::IntoInnerError::into_error)?;
+    out.rewind()?;
+    out.write_all(MAGIC)?;
+    out.write_all(&VERSION.to_le_bytes())?;
+    out.write_all(&(bytes as u64).to_le_bytes())?;
+    out.write_all(sum.finish().as_ref())
+}
+
+/// What the file said, where that was the reason.
+fn refused(error: rmp_serde::encode::Error) -> io::Error {
+    match error {
+        rmp_serde::encode::Error::InvalidValueWrite(error) => error.into(),
+        error => io::Error::other(error),
     }
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(digest(&SHA256, &body).as_ref());
-    bytes.extend_from_slice(&body);
-    Ok(bytes.into())
+}
+
+/// Passes bytes on, and knows their number and sum.
+struct Summed<W> {
+    out: W,
+    sum: Context,
+    bytes: usize,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes + bytes.len() > SNAPSHOT_BYTES_MAX {
+            return Err(io::Error::other(format!("the snapshot has more than {SNAPSHOT_BYTES_MAX} bytes")));
+        }
+        let written = self.out.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        self.bytes += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn open_envelope(bytes: &[u8]) -> Result<&[u8], String> {
@@ -201,17 +279,65 @@ pub fn inspect(bytes: &[u8]) -> Result<State, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use openraft::alias::StoredMembershipOf;
 
     use super::*;
 
-    fn snapshot() -> Bytes {
-        let meta = SnapshotMetaOf::<Types> {
-            last_log_id: None,
-            last_membership: StoredMembershipOf::<Types>::default(),
-        };
-        encode(meta, &State::new()).expect("it is small")
+    fn meta() -> SnapshotMetaOf<Types> {
+        let last_membership = StoredMembershipOf::<Types>::default();
+        SnapshotMetaOf::<Types> { last_log_id: None, last_membership }
+    }
+
+    /// A snapshot's bytes.
+    pub(in crate::raft) fn of(state: &State) -> Vec<u8> {
+        let mut bytes = io::Cursor::new(Vec::new());
+        encode(&mut bytes, &meta(), state).expect("memory takes it");
+        bytes.into_inner()
+    }
+
+    fn snapshot() -> Vec<u8> {
+        of(&State::new())
+    }
+
+    /// A file that has no more room after so many bytes.
+    struct Full(io::Cursor<Vec<u8>>, usize);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0.get_ref().len() + bytes.len() > self.1 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Full {
+        fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    #[test]
+    fn it_is_written_as_a_whole_image_is_and_read_back() {
+        let state = crate::state::tests::furnished();
+        let bytes = of(&state);
+        let body = rmp_serde::to_vec_named(&Body { meta: meta(), image: state.image() }).expect("memory");
+        assert!(open_envelope(&bytes).expect("its own") == body, "as version 0.1.0 writes it");
+        assert_eq!(inspect(&bytes).expect("its own").hash(), state.hash());
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such() {
+        let state = crate::state::tests::furnished();
+        for room in [0, HEAD_BYTES, of(&state).len() - 1] {
+            let refused = encode(&mut Full(io::Cursor::default(), room), &meta(), &state);
+            assert!(file::is_full(&refused.expect_err("there is no room")), "{room} bytes");
+        }
     }
 
     #[test]
@@ -219,7 +345,7 @@ mod tests {
         let bytes = snapshot();
         assert_eq!(inspect(&bytes).expect("its own").hash(), State::new().hash());
         for at in 0..bytes.len() {
-            let mut damaged = bytes.to_vec();
+            let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
             assert!(inspect(&damaged).is_err(), "byte {at}");
             assert!(inspect(&bytes[..at]).is_err(), "cut at {at}");
@@ -250,7 +376,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let snapshots = Snapshots::open(folder.path().join("snapshots"), 100).expect("it opens");
         snapshots.save(5, &snapshot()).expect("it is written");
-        let mut spoiled = snapshot().to_vec();
+        let mut spoiled = snapshot();
         let last = spoiled.len() - 1;
         spoiled[last] ^= 1;
         snapshots.save(900, &spoiled).expect("it is written");

@@ -62,11 +62,7 @@ impl State {
                 "a join record without a secret, or a member with an id that is not given yet".to_owned(),
             );
         }
-        if self
-            .history
-            .iter()
-            .any(|kept| kept.revision > self.revision || kept.revision <= self.history.oldest())
-        {
+        if !self.history.sound(self.revision) {
             return broken("the history keeps what is not, or what it says it dropped".to_owned());
         }
         Ok(())

@@ -1,6 +1,10 @@
-//! Pure. The last revisions, with what each changed, for watchers that come back. Bounded in number and in bytes.
+//! Pure. The last revisions, with what each changed, for watchers that come back. Bounded in number and in bytes. The
+//! newest stand as they are, all others packed, and are unpacked for whoever asks.
 
-use std::sync::Arc;
+use std::{
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
+};
 
 use imbl::OrdMap;
 use model::{
@@ -9,13 +13,27 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::objects::Objects;
+use super::{objects::Objects, table::encode};
+
+mod block;
+mod records;
+mod unpacked;
+
+use block::{Block, Span};
+pub(super) use records::{BLOCK_TAG, REVISION_TAG};
+use unpacked::Unpacked;
 
 /// The most revisions that are kept: at ten writes a second a watcher may be away for sixteen minutes.
 pub const HISTORY_REVISIONS_MAX: usize = 10_000;
-/// The most bytes that the kept revisions' objects take in memory, roughly: as much as some thousand writes of small
-/// objects, and no more than a member can spare.
-pub const HISTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The most bytes that the kept revisions have in a snapshot, where each stands with its objects as they were and as they
+/// are: some ten thousand changes of small objects. In memory they are packed.
+pub const HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The newest revisions stay unpacked up to so many bytes, as in a snapshot: nearly all watchers ask for these. Tests are
+/// short, and must see blocks.
+const TAIL_BYTES_MAX: usize = if cfg!(test) { 2 * 1024 } else { 1024 * 1024 };
+/// A block ends with the revision that takes it over so many bytes before it is packed: as far back as LZ4 looks for what
+/// repeats.
+const BLOCK_BYTES: usize = TAIL_BYTES_MAX / 16;
 
 /// What one revision changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,19 +72,52 @@ pub struct Compacted {
     pub oldest: u64,
 }
 
-/// The last revisions.
+/// The last revisions. Which of them are kept depends on what they hold alone, not on how they came to be packed.
 #[derive(Debug, Clone)]
 pub struct History {
-    kept: OrdMap<u64, Arc<Revision>>,
+    /// What came before `tail`, by the last revision of each block.
+    blocks: OrdMap<u64, Block>,
+    /// The newest.
+    tail: OrdMap<u64, Kept>,
+    tail_bytes: usize,
+    /// How many are kept, and the bytes of their records.
+    count: usize,
     bytes: usize,
-    /// Changes up to this revision are not kept.
+    /// Changes up to this revision are not kept. The first block may begin with such.
     compacted: u64,
     revisions_max: usize,
+    unpacked: Unpacked,
+}
+
+/// A revision, with its record.
+#[derive(Debug, Clone)]
+struct Kept {
+    revision: Arc<Revision>,
+    bytes: Arc<[u8]>,
+}
+
+impl Kept {
+    fn of(revision: Revision) -> Self {
+        Self { bytes: encode(&revision).into(), revision: Arc::new(revision) }
+    }
+
+    fn length(&self) -> u32 {
+        u32::try_from(self.bytes.len()).expect("an entry of the log is far shorter than 4 GiB")
+    }
 }
 
 impl History {
     pub(super) fn new(revisions_max: usize) -> Self {
-        Self { kept: OrdMap::new(), bytes: 0, compacted: 0, revisions_max: revisions_max.max(1) }
+        Self {
+            blocks: OrdMap::new(),
+            tail: OrdMap::new(),
+            tail_bytes: 0,
+            count: 0,
+            bytes: 0,
+            compacted: 0,
+            revisions_max: revisions_max.max(1),
+            unpacked: Unpacked::default(),
+        }
     }
 
     /// What changed after `revision`, oldest first.
@@ -76,17 +127,32 @@ impl History {
     pub fn since(
         &self,
         revision: u64,
-    ) -> Result<impl DoubleEndedIterator<Item = &Arc<Revision>> + use<'_>, Compacted> {
+    ) -> Result<impl DoubleEndedIterator<Item = Arc<Revision>> + use<'_>, Compacted> {
         if revision < self.compacted {
             return Err(Compacted { oldest: self.compacted });
         }
-        let after = (std::ops::Bound::Excluded(revision), std::ops::Bound::Unbounded);
-        Ok(self.kept.range::<_, u64>(after).map(|(_, revision)| revision))
+        let after = (Excluded(revision), Unbounded);
+        let packed = self.blocks.range::<_, u64>(after).flat_map(|(_, block)| {
+            let revisions = self.unpacked.of(block);
+            (0..revisions.len()).map(move |at| revisions[at].clone())
+        });
+        let tail = self.tail.range::<_, u64>(after).map(|(_, kept)| kept.revision.clone());
+        Ok(packed.chain(tail).filter(move |kept| kept.revision > revision))
     }
 
     /// All that is kept, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Revision>> {
-        self.kept.iter().map(|(_, revision)| revision)
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Arc<Revision>> + use<'_> {
+        self.since(self.compacted).into_iter().flatten()
+    }
+
+    /// How many revisions are kept.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The least revision that `since` takes.
@@ -101,7 +167,7 @@ impl History {
             after: new.cloned(),
             actor: by.get(key).cloned(),
         });
-        self.keep(Revision { revision, at, changes: changes.collect() });
+        self.keep(Kept::of(Revision { revision, at, changes: changes.collect() }));
     }
 
     /// As many revisions are kept at most.
@@ -114,81 +180,74 @@ impl History {
         *self = Self { compacted: revision, ..Self::new(self.revisions_max) };
     }
 
-    pub(super) fn keep(&mut self, revision: Revision) {
-        if revision.revision <= self.compacted {
-            return;
+    /// Whether it keeps what it says, and nothing that is not yet.
+    pub(super) fn sound(&self, revision: u64) -> bool {
+        let spans = || self.blocks.values().flat_map(Block::spans).copied();
+        let tail =
+            self.tail.values().map(|kept| Span { revision: kept.revision.revision, length: kept.length() });
+        let kept: Vec<_> = spans().chain(tail).filter(|span| span.revision > self.compacted).collect();
+        kept.is_sorted_by(|a, b| a.revision < b.revision)
+            && kept.last().is_none_or(|newest| newest.revision <= revision)
+            && (kept.len(), kept.iter().map(|span| span.length as usize).sum()) == (self.count, self.bytes)
+            && self.blocks.keys().all(|last| *last > self.compacted)
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        self.count += 1;
+        self.bytes += kept.bytes.len();
+        self.tail_bytes += kept.bytes.len();
+        self.tail.insert(kept.revision.revision, kept);
+        while self.tail_bytes > TAIL_BYTES_MAX && self.tail.len() > 1 {
+            self.pack();
         }
-        self.bytes += weight(&revision);
-        self.kept.insert(revision.revision, Arc::new(revision));
-        while self.kept.len() > self.revisions_max || (self.bytes > HISTORY_BYTES_MAX && self.kept.len() > 1)
-        {
-            let Some((oldest, gone)) = self.kept.get_min().cloned() else { return };
-            self.kept.remove(&oldest);
-            self.bytes -= weight(&gone);
-            self.compacted = oldest;
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        while self.count > self.revisions_max || (self.bytes > HISTORY_BYTES_MAX && self.count > 1) {
+            self.compact();
         }
     }
-}
 
-/// About what a revision takes in memory.
-fn weight(revision: &Revision) -> usize {
-    /// A change, or the object around its maps.
-    const AROUND: usize = 320;
-    let object = |object: &Arc<Object>| {
-        let (labels, annotations) = (&object.metadata.labels, &object.metadata.annotations);
-        let noted = annotations.values().map(|value| value.as_str().len()).sum::<usize>();
-        AROUND + nodes(labels.len()) + nodes(annotations.len()) + noted + map_weight(&object.spec)
-    };
-    let change = |changed: &Changed| {
-        let objects = changed.before.iter().chain(&changed.after);
-        AROUND + objects.map(object).sum::<usize>()
-    };
-    AROUND + revision.changes.iter().map(change).sum::<usize>()
-}
-
-/// What the nodes of a map take: each has room for eleven pairs and is at least half full, but where it is the only one.
-fn nodes(pairs: usize) -> usize {
-    const NODE: usize = 640;
-    pairs.div_ceil(6) * NODE
-}
-
-fn map_weight(map: &serde_json::Map<String, serde_json::Value>) -> usize {
-    nodes(map.len()) + map.iter().map(|(key, value)| key.len() + value_weight(value)).sum::<usize>()
-}
-
-fn value_weight(value: &serde_json::Value) -> usize {
-    match value {
-        serde_json::Value::String(text) => text.len(),
-        serde_json::Value::Array(values) => {
-            values.iter().map(|value| size_of_val(value) + value_weight(value)).sum::<usize>()
+    /// The oldest of the tail become a block; the newest one stays.
+    fn pack(&mut self) {
+        let (mut run, mut bytes) = (Vec::new(), 0);
+        while bytes < BLOCK_BYTES && self.tail.len() > 1 {
+            let Some((number, kept)) = self.tail.get_min().cloned() else { break };
+            self.tail.remove(&number);
+            bytes += kept.bytes.len();
+            run.push(kept);
         }
-        serde_json::Value::Object(map) => map_weight(map),
-        _ => 0,
+        self.tail_bytes -= bytes;
+        let block = Block::pack(&run);
+        self.blocks.insert(block.last(), block);
+    }
+
+    /// The oldest one goes, and its block with the last one of it.
+    fn compact(&mut self) {
+        let first = self.blocks.get_min().map(|(last, block)| {
+            let at = block.spans().partition_point(|span| span.revision <= self.compacted);
+            (*last, block.spans()[at])
+        });
+        let gone = match first {
+            Some((last, gone)) => {
+                if gone.revision == last {
+                    self.blocks.remove(&last);
+                }
+                gone
+            }
+            None => {
+                let Some((number, kept)) = self.tail.get_min().cloned() else { return };
+                self.tail.remove(&number);
+                self.tail_bytes -= kept.bytes.len();
+                Span { revision: number, length: kept.length() }
+            }
+        };
+        self.count -= 1;
+        self.bytes -= gone.length as usize;
+        self.compacted = gone.revision;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use model::{kind::Kind, shape::Text};
-
-    use super::*;
-
-    #[test]
-    fn what_operators_note_on_objects_counts() {
-        const NOTE_BYTES: usize = 4_000;
-        let mut history = History::new(usize::MAX);
-        let note = Text::new(&"x".repeat(NOTE_BYTES)).expect("it fits");
-        let mut object = Object::new(
-            Key::mesh_wide(Kind::Namespace, "shop".parse().expect("a name")),
-            serde_json::Map::new(),
-        );
-        object.metadata.annotations.insert("note".parse().expect("a key"), note);
-        for revision in 1..=10_000 {
-            let after = Some(Arc::new(object.clone()));
-            let change = Changed { key: object.key(), before: None, after, actor: None };
-            history.keep(Revision { revision, at: Millis(0), changes: vec![change] });
-        }
-        let kept = history.iter().count();
-        assert!(kept > 1_000 && kept * NOTE_BYTES <= HISTORY_BYTES_MAX, "{kept}");
-    }
-}
+mod tests;

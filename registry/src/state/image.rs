@@ -1,16 +1,18 @@
 //! Pure. The state as records: what snapshots hold whole and the index piece by piece. Reading back proves the hash, so
-//! that a damaged or mixed set is found before anyone sees it.
+//! that a damaged or mixed set is found before anyone sees it. Records are made when they are asked for: of a large state
+//! there is never a second copy as a whole.
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize, Serializer,
+    ser::{SerializeSeq, SerializeStruct},
+};
 
 use super::{
     Objects, State, Unreadable,
-    table::{RecordKey, encode},
+    history::{BLOCK_TAG, REVISION_TAG},
+    table::RecordKey,
 };
 use model::duration::Millis;
-
-/// The tag under which the index keeps revisions of the history; tables have others.
-const HISTORY_TAG: u8 = 100;
 
 /// What a set of records must add up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,13 @@ pub struct Image {
     pub records: Vec<(Blob, Blob)>,
 }
 
+/// A whole state, to be written as an [`Image`] is, piece by piece.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageOf<'a>(pub &'a State);
+
+/// Its records.
+struct RecordsOf<'a>(&'a State);
+
 /// A set of records is no state.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -60,7 +69,7 @@ pub enum ImageError {
 impl State {
     /// The whole state.
     pub fn image(&self) -> Image {
-        let records = self.records().into_iter().map(|(key, value)| (Blob(key), Blob(value))).collect();
+        let records = self.image_records().map(|(key, value)| (Blob(key), Blob(value))).collect();
         Image { sum: self.sum(), records }
     }
 
@@ -70,24 +79,35 @@ impl State {
         Sum { revision: self.revision, time: self.time, oldest, hash: self.hash().to_le_bytes() }
     }
 
-    /// All records, the history's among them.
-    pub fn records(&self) -> Vec<(RecordKey, Vec<u8>)> {
-        let mut records = Vec::with_capacity(self.objects.len() + 64);
-        records.extend(self.objects.table().records());
-        records.extend(self.sessions.table().records());
-        records.extend(self.credentials.records());
-        records.extend(self.joins.records());
-        records.extend(self.trust.records());
-        records.extend(self.members.by_id.records());
-        records.extend(self.members.next.records());
-        records.extend(self.members.used.records());
-        records.extend(self.staged.records());
-        records.extend(self.history.iter().map(|kept| (history_key(kept.revision), encode(&**kept))));
-        records
+    /// All records as the index keeps them: most of the history in blocks.
+    pub fn records(&self) -> impl Iterator<Item = (RecordKey, Vec<u8>)> + '_ {
+        self.table_records().chain(self.history.records())
     }
 
-    /// What changed since `before`, of the same cluster, as records; `None` is gone. One after the other, as each is made
-    /// when it is asked for.
+    /// All records as a snapshot has them: the history revision by revision, which every version reads.
+    fn image_records(&self) -> impl Iterator<Item = (RecordKey, Vec<u8>)> + '_ {
+        self.table_records().chain(self.history.revision_records())
+    }
+
+    fn table_records(&self) -> impl Iterator<Item = (RecordKey, Vec<u8>)> + '_ {
+        let members = &self.members;
+        let tables = self.objects.table().records().chain(self.sessions.table().records());
+        let tables = tables.chain(self.credentials.records()).chain(self.joins.records());
+        let tables = tables.chain(self.trust.records()).chain(members.by_id.records());
+        let tables = tables.chain(members.next.records()).chain(members.used.records());
+        tables.chain(self.staged.records())
+    }
+
+    /// How many records a snapshot has.
+    fn image_len(&self) -> usize {
+        let members = &self.members;
+        let objects = self.objects.len() + self.sessions.table().len();
+        let secrets = self.credentials.len() + self.joins.len() + self.trust.len();
+        let members = members.by_id.len() + members.next.len() + members.used.len();
+        objects + secrets + members + self.staged.len() + self.history.len()
+    }
+
+    /// What changed since `before`, of the same cluster, in [`State::records`]; `None` is gone.
     pub fn record_changes<'a>(
         &'a self,
         before: &'a Self,
@@ -103,14 +123,11 @@ impl State {
         let staged = self.staged.record_changes(&before.staged);
         let tables = objects.chain(hosts).chain(secrets).chain(joins).chain(trust);
         let tables = tables.chain(members).chain(numbers).chain(used).chain(staged);
-        let added = self.history.iter().filter(|kept| kept.revision > before.revision);
-        let dropped = before.history.iter().take_while(|kept| kept.revision <= self.history.oldest());
-        tables
-            .chain(added.map(|kept| (history_key(kept.revision), Some(encode(&**kept)))))
-            .chain(dropped.map(|kept| (history_key(kept.revision), None)))
+        tables.chain(self.history.record_changes(&before.history))
     }
 
-    /// The state that records make, in any order.
+    /// The state that records make, whether a snapshot's or the index's, in any order but for the history's: those come as
+    /// their keys are ordered.
     ///
     /// # Errors
     /// They do not add up to `sum`.
@@ -157,19 +174,29 @@ impl State {
             7 => self.members.next.load(key, value)?,
             8 => self.members.used.load(key, value)?,
             9 => self.staged.load(key, value)?,
-            HISTORY_TAG => {
-                let kept = rmp_serde::from_slice(value).map_err(|source| Unreadable { tag, source })?;
-                self.history.keep(kept);
-            }
+            BLOCK_TAG => self.history.load_block(value)?,
+            REVISION_TAG => self.history.load_revision(value)?,
             other => return Err(ImageError::Tag(other)),
         }
         Ok(())
     }
 }
 
-/// Big-endian, so that the index keeps revisions in their order.
-fn history_key(revision: u64) -> RecordKey {
-    let mut key = vec![HISTORY_TAG];
-    key.extend(revision.to_be_bytes());
-    key
+impl Serialize for ImageOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut image = serializer.serialize_struct("Image", 2)?;
+        image.serialize_field("sum", &self.0.sum())?;
+        image.serialize_field("records", &RecordsOf(self.0))?;
+        image.end()
+    }
+}
+
+impl Serialize for RecordsOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut records = serializer.serialize_seq(Some(self.0.image_len()))?;
+        for (key, value) in self.0.image_records() {
+            records.serialize_element(&(Blob(key), Blob(value)))?;
+        }
+        records.end()
+    }
 }

@@ -142,7 +142,7 @@ impl State {
     pub fn history_since(
         &self,
         revision: u64,
-    ) -> Result<impl DoubleEndedIterator<Item = &Arc<Revision>> + use<'_>, Compacted> {
+    ) -> Result<impl DoubleEndedIterator<Item = Arc<Revision>> + use<'_>, Compacted> {
         self.history.since(revision)
     }
 

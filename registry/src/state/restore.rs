@@ -216,7 +216,7 @@ impl State {
 
     /// The records of [`State::to_save`].
     pub(crate) fn into_saved_records(self) -> Vec<(super::RecordKey, Vec<u8>)> {
-        self.records()
+        self.records().collect()
     }
 }
 

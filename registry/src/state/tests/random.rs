@@ -4,6 +4,19 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// An index, as a store holds it.
+type Index = std::collections::BTreeMap<RecordKey, Vec<u8>>;
+
+/// Brings an index from one state to another.
+fn follow(index: &mut Index, now: &State, before: &State) {
+    for (key, value) in now.record_changes(before) {
+        match value {
+            Some(value) => drop(index.insert(key, value)),
+            None => drop(index.remove(&key)),
+        }
+    }
+}
+
 /// Commands over few names, so that they meet.
 fn any_line() -> impl Strategy<Value = String> {
     let node = prop::sample::select(vec!["host-a", "host-b", "host-c"]);
@@ -73,25 +86,26 @@ proptest! {
         }
         let mut cut = State::new();
         let (mut log, mut cuts) = (log.into_iter().peekable(), cuts.into_iter().cycle());
-        let mut index: std::collections::BTreeMap<RecordKey, Vec<u8>> = cut.records().into_iter().collect();
+        let mut index: Index = cut.records().collect();
         while log.peek().is_some() {
             let (length, snapshot) = cuts.next().expect("it has no end");
             let before = cut.clone();
             for entry in log.by_ref().take(length) {
                 cut.apply(entry);
             }
-            for (key, value) in cut.record_changes(&before) {
-                match value {
-                    Some(value) => drop(index.insert(key, value)),
-                    None => drop(index.remove(&key)),
-                }
-            }
+            follow(&mut index, &cut, &before);
             let read = State::from_records(cut.sum(), &index, HISTORY_REVISIONS_MAX);
-            cut = if snapshot {
-                State::from_image(&cut.image(), HISTORY_REVISIONS_MAX).map_err(|error| TestCaseError::fail(error.to_string()))?
-            } else {
-                read.map_err(|error| TestCaseError::fail(error.to_string()))?
-            };
+            let read = read.map_err(|error| TestCaseError::fail(error.to_string()))?;
+            prop_assert_eq!(read.check(), Ok(()));
+            cut = read;
+            if snapshot {
+                let read = State::from_image(&cut.image(), HISTORY_REVISIONS_MAX);
+                let read = read.map_err(|error| TestCaseError::fail(error.to_string()))?;
+                prop_assert_eq!(read.check(), Ok(()));
+                // A snapshot that came takes the state's place; the index goes on from what it holds.
+                follow(&mut index, &read, &cut);
+                cut = read;
+            }
         }
         prop_assert_eq!(cut.hash(), whole.hash());
         prop_assert_eq!(cut.image().records, whole.image().records, "the history too");
