@@ -1,6 +1,12 @@
 //! The admin listener: health, metrics, and the configuration without secrets. It changes nothing.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -19,7 +25,7 @@ use crate::{
     register::Standing,
     services::Services,
     shared::Shared,
-    telemetry::{AccessLog, Counts, Facts},
+    telemetry::{Counts, Facts, Outlets},
 };
 
 /// How long the head of a request may take.
@@ -40,7 +46,7 @@ pub struct Admin {
     /// What each runtime thread counted.
     pub counts: Vec<Arc<Counts>>,
     /// The log of calls, for what it lost.
-    pub log: AccessLog,
+    pub outlets: Outlets,
 }
 
 /// Serves a socket until `stop`.
@@ -126,6 +132,10 @@ impl Admin {
             let help = "Seconds that a certificate has left.";
             ("mesh_certificate_seconds_left", help, format!("{{identity=\"{id}\"}}"), left as f64)
         };
+        let span = |end: &str, count: &AtomicU64| {
+            let help = "Spans, by what became of them.";
+            ("mesh_spans_total", help, format!("{{end=\"{end}\"}}"), count.load(Ordering::Relaxed) as f64)
+        };
         let node = self.identity.slot().load();
         let mut gauges = vec![
             ("mesh_config_revision", "The revision that is in force.", String::new(), ack.revision as f64),
@@ -146,8 +156,10 @@ impl Admin {
                 "mesh_access_log_dropped_total",
                 "Lines of the log of calls that were lost.",
                 String::new(),
-                self.log.dropped() as f64,
+                self.outlets.log.dropped() as f64,
             ),
+            span("sent", &self.outlets.spans.counts().sent),
+            span("dropped", &self.outlets.spans.counts().dropped),
             left(node.id.to_string(), node.not_after.as_secs()),
         ];
         for slot in identities.services().iter().filter_map(|service| identities.slot(service)) {

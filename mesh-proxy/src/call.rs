@@ -60,7 +60,7 @@ impl Call {
     }
 
     /// Notes what the log says of a request.
-    pub fn note(&mut self, head: &request::Parts, peer: SocketAddr) {
+    pub fn note(&mut self, head: &request::Parts, peer: SocketAddr, span: Option<trace::Own>) {
         let text = |name: &HeaderName| {
             let value =
                 head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -73,6 +73,7 @@ impl Call {
             peer: Some(peer),
             request_id: text(&trace::REQUEST_ID),
             traceparent: text(&trace::TRACEPARENT),
+            span,
             ..Note::default()
         };
     }

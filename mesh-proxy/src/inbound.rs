@@ -267,11 +267,12 @@ impl Inbound {
     ) -> Response<Answer> {
         let mut request = request;
         let caller = hyper::upgrade::on(&mut request);
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let span = self.telemetry.begin(&mut head.headers);
         let spoken = Spoken::of(head.version, &head.headers);
         let mut call = Call::new(Direction::Inbound, spoken, self.telemetry.clone(), self.shared.under_way());
         call.outcome.mtls = connection.id.is_some();
-        call.note(&head, connection.address);
+        call.note(&head, connection.address, span);
         match self.carry(&connection, &mut call, head, body).await {
             Err(refused) => {
                 call.outcome.note.reason = refused.to_string();

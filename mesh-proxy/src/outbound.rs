@@ -20,7 +20,6 @@ use traffic::{admission::Bounded, headers::Leg, protocol::Detected, route::Field
 use crate::{
     body::Answer,
     call::Call,
-    clock,
     experience::Experience,
     heads::{self, Changed},
     listener::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, detect},
@@ -28,7 +27,7 @@ use crate::{
     server::{self, Ends},
     shared::{Config, Shared},
     splice,
-    telemetry::{Direction, Spoken, Telemetry, trace},
+    telemetry::{Direction, Spoken, Telemetry},
     transport::{SendError, Transport, Tunnel, tcp::Abort},
 };
 
@@ -219,12 +218,12 @@ impl Outbound {
         let mut request = request;
         let caller = hyper::upgrade::on(&mut request);
         let (mut head, body) = request.into_parts();
-        trace::ensure(&mut head.headers, clock::dice);
+        let span = self.telemetry.begin(&mut head.headers);
         let spoken = Spoken::of(head.version, &head.headers);
         let mut call =
             Call::new(Direction::Outbound, spoken, self.telemetry.clone(), self.shared.under_way());
         call.outcome.mtls = true;
-        call.note(&head, address);
+        call.note(&head, address, span);
         if heads::is_connect(&head) {
             return self.connect(&entry, call, &head, caller, address).await;
         }

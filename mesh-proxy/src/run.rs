@@ -28,7 +28,7 @@ use crate::{
     services::Services,
     settings::Settings,
     shared::Shared,
-    telemetry::AccessLog,
+    telemetry::{AccessLog, Outlets, open_spans},
 };
 
 mod threads;
@@ -97,7 +97,9 @@ pub async fn run(settings: Settings, mut signals: Signals) -> Result<(), RunErro
     let log = AccessLog::open(&settings.access_log.output);
     let log = log.map_err(|source| RunError::Io { what: "access_log.output".to_owned(), source })?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = Threads::start(&shared, &log, settings.threads(cores))?;
+    let (spans, exporter) = open_spans(&settings.tracing);
+    let outlets = Outlets { log, spans };
+    let threads = Threads::start(&shared, &outlets, settings.threads(cores))?;
     let stop = CancellationToken::new();
     let inbound = threads.listen(&settings, &stop).await?;
     let mut upstreams = Upstreams::default();
@@ -105,7 +107,8 @@ pub async fn run(settings: Settings, mut signals: Signals) -> Result<(), RunErro
     let (services, watched) = watch::channel(Arc::new(services));
     let control = control(&settings, &identity);
     let hub = Hub::new(&settings, identity, shared, control, watched);
-    let tasks = hub.spawn(&settings, inbound, wanted, &threads, &log, &stop)?;
+    let tasks = hub.spawn(&settings, inbound, wanted, &threads, &outlets, &stop)?;
+    let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(stop.clone())));
     tracing::info!(node = %hub.identity.node().node, threads = threads.senders.len(), "running");
     loop {
         tokio::select! {
@@ -124,6 +127,10 @@ pub async fn run(settings: Settings, mut signals: Signals) -> Result<(), RunErro
     upstreams.stop();
     drop(tasks);
     drop(threads);
+    if let Some(exporting) = exporting {
+        // The last spans may be lost, as any may.
+        drop(timeout(LEAVE_TIMEOUT, exporting).await);
+    }
     Ok(())
 }
 
@@ -218,7 +225,7 @@ impl Hub {
         inbound: Option<SocketAddr>,
         wanted: mpsc::Receiver<ServiceName>,
         threads: &Threads,
-        log: &AccessLog,
+        outlets: &Outlets,
         stop: &CancellationToken,
     ) -> Result<tokio::task::JoinSet<()>, RunError> {
         let mut tasks = tokio::task::JoinSet::new();
@@ -247,7 +254,7 @@ impl Hub {
             standing: self.standing.subscribe(),
             acks: self.acks.subscribe(),
             counts: threads.counts.clone(),
-            log: log.clone(),
+            outlets: outlets.clone(),
         });
         for &address in &settings.listen.admin.0 {
             let (admin, stop, bound) = (admin.clone(), stop.clone(), Bound::new(address)?);

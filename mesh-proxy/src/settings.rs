@@ -29,7 +29,7 @@ pub const THREADS_DEFAULT: usize = 4;
 pub const DRAIN_DEFAULT: Timespan = Timespan::from_secs(10);
 
 /// All of `proxy.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// This host's name in the mesh; the host name if left out.
@@ -53,6 +53,8 @@ pub struct Settings {
     pub listen: Listen,
     /// The log of calls.
     pub access_log: AccessLog,
+    /// Spans of calls.
+    pub tracing: Tracing,
 }
 
 /// `[listen]`: where the proxy is reached.
@@ -80,6 +82,21 @@ pub struct AccessLog {
     /// Where the lines go.
     pub output: Output,
 }
+
+/// `[tracing]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tracing {
+    /// A collector that takes OTLP/HTTP, such as `http://127.0.0.1:4318`; spans are kept only where there is one.
+    pub collector: Option<Collector>,
+    /// Of the traces that begin here, the share that is sampled, from 0 to 1. Who calls may have decided already.
+    #[serde(deserialize_with = "share")]
+    pub sample: f64,
+}
+
+/// Where spans go: a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collector(String);
 
 /// Where the log of calls goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -135,6 +152,7 @@ impl Default for Settings {
             host_router_identity: None,
             listen: Listen::default(),
             access_log: AccessLog::default(),
+            tracing: Tracing::default(),
         }
     }
 }
@@ -211,6 +229,42 @@ impl std::fmt::Debug for Server {
 impl<'de> Deserialize<'de> for Server {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+// === impl Tracing, Collector ===
+
+impl Tracing {
+    /// Where spans are sent (OTLP/HTTP, "OTLP/HTTP Request").
+    pub fn traces_url(&self) -> Option<String> {
+        let Collector(base) = self.collector.as_ref()?;
+        Some(format!("{}/v1/traces", base.trim_end_matches('/')))
+    }
+}
+
+impl<'de> Deserialize<'de> for Collector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let url: Option<http::Uri> = text.parse().ok();
+        let fits = url.is_some_and(|url| {
+            matches!(url.scheme_str(), Some("http" | "https"))
+                && url.host().is_some()
+                && url.query().is_none()
+        });
+        match fits {
+            true => Ok(Self(text)),
+            false => {
+                Err(D::Error::custom(format!("must be a URL such as \"http://127.0.0.1:4318\", is {text:?}")))
+            }
+        }
+    }
+}
+
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let share = f64::deserialize(deserializer)?;
+    match (0.0..=1.0).contains(&share) {
+        true => Ok(share),
+        false => Err(D::Error::custom(format!("must be from 0 to 1, is {share}"))),
     }
 }
 

@@ -17,11 +17,13 @@ use traffic::{
 mod access_log;
 mod metrics;
 mod mux;
+mod spans;
 pub mod trace;
 
 pub use access_log::{ACCESS_LOG_LINES_MAX, AccessLog};
 pub use metrics::{Counts, Facts, RULE_SERIES_MAX, SERIES_MAX};
 pub use mux::MuxCounts;
+pub use spans::{BATCH_SPANS_MAX, Exporter, SPANS_MAX, SpanCounts, Spans, open as open_spans};
 
 /// On which side of the call this proxy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,23 +110,39 @@ pub struct Note {
     pub request_id: String,
     /// W3C trace context, as forwarded.
     pub traceparent: String,
+    /// This proxy's span, where the trace is sampled.
+    pub span: Option<trace::Own>,
     /// Why it was refused or broke off; empty if it did not.
     pub reason: String,
     /// The id that the caller was told, if policy refuses the call.
     pub refusal: String,
 }
 
+/// Where calls are told of, beside being counted; all threads share them.
+#[derive(Clone)]
+pub struct Outlets {
+    /// A line for each.
+    pub log: AccessLog,
+    /// A span for those that are sampled.
+    pub spans: Spans,
+}
+
 /// One runtime thread's share of the telemetry.
 #[derive(Clone)]
 pub struct Telemetry {
     counts: Arc<Counts>,
-    log: AccessLog,
+    outlets: Outlets,
 }
 
 impl Telemetry {
-    /// Counts into `counts`, logs to `log`.
-    pub fn new(counts: Arc<Counts>, log: AccessLog) -> Self {
-        Self { counts, log }
+    /// Counts into `counts`, tells `outlets`.
+    pub fn new(counts: Arc<Counts>, outlets: Outlets) -> Self {
+        Self { counts, outlets }
+    }
+
+    /// What a request that came says of its trace, brought into order; this proxy's span, where it is sampled.
+    pub fn begin(&self, headers: &mut http::HeaderMap) -> Option<trace::Own> {
+        self.outlets.spans.begin(headers)
     }
 
     /// Where connections of many streams are counted.
@@ -135,7 +153,8 @@ impl Telemetry {
     /// The only place where a call is counted and logged.
     pub fn finished(&self, outcome: &Outcome) {
         self.counts.finished(outcome);
-        self.log.finished(outcome);
+        self.outlets.log.finished(outcome);
+        self.outlets.spans.finished(outcome);
     }
 
     /// The only place where a copy is counted; it is no call, and not logged.

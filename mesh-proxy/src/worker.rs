@@ -16,7 +16,7 @@ use crate::{
     listener,
     outbound::{Entry, Outbound},
     shared::Shared,
-    telemetry::{AccessLog, Counts, Telemetry},
+    telemetry::{Counts, Outlets, Telemetry},
     transport::{Transport, tls::Dialler},
 };
 
@@ -35,9 +35,9 @@ pub struct Worker {
 
 impl Worker {
     /// The spines of one thread.
-    pub fn new(shared: &Arc<Shared>, tls: Arc<ServerConfig>, log: AccessLog) -> Self {
+    pub fn new(shared: &Arc<Shared>, tls: Arc<ServerConfig>, outlets: Outlets) -> Self {
         let counts = Arc::<Counts>::default();
-        let telemetry = Telemetry::new(counts.clone(), log);
+        let telemetry = Telemetry::new(counts.clone(), outlets);
         let dialler =
             Dialler::new(shared.identities.clone(), shared.trust.clone(), shared.trust_changes.clone());
         let (transport, experience) =

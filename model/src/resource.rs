@@ -54,6 +54,10 @@ pub use trafficpolicy::{
 
 /// A decoded spec.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is decoded, looked at and dropped; a box would be one more allocation for each"
+)]
 pub enum Resource {
     /// Of a [`Kind::Namespace`].
     Namespace(NamespaceSpec),

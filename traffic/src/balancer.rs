@@ -192,7 +192,8 @@ const STEPS_MAX: usize = 32;
 
 impl Eligible<'_> {
     fn has(&self, endpoint: &Endpoint, known: &Known) -> bool {
-        !(self.fine && known.standing == Standing::Ejected) && !self.tried.contains(&endpoint.key)
+        let left_alone = self.fine && known.standing == Standing::Ejected;
+        !left_alone && !self.tried.contains(&endpoint.key)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     outbound::Entry,
     settings::Settings,
     shared::Shared,
-    telemetry::{AccessLog, Counts},
+    telemetry::{Counts, Outlets},
     worker::Worker,
 };
 
@@ -37,14 +37,14 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    pub(super) fn start(shared: &Arc<Shared>, log: &AccessLog, count: usize) -> Result<Self, RunError> {
+    pub(super) fn start(shared: &Arc<Shared>, outlets: &Outlets, count: usize) -> Result<Self, RunError> {
         let (tls, mut threads) =
             (inbound::tls(shared), Self { senders: Vec::new(), counts: Vec::new(), joins: Vec::new() });
         for n in 0..count {
             let failed = |source| RunError::Io { what: "a runtime thread".to_owned(), source };
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-            let worker = Worker::new(shared, tls.clone(), log.clone());
+            let worker = Worker::new(shared, tls.clone(), outlets.clone());
             let (sender, receiver) = mpsc::channel(SOCKETS_MAX);
             threads.senders.push(sender);
             threads.counts.push(worker.counts());

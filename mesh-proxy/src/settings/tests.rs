@@ -71,8 +71,23 @@ fn errors_name_file_line_and_key() {
         "[access_log]\noutput = \"journald\"",
         "proxy.toml:2: access_log.output: this version has no journald",
     );
+    wrong("[tracing]\ncollector = \"localhost:4318\"", "proxy.toml:2: tracing.collector: must be a URL");
+    wrong("[tracing]\nsample = 1.5", "proxy.toml:2: tracing.sample: must be from 0 to 1, is 1.5");
     wrong("drain = \"soon\"", "proxy.toml:1: drain: must be a duration");
     wrong("\n[listen\n", "proxy.toml:2: ");
+}
+
+#[test]
+fn spans_go_to_the_collector_s_path_for_traces() {
+    assert_eq!(Settings::default().tracing.traces_url(), None);
+    for (text, want) in [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+        ("https://c.example/otlp/", "https://c.example/otlp/v1/traces"),
+    ] {
+        let settings =
+            parse_proxy(&format!("[tracing]\ncollector = \"{text}\""), "proxy.toml").expect("valid");
+        assert_eq!(settings.tracing.traces_url().as_deref(), Some(want));
+    }
 }
 
 #[test]

@@ -7,19 +7,61 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names the trace that it is part of.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The flag of a trace that somebody keeps (Trace Context §3.2.2.5.1).
+const SAMPLED: u8 = 1;
 /// The longest request id that is passed on, in bytes: it is held in every log line.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// Sees to it that a request has both; `dice` is asked for numbers only where one is missing.
-pub fn ensure(headers: &mut HeaderMap, mut dice: impl FnMut() -> u64) {
+/// What this proxy makes of traces.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Spans are kept.
+    pub kept: bool,
+    /// Of the traces that begin here, the share that is sampled, in 2^-32.
+    pub share: u32,
+}
+
+/// This proxy's own span of a sampled trace, in hex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// The trace.
+    pub trace: String,
+    /// The span.
+    pub span: String,
+    /// The span that it is part of; `None` if the trace begins here.
+    pub parent: Option<String>,
+}
+
+/// Sees to it that a request has both; `dice` is asked for numbers only where one is missing. Where the trace is sampled
+/// and its spans are kept, what is passed on is part of a span of ours.
+pub fn begin(headers: &mut HeaderMap, rules: Rules, mut dice: impl FnMut() -> u64) -> Option<Own> {
     if headers.get(&REQUEST_ID).is_none_or(|id| id.is_empty() || id.len() > REQUEST_ID_BYTES_MAX) {
         headers.insert(REQUEST_ID, value(id(&mut dice)));
     }
-    if headers.get(&TRACEPARENT).is_none_or(|parent| !is_traceparent(parent.as_bytes())) {
-        // Not sampled: nobody has decided to keep this trace.
-        let (trace, span) = (u128::from_be_bytes(bytes(&mut dice)).max(1), dice().max(1));
-        headers.insert(TRACEPARENT, value(format!("00-{trace:032x}-{span:016x}-00")));
-    }
+    let came = headers.get(&TRACEPARENT).map(HeaderValue::as_bytes).filter(|came| is_traceparent(came));
+    let own = match came {
+        Some(came) => {
+            let part = |from, to| String::from_utf8_lossy(&came[from..to]).into_owned();
+            let flags = u8::from_str_radix(&part(53, 55), 16).unwrap_or_default();
+            if !rules.kept || flags & SAMPLED == 0 {
+                return None;
+            }
+            Own { trace: part(3, 35), span: hex(dice().max(1)), parent: Some(part(36, 52)) }
+        }
+        None => {
+            let (trace, span) = (u128::from_be_bytes(bytes(&mut dice)).max(1), hex(dice().max(1)));
+            let own = Own { trace: format!("{trace:032x}"), span, parent: None };
+            let sampled = rules.kept && rules.share > 0 && (dice() as u32) <= rules.share;
+            if !sampled {
+                // Nobody has decided to keep this trace.
+                headers.insert(TRACEPARENT, value(format!("00-{}-{}-00", own.trace, own.span)));
+                return None;
+            }
+            own
+        }
+    };
+    headers.insert(TRACEPARENT, value(format!("00-{}-{}-01", own.trace, own.span)));
+    Some(own)
 }
 
 /// An id that nobody else has.
@@ -39,6 +81,10 @@ fn is_traceparent(text: &[u8]) -> bool {
     shape && !zero(trace) && !zero(parent) && *version != b"ff" && (rest.is_empty() || *version != b"00")
 }
 
+fn hex(number: u64) -> String {
+    format!("{number:016x}")
+}
+
 fn bytes(mut dice: impl FnMut() -> u64) -> [u8; 16] {
     ((u128::from(dice()) << 64) | u128::from(dice())).to_be_bytes()
 }
@@ -53,20 +99,58 @@ mod tests {
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn ensured(pairs: &[(&'static str, &str)]) -> (String, String) {
+    const OFF: Rules = Rules { kept: false, share: u32::MAX };
+
+    fn begun(pairs: &[(&'static str, &str)], rules: Rules) -> (String, String, Option<Own>) {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.insert(*name, value.parse().expect("a value"));
         }
         let mut next = 0;
-        ensure(&mut headers, || {
+        let own = begin(&mut headers, rules, || {
             next += 1;
             next
         });
         let text = |name| {
             headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).expect("set").to_owned()
         };
-        (text(REQUEST_ID), text(TRACEPARENT))
+        (text(REQUEST_ID), text(TRACEPARENT), own)
+    }
+
+    fn ensured(pairs: &[(&'static str, &str)]) -> (String, String) {
+        let (id, parent, own) = begun(pairs, OFF);
+        assert_eq!(own, None);
+        (id, parent)
+    }
+
+    #[test]
+    fn a_span_of_ours_stands_between_those_around_it_where_the_trace_is_sampled() {
+        let kept = Rules { kept: true, share: 0 };
+        let (_, forwarded, own) = begun(&[("x-request-id", "abc"), ("traceparent", PARENT)], kept);
+        assert_eq!(forwarded, "00-0af7651916cd43dd8448eb211c80319c-0000000000000001-01");
+        let own = own.expect("it is sampled");
+        assert_eq!(
+            (own.trace.as_str(), own.span.as_str(), own.parent.as_deref()),
+            ("0af7651916cd43dd8448eb211c80319c", "0000000000000001", Some("b7ad6b7169203331"))
+        );
+        let unsampled = PARENT.replace("-01", "-02");
+        let (_, forwarded, own) = begun(&[("traceparent", &unsampled)], kept);
+        assert_eq!((forwarded, own), (unsampled, None));
+        let (_, forwarded, own) = begun(&[], kept);
+        assert!(own.is_none() && forwarded.ends_with("-00"), "{forwarded}");
+    }
+
+    #[test]
+    fn of_traces_that_begin_here_a_share_is_sampled() {
+        let all = Rules { kept: true, share: u32::MAX };
+        let (_, forwarded, own) = begun(&[], all);
+        let own = own.expect("all are");
+        assert_eq!((forwarded, own.parent), (format!("00-{}-{}-01", own.trace, own.span), None));
+        let mut seeded = traffic::Dice::seeded(7);
+        let tenth = Rules { kept: true, share: u32::MAX / 10 };
+        let sampled = (0..10_000).filter(|_| begin(&mut HeaderMap::new(), tenth, || seeded.roll()).is_some());
+        let sampled = sampled.count();
+        assert!((850..1_150).contains(&sampled), "{sampled}");
     }
 
     #[test]

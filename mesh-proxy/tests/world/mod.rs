@@ -13,7 +13,7 @@ use mesh_proxy::{
     inbound,
     outbound::Entry,
     shared::{Config, Shared},
-    telemetry::{AccessLog, Counts, Facts},
+    telemetry::{AccessLog, Counts, Facts, Outlets, Spans},
     worker::Worker,
 };
 use model::{identity::SpiffeId, name::ServiceName, object::Object, trust::Distrusted};
@@ -220,7 +220,11 @@ impl World {
         let log = Log::default();
         let mut tls = (*inbound::tls(&shared)).clone();
         tls.alpn_protocols.retain(|known| !protocols.contains(&&known[..]));
-        let worker = Worker::new(&shared, Arc::new(tls), AccessLog::to(log.clone()));
+        let worker = Worker::new(
+            &shared,
+            Arc::new(tls),
+            Outlets { log: AccessLog::to(log.clone()), spans: Spans::off() },
+        );
         let (stop, counts) = (CancellationToken::new(), worker.counts());
         let (address, socket) = bound();
         worker.listen_inbound(socket, stop.clone()).expect("listening");
