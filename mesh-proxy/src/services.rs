@@ -104,6 +104,15 @@ impl Services {
         self.files().flat_map(of).collect()
     }
 
+    /// The labels of the services that call from here; where a service has several files, those of the first.
+    pub fn callers(&self) -> BTreeMap<ServiceName, model::object::Labels> {
+        let mut callers = BTreeMap::new();
+        for file in self.files() {
+            callers.entry(file.service.clone()).or_insert_with(|| file.labels.clone());
+        }
+        callers
+    }
+
     /// The applications that answer.
     pub fn instances(&self, node: &Name) -> Vec<Instance> {
         let of = |file: &ServiceFile| {

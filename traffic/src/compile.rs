@@ -11,7 +11,7 @@ use std::{
 use model::{
     identity::TrustDomain,
     name::ServiceName,
-    object::{Key, Object},
+    object::{Key, Labels, Object},
     resource::Protocol,
 };
 
@@ -40,6 +40,8 @@ pub struct Inputs {
     pub objects: BTreeMap<Key, Arc<Object>>,
     /// What this host runs, by its own configuration.
     pub local: Vec<LocalApp>,
+    /// The labels of those that call from here, by its own configuration, too.
+    pub callers: BTreeMap<ServiceName, Labels>,
 }
 
 /// An application of this host that answers for a port of a service.
@@ -121,6 +123,7 @@ pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot,
         hostnames: destinations.values().map(by_hostname).collect(),
         destinations,
         inbound: guard::inbound(&guards, inputs),
+        callers: inputs.callers.clone(),
         sources: Sources { backends, bound, guards, items },
     })
 }

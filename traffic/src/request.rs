@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use model::{name::ServiceName, object::Labels};
+
 use crate::{hash::hash, path::NormalPath};
 
 /// The fields of a request. What holds them (a parser's map, a slice in a test) says how they are found.
@@ -21,6 +23,27 @@ pub struct RequestHead<'a> {
     pub authority: &'a str,
     /// The fields.
     pub fields: &'a dyn Fields,
+}
+
+/// Who makes a request, as its own proxy knows it.
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    /// The service.
+    pub service: &'a ServiceName,
+    /// The labels of its own file, where it has one.
+    pub labels: Option<&'a Labels>,
+}
+
+impl<'a> Caller<'a> {
+    /// One without labels.
+    pub fn of(service: &'a ServiceName) -> Self {
+        Self { service, labels: None }
+    }
+
+    /// Whether its file has all of these labels.
+    pub(crate) fn has(&self, wanted: &Labels) -> bool {
+        wanted.iter().all(|(key, value)| self.labels.is_some_and(|own| own.get(key) == Some(value)))
+    }
 }
 
 /// Fields as pairs, names in any case.

@@ -5,7 +5,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use model::name::{Name, ServiceName};
 
-use crate::{Dice, conduct::Conduct, request::RequestHead, retry, snapshot::Backend};
+use crate::{
+    Dice,
+    conduct::Conduct,
+    request::{Caller, RequestHead},
+    retry,
+    snapshot::Backend,
+};
 
 mod filter;
 mod matcher;
@@ -181,9 +187,9 @@ impl RouteTable {
         Self { entries: ranked.into_iter().map(|(_, _, entry)| entry).collect(), rules }
     }
 
-    /// The first rule for a request of `source`.
-    pub(crate) fn find(&self, head: &RequestHead<'_>, source: &ServiceName) -> Option<&Rule> {
-        let entry = self.entries.iter().find(|entry| entry.matcher.matches(head, source))?;
+    /// The first rule for a request.
+    pub(crate) fn find(&self, head: &RequestHead<'_>, caller: Caller<'_>) -> Option<&Rule> {
+        let entry = self.entries.iter().find(|entry| entry.matcher.matches(head, caller))?;
         self.rules.get(entry.rule)
     }
 }

@@ -1,11 +1,16 @@
 //! Pure. Everything one request may consult, at one revision. Never changed: replaced whole by what [`crate::compile`]
 //! makes. A request looks things up here; nothing is parsed, locked or counted.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use model::{
     identity::{SpiffeId, TrustDomain},
     name::{Name, ServiceName},
+    object::Labels,
     resource::Protocol,
 };
 
@@ -16,7 +21,7 @@ use crate::{
     conduct::Conduct,
     endpoint::Endpoint,
     policy::PolicySet,
-    request::RequestHead,
+    request::{Caller, RequestHead},
     retry,
     route::{BackendName, RouteTable, Routed, Rule, Timeouts, Unroutable},
 };
@@ -35,6 +40,7 @@ pub struct Snapshot {
     pub(crate) destinations: HashMap<ServiceName, Arc<Destination>>,
     pub(crate) hostnames: HashMap<Arc<str>, Arc<Destination>>,
     pub(crate) inbound: Inbound,
+    pub(crate) callers: BTreeMap<ServiceName, Labels>,
     pub(crate) sources: Sources,
 }
 
@@ -131,6 +137,7 @@ impl Snapshot {
             destinations: HashMap::new(),
             hostnames: HashMap::new(),
             inbound: Inbound::default(),
+            callers: BTreeMap::new(),
             sources: Sources::default(),
         }
     }
@@ -153,6 +160,11 @@ impl Snapshot {
     /// All services of the mesh, in no order.
     pub fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
         self.destinations.values()
+    }
+
+    /// A service that calls from this host, as routes look at it.
+    pub fn caller<'a>(&'a self, service: &'a ServiceName) -> Caller<'a> {
+        Caller { service, labels: self.callers.get(service) }
     }
 
     /// The services that this host runs.
@@ -219,12 +231,12 @@ impl Port {
         self.stream.as_ref().unwrap_or(&self.default).routed(dice)
     }
 
-    /// Where a request of `source` goes.
-    pub fn route(&self, head: &RequestHead<'_>, source: &ServiceName, dice: &mut Dice) -> Routed<'_> {
+    /// Where a request goes.
+    pub fn route(&self, head: &RequestHead<'_>, caller: Caller<'_>, dice: &mut Dice) -> Routed<'_> {
         match &self.routes {
             None => self.default.routed(dice),
             Some(routes) => {
-                routes.find(head, source).map_or_else(|| self.unmatched(), |rule| rule.routed(dice))
+                routes.find(head, caller).map_or_else(|| self.unmatched(), |rule| rule.routed(dice))
             }
         }
     }

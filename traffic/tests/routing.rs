@@ -4,7 +4,7 @@
 #[path = "routing/suite.rs"]
 mod suite;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use model::{manifest, object::Object};
 use suite::{Case, Exchange, Head, Outcome};
@@ -12,7 +12,7 @@ use traffic::{
     Dice,
     compile::{Inputs, compile},
     path::{self, Strictness},
-    request::{Fields, RequestHead},
+    request::{Caller, Fields, RequestHead},
     route::{FieldsMut, Unroutable},
     snapshot::Snapshot,
 };
@@ -47,8 +47,14 @@ fn snapshot(case: &Case) -> Snapshot {
         (object.key(), Arc::new(object))
     });
     let domain = "mesh.internal".parse().expect("a domain");
-    let inputs =
-        Inputs { revision: 1, domain, trust_generation: 1, objects: objects.collect(), local: Vec::new() };
+    let inputs = Inputs {
+        revision: 1,
+        domain,
+        trust_generation: 1,
+        objects: objects.collect(),
+        local: Vec::new(),
+        callers: BTreeMap::new(),
+    };
     compile(None, &inputs).unwrap_or_else(|nack| panic!("{}: {nack}", case.name))
 }
 
@@ -61,7 +67,7 @@ fn carried(case: &Case, snapshot: &Snapshot, exchange: &Exchange) -> Outcome {
     let head = RequestHead { method, path: &path, authority: &authority, fields: &pairs };
     let port = snapshot.by_hostname(&authority).and_then(|destination| destination.port(80)).expect("a port");
     let source = "default/web".parse().expect("a name");
-    let routed = port.route(&head, &source, &mut Dice::seeded(1));
+    let routed = port.route(&head, Caller::of(&source), &mut Dice::seeded(1));
     if let Some(reply) = routed.filters.reply(&head) {
         return Outcome { seen: None, status: reply.status, fields: reply.fields };
     }

@@ -226,6 +226,7 @@ impl Follower {
             trust_generation: self.identity.trust().load().generation(),
             objects: held.objects.clone(),
             local: local(&instances, held, node.as_ref()),
+            callers: services.callers(),
         };
         self.tell_node(node);
         match compile(Some(&before.snapshot), &inputs) {

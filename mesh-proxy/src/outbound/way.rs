@@ -52,7 +52,7 @@ impl Outbound {
         let (method, authority) = (head.method.as_str(), heads::authority(head));
         let seen = RequestHead { method, path: &path, authority, fields: &fields };
         let (routed, fault) = self.experience.dice(|dice| {
-            let routed = port.route(&seen, &source, dice);
+            let routed = port.route(&seen, config.snapshot.caller(&source), dice);
             (routed, routed.filters.fault(&seen, clock::wall(), dice))
         });
         call.outcome.route = routed.rule.clone();

@@ -297,6 +297,7 @@ impl Proxy {
             trust_generation: 1,
             objects,
             local: self.locals.iter().map(local).collect(),
+            callers: BTreeMap::new(),
         };
         let snapshot = compile(None, &inputs).expect("it compiles");
         let name = |local: &Local| format!("{}-{}-{}", local.service, self.name, local.target.port());

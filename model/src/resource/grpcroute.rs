@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     name::{Name, ServiceGlob},
-    object::Metadata,
+    object::{Labels, Metadata},
     shape::{Decoder, Path, Text, record},
 };
 
@@ -33,6 +33,8 @@ record! {
         "headers" headers: Vec<HeaderMatch>,
         /// Who calls, any of these: `shop/web`, `shop/*`; anyone if left out. Ours.
         "sources" sources: Vec<ServiceGlob>,
+        /// Labels that the caller's file in `services.d` has, all of these. Ours.
+        "sourceLabels" source_labels: Labels,
     }
 }
 

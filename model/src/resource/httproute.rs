@@ -8,7 +8,7 @@ use super::{
 use crate::{
     duration::Timespan,
     name::{Name, ServiceGlob, ServiceName},
-    object::Metadata,
+    object::{Labels, Metadata},
     shape::{Decoder, Int, Path, Text, choice, record},
 };
 
@@ -118,6 +118,8 @@ record! {
         "cookies" cookies: Vec<CookieMatch>,
         /// Who calls, any of these: `shop/web`, `shop/*`; anyone if left out. Ours.
         "sources" sources: Vec<ServiceGlob>,
+        /// Labels that the caller's file in `services.d` has, all of these. Ours.
+        "sourceLabels" source_labels: Labels,
     }
 }
 
@@ -216,6 +218,7 @@ impl RouteMatch {
             query_params: Vec::new(),
             cookies: Vec::new(),
             sources: Vec::new(),
+            source_labels: Labels::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     endpoint::{EndpointKey, Health},
     path::{self, Strictness},
     policy::{self, Peer},
-    request::RequestHead,
+    request::{Caller, RequestHead},
     snapshot::Backend,
 };
 
@@ -53,7 +53,7 @@ fn inputs(manifests: &[&str]) -> Inputs {
     let parsed = manifests.iter().flat_map(|text| manifest::parse(text).expect("a manifest"));
     let objects = parsed.map(|parsed| (parsed.object.key(), Arc::new(parsed.object))).collect();
     let domain = "mesh.internal".parse().expect("a domain");
-    Inputs { revision: 7, domain, trust_generation: 3, objects, local: Vec::new() }
+    Inputs { revision: 7, domain, trust_generation: 3, objects, local: Vec::new(), callers: BTreeMap::new() }
 }
 
 fn snapshot(manifests: &[&str]) -> Snapshot {
@@ -86,7 +86,8 @@ fn go(snapshot: &Snapshot, target: &str, dice: &mut Dice) -> String {
     let path = path::normalize(target, Strictness::Plain).expect("a path");
     let head = RequestHead { method: "GET", path: &path, authority: "orders.default.mesh", fields: &[] };
     let destination = snapshot.by_hostname("orders.default.mesh").expect("it is there");
-    let routed = destination.port(8080).expect("a port").route(&head, &service("default/web"), dice);
+    let routed =
+        destination.port(8080).expect("a port").route(&head, Caller::of(&service("default/web")), dice);
     match routed.backend {
         Ok(backend) => format!("{}: {} [{}]", routed.rule, backend.name, names(backend)),
         Err(unroutable) => format!("{}: {unroutable}", routed.rule),
@@ -372,6 +373,29 @@ fn own_services_are_found_by_server_name() {
 }
 
 #[test]
+fn callers_are_told_apart_by_the_labels_of_their_own_files() {
+    let mut inputs = inputs(&[
+        "{kind: Service, metadata: {namespace: default, name: orders}, spec: {ports: [{port: 80, protocol: http}]}}",
+        "{kind: HTTPRoute, metadata: {namespace: default, name: orders}, spec: {parentRefs: [{name: orders}], rules: [{name: new, matches: [{sourceLabels: {version: v2, tier: front}}], backendRefs: [{name: orders, port: 80}]}, {name: all, backendRefs: [{name: orders, port: 80}]}]}}",
+    ]);
+    let labels = |text: &str| serde_json::from_str(text).expect("labels");
+    inputs.callers = BTreeMap::from([
+        (service("default/web"), labels(r#"{"version": "v2", "tier": "front", "team": "shop"}"#)),
+        (service("default/jobs"), labels(r#"{"version": "v2"}"#)),
+    ]);
+    let snapshot = compile(None, &inputs).expect("it compiles");
+    let orders = snapshot.destination(&service("default/orders")).expect("it is here");
+    let path = path::normalize("/", Strictness::Plain).expect("a path");
+    let head = RequestHead { method: "GET", path: &path, authority: "orders", fields: &[("a", "b")] };
+    for (caller, want) in [("default/web", "new"), ("default/jobs", "all"), ("default/other", "all")] {
+        let caller = service(caller);
+        let port = orders.port(80).expect("a port");
+        let routed = port.route(&head, snapshot.caller(&caller), &mut Dice::seeded(1));
+        assert_eq!(routed.rule.as_str(), format!("default/orders/{want}"), "{caller}");
+    }
+}
+
+#[test]
 fn a_port_s_mode_reaches_the_own_services_that_it_is_for() {
     let mut inputs = inputs(&[
         "{kind: PeerAuthentication, metadata: {namespace: default, name: orders}, spec: {targetRefs: [{name: orders}], mode: Permissive}}",
@@ -492,7 +516,8 @@ fn a_call_is_treated_by_its_rule_then_by_the_policy_of_its_back_end_then_as_usua
         let path = path::normalize(target, Strictness::Plain).expect("a path");
         let head = RequestHead { method: "GET", path: &path, authority: "orders.default.mesh", fields: &[] };
         let port = snapshot.destination(&service("default/orders")).expect("it is there").port(8080);
-        let routed = port.expect("a port").route(&head, &service("default/web"), &mut Dice::seeded(1));
+        let routed =
+            port.expect("a port").route(&head, Caller::of(&service("default/web")), &mut Dice::seeded(1));
         let seconds = |span: Option<std::time::Duration>| span.map_or(0, |span| span.as_secs());
         let limit = routed.backend.expect("a back end").conduct.limits.requests;
         let timeouts = (seconds(routed.timeouts.request), seconds(routed.timeouts.backend_request));

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 
 use model::{
     invalid::FieldError,
-    name::{ServiceGlob, ServiceName},
+    name::ServiceGlob,
+    object::Labels,
     resource::{GrpcRouteMatch, PathMatch, PathMatchType, RouteMatch, ValueMatchType},
     shape::Text,
 };
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     path::{Strictness, normalize},
-    request::RequestHead,
+    request::{Caller, RequestHead},
 };
 
 /// What a request must be like.
@@ -29,6 +30,8 @@ pub(crate) struct Matcher {
     cookies: Vec<(String, Value)>,
     /// Any of these calls; anyone where there are none.
     sources: Vec<ServiceGlob>,
+    /// All of these stand in the caller's own file.
+    source_labels: Labels,
 }
 
 /// A path, compared as routes and policies do.
@@ -64,6 +67,7 @@ impl Matcher {
             query_params: values(params, &format!("{at}.queryParams"), errors),
             cookies: values(cookies, &format!("{at}.cookies"), errors),
             sources: one.sources.clone(),
+            source_labels: one.source_labels.clone(),
         }
     }
 
@@ -83,7 +87,8 @@ impl Matcher {
             };
             Path::Call(part(&method.service, "service"), part(&method.method, "method"))
         });
-        Self { path, headers, sources: one.sources.clone(), ..Self::default() }
+        let (sources, source_labels) = (one.sources.clone(), one.source_labels.clone());
+        Self { path, headers, sources, source_labels, ..Self::default() }
     }
 
     pub(super) fn rank(&self) -> Rank {
@@ -93,7 +98,7 @@ impl Matcher {
             headers: Reverse(self.headers.len()),
             query_params: Reverse(self.query_params.len()),
             cookies: Reverse(self.cookies.len()),
-            any_source: self.sources.is_empty(),
+            any_source: self.sources.is_empty() && self.source_labels.is_empty(),
         }
     }
 
@@ -106,13 +111,14 @@ impl Matcher {
         }
     }
 
-    pub(super) fn matches(&self, head: &RequestHead<'_>, source: &ServiceName) -> bool {
+    pub(super) fn matches(&self, head: &RequestHead<'_>, caller: Caller<'_>) -> bool {
         self.path.matches(head.path.path())
             && self.method.as_ref().is_none_or(|method| method == head.method)
             && self.headers.iter().all(|(name, value)| head.field_is(name, |got| value.matches(got)))
             && self.query_params.iter().all(|(name, value)| head.param_is(name, |got| value.matches(got)))
             && self.cookies.iter().all(|(name, value)| head.cookie_is(name, |got| value.matches(got)))
-            && (self.sources.is_empty() || self.sources.iter().any(|own| own.matches(source)))
+            && (self.sources.is_empty() || self.sources.iter().any(|own| own.matches(caller.service)))
+            && caller.has(&self.source_labels)
     }
 }
 

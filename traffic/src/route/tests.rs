@@ -84,7 +84,7 @@ fn check(rules: &str, request: &str, want: &str) {
     let head = RequestHead { method, path: &path, authority: "web.default.mesh", fields: &Pairs(&fields) };
     let (table, source) = (table(rules), "default/caller".parse().expect("a name"));
     let name = table
-        .find(&head, &source)
+        .find(&head, Caller::of(&source))
         .map_or("none", |rule| rule.name.as_str().rsplit('/').next().expect("a name"));
     assert_eq!(name, want, "{request}");
 }
