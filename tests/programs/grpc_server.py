@@ -67,6 +67,17 @@ handlers = {
 server = grpc.server(
     concurrent.futures.ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", 16 << 20)]
 )
+
+
+def check(request, context):
+    """grpc.health.v1: a service has field 1, SERVING is 1 in field 1."""
+    if request not in (b"", b"\x0a\x0bshop.Orders"):
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+    return b"\x08\x01"
+
+
+health = {"Check": grpc.unary_unary_rpc_method_handler(check)}
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),))
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.Orders", handlers),))
 assert server.add_insecure_port("127.0.0.1:" + sys.argv[1])
 server.start()

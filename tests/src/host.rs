@@ -44,7 +44,7 @@ pub struct LocalService {
     pub protocol: String,
     /// The label `version`, if any.
     pub version: Option<String>,
-    /// The path of its HTTP check, if any; `tcp` for a TCP check.
+    /// The path of its HTTP check, if any; `tcp` for a TCP check, `grpc` and a service for one of gRPC.
     pub check: Option<String>,
     /// Explicit listeners: destination service, port there (`None`: its only one), own port here.
     pub upstreams: Vec<(String, u16)>,
@@ -89,6 +89,10 @@ impl LocalService {
         }
         match check.as_deref() {
             Some("tcp") => text += "[service.check]\ntcp = true\ninterval = \"500ms\"\n",
+            Some(check) if check.starts_with("grpc ") => {
+                text +=
+                    &format!("[service.check]\ngrpc = {:?}\ninterval = \"500ms\"\n", &check["grpc ".len()..])
+            }
             Some(path) => text += &format!("[service.check]\nhttp = \"{path}\"\ninterval = \"500ms\"\n"),
             None => {}
         }

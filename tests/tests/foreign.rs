@@ -71,7 +71,11 @@ mod heavy {
             running.push(
                 listening(service, scratch.path(), &mut application.command, port).await.expect("it listens"),
             );
-            services.push(LocalService::new(service, port, 80, protocol).checked());
+            let mut local = LocalService::new(service, port, 80, protocol).checked();
+            if protocol == "grpc" {
+                local.check = Some("grpc shop.Orders".to_owned());
+            }
+            services.push(local);
             caller = caller.calling(service, upstream);
         }
         let back =

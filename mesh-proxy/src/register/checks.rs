@@ -9,9 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, header};
-use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, Empty, Full, Limited};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use model::{name::Name, resource::Health};
 use tokio::{
     net::TcpStream,
@@ -25,11 +25,16 @@ use traffic::{
     endpoint::health::{Checker, Input, Output, Plan},
 };
 
+mod grpc;
+
 use crate::{
-    clock,
+    clock, heads,
     services::{Instance, Services},
     settings::{Check, CheckKind},
 };
+
+/// The longest answer to a check of gRPC that is read, in bytes: it has seven.
+const GRPC_ANSWER_BYTES_MAX: usize = 1_024;
 
 /// Checks what `services` say, and tells `health`, for as long as it is polled.
 pub async fn run(
@@ -118,7 +123,39 @@ async fn make(instance: &Instance, kind: &CheckKind) -> Result<(), String> {
             TcpStream::connect(instance.address()).await.map(drop).map_err(|error| error.to_string())
         }
         CheckKind::Http(path) => get(instance, path).await,
+        CheckKind::Grpc(service) => call(instance, service).await,
         CheckKind::Command(command) => run_command(command).await,
+    }
+}
+
+/// gRPC's own check.
+async fn call(instance: &Instance, service: &str) -> Result<(), String> {
+    let text = |error: hyper::Error| error.to_string();
+    let stream = TcpStream::connect(instance.address()).await.map_err(|error| error.to_string())?;
+    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = shaken.map_err(text)?;
+    let request = Request::post(format!("http://{}{}", instance.service.hostname(), grpc::METHOD))
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .header(header::TE, "trailers")
+        .header(header::USER_AGENT, concat!("mesh-proxy/", env!("CARGO_PKG_VERSION"), " check"))
+        .body(Full::new(Bytes::from(grpc::request(service))))
+        .map_err(|error| error.to_string())?;
+    let exchange = async {
+        let answer = sender.send_request(request).await.map_err(text)?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, GRPC_ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| error.to_string())?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let status = trailers.get(heads::GRPC_STATUS).or(head.headers.get(heads::GRPC_STATUS));
+        match status.map(|status| status.as_bytes()) {
+            Some(b"0") => grpc::answer(&body.to_bytes()),
+            Some(status) => Err(format!("gRPC status {}", String::from_utf8_lossy(status))),
+            None => Err(format!("answered {} without a gRPC status", head.status)),
+        }
+    };
+    tokio::select! {
+        done = exchange => done,
+        ended = connection => Err(ended.map_or_else(text, |()| "the connection was closed".to_owned())),
     }
 }
 

@@ -66,6 +66,8 @@ pub enum CheckKind {
     Http(String),
     /// A connection that comes about is health.
     Tcp,
+    /// gRPC's own check of this service, the empty name being the whole server; `SERVING` is health.
+    Grpc(String),
     /// A program with its arguments; exit code 0 is health.
     Command(Vec<String>),
 }
@@ -154,6 +156,7 @@ struct RawUpstream {
 struct RawCheck {
     http: Option<HttpPath>,
     tcp: Option<bool>,
+    grpc: Option<String>,
     command: Option<Vec<String>>,
     #[serde(default = "default_interval")]
     interval: Timespan,
@@ -190,9 +193,11 @@ impl RawCheck {
         let http = self.http.map(|HttpPath(path)| CheckKind::Http(path));
         let tcp = self.tcp.filter(|&on| on).map(|_| CheckKind::Tcp);
         let command = self.command.map(CheckKind::Command);
-        let mut kinds = [http, tcp, command].into_iter().flatten();
+        let grpc = self.grpc.map(CheckKind::Grpc);
+        let mut kinds = [http, tcp, grpc, command].into_iter().flatten();
         let (Some(kind), None) = (kinds.next(), kinds.next()) else {
-            return Err("needs one of http = \"/path\", tcp = true, command = [\"program\", …]".to_owned());
+            return Err("needs one of http = \"/path\", tcp = true, grpc = \"\", command = [\"program\", …]"
+                .to_owned());
         };
         if kind == CheckKind::Command(Vec::new()) {
             return Err("command must name a program".to_owned());
