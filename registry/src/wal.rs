@@ -120,7 +120,7 @@ pub struct Entry {
     pub body: Bytes,
 }
 
-/// An open log. Dropping it writes and syncs what is queued, then unlocks the folder.
+/// An open log. Dropping it writes and syncs what is queued or waits, then unlocks the folder.
 pub struct Wal {
     shared: Arc<Shared>,
     queue: Option<mpsc::Sender<Request>>,
@@ -137,8 +137,10 @@ struct Shared {
 }
 
 struct State {
-    /// The sum of all records submitted.
+    /// The sum of all records submitted, and the mark that waits.
     ledger: Ledger,
+    /// A committed mark that goes with the next request, or is the last record of the log.
+    mark: Option<Bytes>,
     /// The next record's sequence number.
     next_sequence: u64,
     index: Index,
@@ -202,13 +204,17 @@ impl Wal {
         self.submit_and_wait(Op::Vote(vote)).await
     }
 
-    /// Records what is known committed. Advice for a restart: it is not waited for and costs no sync.
+    /// Records what is known committed. Advice for a restart: it is written with whatever comes next, or when the log
+    /// is closed, so that it costs neither a write nor a sync, and wakes nobody. A crash forgets the newest one.
     ///
     /// # Errors
-    /// [`Error::TooLong`], [`Error::Stopped`].
-    pub async fn committed(&self, id: Bytes) -> Result<(), Error> {
+    /// [`Error::TooLong`].
+    pub fn committed(&self, id: Bytes) -> Result<(), Error> {
         check_mark("a log id", &id)?;
-        self.submit(Op::Committed(id), None).await
+        let mut state = self.shared.state.lock();
+        state.ledger.committed = Some(id.clone());
+        state.mark = Some(id);
+        Ok(())
     }
 
     /// Removes the entries at `from` and above; on disk when this returns. Beyond the last entry it does
@@ -271,8 +277,8 @@ impl Wal {
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Error::Stopped)?;
         let slot = queue.reserve().await.map_err(|_| Error::Stopped)?;
         let mut state = self.shared.state.lock();
-        let first_sequence = state.admit(&op)?;
-        slot.send(Request { first_sequence, op, done, _room: Some(room) });
+        let request = state.admit(op)?;
+        slot.send(Request { done, _room: Some(room), ..request });
         Ok(())
     }
 }
@@ -290,29 +296,35 @@ impl Drop for Wal {
 }
 
 impl State {
-    /// Adds what is about to be queued, and gives its first sequence number.
-    fn admit(&mut self, op: &Op) -> Result<u64, Error> {
-        let first_sequence = self.next_sequence;
-        match op {
+    /// Adds what is about to be queued, with the mark that waits.
+    fn admit(&mut self, op: Op) -> Result<Request, Error> {
+        match &op {
             Op::Append(entries) => {
                 if let Some(first) = entries.first() {
                     self.ledger.append(first.index, entries.len() as u64)?;
                 }
-                for (entry, sequence) in entries.iter().zip(first_sequence..) {
-                    self.index.queued(entry.index, sequence, entry.body.clone());
-                }
-                self.next_sequence += entries.len() as u64;
-                return Ok(first_sequence);
             }
             other => other.records().try_for_each(|record| self.ledger.apply(&record))?,
         }
-        match op {
+        let (first_sequence, mark) = (self.next_sequence, self.mark.take());
+        self.next_sequence += u64::from(mark.is_some());
+        match &op {
+            Op::Append(entries) => {
+                for (entry, sequence) in entries.iter().zip(self.next_sequence..) {
+                    self.index.queued(entry.index, sequence, entry.body.clone());
+                }
+            }
             Op::Truncate { .. } => self.index.truncate(self.ledger.next),
             Op::Purge(_) => self.index.drop_below(self.ledger.first),
-            Op::Append(_) | Op::Vote(_) | Op::Committed(_) => {}
+            Op::Vote(_) => {}
         }
-        self.next_sequence += 1;
-        Ok(first_sequence)
+        self.next_sequence += op.records().count() as u64;
+        Ok(Request { first_sequence, mark, op, done: None, _room: None })
+    }
+
+    /// The last request of a log that is closed, if a mark still waits.
+    fn last(&mut self) -> Option<Request> {
+        self.mark.is_some().then(|| self.admit(Op::Append(Vec::new())).expect("no entry can be out of place"))
     }
 }
 

@@ -115,7 +115,7 @@ async fn take(step: &Step, wal: &mut Option<Wal>, model: &mut Model, dir: &Path)
         }
         Step::Committed(id) => {
             model.committed = Some(*id);
-            log.committed(Bytes::from(vec![*id])).await.unwrap();
+            log.committed(Bytes::from(vec![*id])).unwrap();
         }
         Step::Truncate(count) => {
             let from = model.next.saturating_sub(*count);

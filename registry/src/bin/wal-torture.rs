@@ -157,7 +157,7 @@ impl Writer {
         for wait in synced {
             wait.await?;
         }
-        self.wal.committed(Bytes::copy_from_slice(&self.stamp.to_le_bytes())).await?;
+        self.wal.committed(Bytes::copy_from_slice(&self.stamp.to_le_bytes()))?;
         let mut lines = String::new();
         for (index, stamp) in group {
             writeln!(lines, "e {index} {stamp}")?;

@@ -149,7 +149,7 @@ impl<C: RaftTypeConfig> RaftLogStorage<C> for Log<C> {
     async fn save_committed(&mut self, committed: Option<LogIdOf<C>>) -> Result<(), io::Error> {
         // `None` only ever comes before the first commit, and is what an empty log says anyway.
         if let Some(committed) = committed {
-            self.wal.committed(encode(&committed)?).await?;
+            self.wal.committed(encode(&committed)?)?;
             self.known.lock().committed = Some(committed);
         }
         Ok(())

@@ -42,6 +42,7 @@ pub(super) fn open(
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             ledger: recovered.ledger.clone(),
+            mark: None,
             next_sequence: recovered.sequence + 1,
             index: Index::new(std::mem::take(&mut recovered.places), options.cache_bytes),
             segments,

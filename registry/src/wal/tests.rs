@@ -83,7 +83,7 @@ async fn what_was_acknowledged_is_there_after_a_reopen() {
     wal.truncate(20).await.unwrap();
     append(&wal, entries(20..25, "c")).await;
     wal.purge(mark(2)).await.unwrap();
-    wal.committed(Bytes::from_static(b"id 24")).await.unwrap();
+    wal.committed(Bytes::from_static(b"id 24")).unwrap();
     let ledger = wal.ledger();
     assert!(wal.counts().segments >= 2, "{:?}", wal.counts());
     drop(wal);
@@ -130,19 +130,28 @@ async fn callbacks_run_in_order_and_a_group_costs_one_sync() {
 }
 
 #[tokio::test]
-async fn the_committed_mark_costs_no_sync() {
+async fn the_committed_mark_goes_with_what_comes_next_or_last() {
     let dir = tempfile::tempdir().unwrap();
-    let (wal, _) = reopen(&dir);
+    let (wal, _) = open(&dir, Options { on_fatal: tiny().on_fatal, ..Options::default() });
     append(&wal, entries(1..3, "x")).await;
-    let before = wal.counts().fsyncs;
+    let before = wal.counts();
     for _ in 0..100 {
-        wal.committed(Bytes::from_static(b"id 2")).await.unwrap();
+        wal.committed(Bytes::from_static(b"id 2")).unwrap();
     }
+    assert_eq!(wal.counts(), before, "nothing is written for its sake");
     append(&wal, entries(3..4, "x")).await;
-    // One for the append, and one for each segment that was finished with marks not yet synced.
-    assert!(wal.counts().fsyncs - before <= 1 + wal.counts().segments, "{:?}", wal.counts());
+    let after = wal.counts();
+    assert_eq!((after.groups, after.fsyncs), (before.groups + 1, before.fsyncs + 1));
+    assert_eq!(after.records, before.records + 2, "the entry and the newest mark");
+    let refused = wal.append(vec![entry(9, "x")], || {}).await;
+    assert!(matches!(refused, Err(Error::Gap(_))), "{refused:?}");
+    wal.committed(Bytes::from_static(b"id 3")).unwrap();
+    let refused = wal.append(vec![entry(9, "x")], || {}).await;
+    assert!(matches!(refused, Err(Error::Gap(_))), "what is refused takes no mark along: {refused:?}");
     drop(wal);
-    assert_eq!(reopen(&dir).1.ledger.committed.as_deref(), Some(&b"id 2"[..]));
+    let (wal, recovered) = reopen(&dir);
+    assert_eq!(recovered.ledger.committed.as_deref(), Some(&b"id 3"[..]));
+    check_read(&wal, 0..9, &entries(1..4, "x")).await;
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ pub(super) type Done = Box<dyn FnOnce() + Send>;
 /// Something to be written, with the sequence numbers that its records have.
 pub(super) struct Request {
     pub(super) first_sequence: u64,
+    /// What was known committed when it was queued; its record comes first.
+    pub(super) mark: Option<Bytes>,
     pub(super) op: Op,
     pub(super) done: Option<Done>,
     /// Its share of the queue's bytes, given back when the request is dropped.
@@ -40,7 +42,6 @@ pub(super) struct Request {
 pub(super) enum Op {
     Append(Vec<Entry>),
     Vote(Bytes),
-    Committed(Bytes),
     Truncate { from: u64 },
     Purge(Mark),
 }
@@ -50,7 +51,6 @@ impl Op {
         let (entries, single) = match self {
             Self::Append(entries) => (entries.as_slice(), None),
             Self::Vote(vote) => (&[][..], Some(Record::Vote(vote))),
-            Self::Committed(id) => (&[][..], Some(Record::Committed(id))),
             Self::Truncate { from } => (&[][..], Some(Record::Truncate { from: *from })),
             Self::Purge(mark) => (&[][..], Some(Record::Purge { index: mark.index, id: &mark.id })),
         };
@@ -60,10 +60,15 @@ impl Op {
     pub(super) fn encoded_len(&self) -> usize {
         self.records().map(|record| record::encoded_len(&record)).sum()
     }
+}
 
-    /// The committed mark is advice: it reaches the file at once but the disk only with the next sync.
-    fn needs_sync(&self) -> bool {
-        !matches!(self, Self::Committed(_))
+impl Request {
+    fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        self.mark.as_deref().map(Record::Committed).into_iter().chain(self.op.records())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.records().map(|record| record::encoded_len(&record)).sum()
     }
 }
 
@@ -135,7 +140,7 @@ impl Writer {
 
     /// Runs until the queue is closed and empty, or something fails.
     pub(super) fn run(mut self, mut queue: Receiver<Request>) {
-        while let Some(first) = queue.blocking_recv() {
+        while let Some(first) = queue.blocking_recv().or_else(|| self.shared.state.lock().last()) {
             let batch = drain(first, &mut queue);
             match self.commit(&batch, &|| queue.is_closed()) {
                 Ok(()) => {}
@@ -149,7 +154,7 @@ impl Writer {
 
     /// Puts the batch on disk as one group.
     fn commit(&mut self, batch: &[Request], closed: &dyn Fn() -> bool) -> Result<(), Error> {
-        let len: usize = batch.iter().map(|request| request.op.encoded_len()).sum();
+        let len: usize = batch.iter().map(Request::encoded_len).sum();
         if self.offset + len as u64 > self.active.len {
             self.begin_segment(len, closed)?;
         }
@@ -162,9 +167,7 @@ impl Writer {
             self.shared.metrics.set_room(self.active.len - self.offset);
             self.shared.metrics.group_written(self.sequence - before, len as u64);
         }
-        if batch.iter().any(|request| request.op.needs_sync()) {
-            self.sync()?;
-        }
+        self.sync()?;
         let mut state = self.shared.state.lock();
         for (index, sequence, place) in self.placed.drain(..) {
             state.index.written(index, sequence, place);
@@ -179,7 +182,7 @@ impl Writer {
         let (segment, seed) = (self.active.number, self.active.seed);
         for request in batch {
             debug_assert_eq!(request.first_sequence, self.sequence + 1);
-            for record in request.op.records() {
+            for record in request.records() {
                 self.ledger.apply(&record).expect("it was applied to the submitters' ledger in this order");
                 self.sequence += 1;
                 let start = self.group.len();
@@ -210,8 +213,7 @@ impl Writer {
     /// Finishes the active segment and goes on in the next, which holds at least `group_len` bytes. On a full disk that
     /// waits for room.
     fn begin_segment(&mut self, group_len: usize, closed: &dyn Fn() -> bool) -> Result<(), Error> {
-        // A committed mark may have been written without a sync; a finished segment is durable whole.
-        self.sync()?;
+        debug_assert_eq!(self.durable, self.sequence, "a finished segment is durable whole");
         let (file, len) = self.housekeeper.take((HEADER_LEN + group_len) as u64, closed)?;
         let header = Header {
             identity: self.identity,
@@ -255,11 +257,11 @@ impl Writer {
 
 /// What is queued right now, behind `first`, up to a group's size.
 fn drain(first: Request, queue: &mut Receiver<Request>) -> Vec<Request> {
-    let mut bytes = first.op.encoded_len();
+    let mut bytes = first.encoded_len();
     let mut batch = vec![first];
     while bytes < GROUP_BYTES_MAX {
         let Ok(request) = queue.try_recv() else { break };
-        bytes += request.op.encoded_len();
+        bytes += request.encoded_len();
         batch.push(request);
     }
     batch
