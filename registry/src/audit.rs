@@ -1,4 +1,4 @@
-//! Who changed what, when: appended to files of JSON lines, each with its CRC, as entries of the log are applied. Every
+//! Who changed what, when: appended to files of JSON lines, each with its CRC, soon after entries of the log are applied. Every
 //! member keeps its own, made from the same log. It is synced before anything stands in for the log from which its lines
 //! could be made again: the index, and a snapshot with the purge that follows it.
 //!
@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use model::duration::Millis;
@@ -31,6 +32,9 @@ use segment::{AppendError, Segments};
 
 /// Batches of records that may wait for the disk; then applying waits too.
 const QUEUE_BATCHES_MAX: usize = 1_024;
+/// Lines wait so long for others, unless half of the queue is full: not every entry wakes the thread. Who wants to read
+/// them says so.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// One line of the audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,10 +70,15 @@ pub struct Sink {
     lines: mpsc::Sender<Message>,
     /// The member ends: what there is no room for is not waited for.
     ending: Arc<AtomicBool>,
+    /// The thread that writes: rung where it must not wait for more lines.
+    thread: thread::Thread,
 }
 
 enum Message {
     Records(Vec<Record>),
+    /// Answered when everything before it can be read.
+    Written(oneshot::Sender<()>),
+    /// Answered when everything before it is on disk.
     Sync(oneshot::Sender<()>),
     /// The last one: everything before it is on disk when the thread ends.
     End,
@@ -85,10 +94,9 @@ pub(crate) fn open(folder: &Path, disk: Disk) -> io::Result<(Sink, thread::JoinH
     let segments = Segments::open(folder.to_path_buf())?;
     let (lines, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
     let ending = Arc::new(AtomicBool::new(false));
-    let sink = Sink { lines, ending: ending.clone() };
-    let writer = Writer { segments, disk, ending };
+    let writer = Writer { segments, disk, ending: ending.clone() };
     let thread = thread::Builder::new().name("audit".to_owned()).spawn(move || run(writer, receiver))?;
-    Ok((sink, thread))
+    Ok((Sink { lines, ending, thread: thread.thread().clone() }, thread))
 }
 
 /// The lines after the entry `since`, in order. Where some are damaged, a line says so in their place. Blocks.
@@ -203,16 +211,32 @@ impl Record {
 impl Sink {
     /// Hands lines over; waits where the disk is behind.
     pub(crate) async fn record(&self, records: Vec<Record>) {
-        if !records.is_empty() && self.lines.send(Message::Records(records)).await.is_err() {
+        if records.is_empty() {
+            return;
+        }
+        if self.lines.capacity() < QUEUE_BATCHES_MAX / 2 {
+            self.thread.unpark();
+        }
+        if self.lines.send(Message::Records(records)).await.is_err() {
             tracing::error!("the audit has ended");
         }
     }
 
+    /// Waits until all that was handed over can be read.
+    pub(crate) async fn written(&self) -> io::Result<()> {
+        self.ask(Message::Written).await
+    }
+
     /// Waits until all that was handed over is on disk.
     pub(crate) async fn synced(&self) -> io::Result<()> {
+        self.ask(Message::Sync).await
+    }
+
+    async fn ask(&self, question: impl FnOnce(oneshot::Sender<()>) -> Message) -> io::Result<()> {
         let ended = || io::Error::other("the audit has ended");
         let (done, wait) = oneshot::channel();
-        self.lines.send(Message::Sync(done)).await.map_err(|_| ended())?;
+        self.lines.send(question(done)).await.map_err(|_| ended())?;
+        self.thread.unpark();
         wait.await.map_err(|_| ended())
     }
 
@@ -225,6 +249,7 @@ impl Sink {
     pub(crate) async fn end(&self) {
         self.ending();
         let _ = self.lines.send(Message::End).await;
+        self.thread.unpark();
     }
 }
 
@@ -243,7 +268,7 @@ pub(crate) struct ByHand(mpsc::Receiver<Message>);
 impl ByHand {
     pub(crate) fn new() -> (Sink, Self) {
         let (lines, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
-        (Sink { lines, ending: Arc::default() }, Self(receiver))
+        (Sink { lines, ending: Arc::default(), thread: thread::current() }, Self(receiver))
     }
 
     /// Waits until somebody wants a sync, which is done when the answer is sent.
@@ -251,27 +276,34 @@ impl ByHand {
         loop {
             match self.0.blocking_recv().expect("a sink is left") {
                 Message::Sync(done) => return done,
-                Message::Records(_) | Message::End => {}
+                Message::Records(_) | Message::Written(_) | Message::End => {}
             }
         }
     }
 }
 
-/// One write for all that waits, and a sync where somebody needs it.
+/// One write for all that came within a while, and a sync where somebody needs it.
 fn run(mut writer: Writer, mut messages: mpsc::Receiver<Message>) {
     loop {
         // Without an end the last sink was dropped.
         let first = messages.blocking_recv().unwrap_or(Message::End);
-        let (mut records, mut waiting, mut next, mut end) = (Vec::new(), Vec::new(), Some(first), false);
+        if matches!(first, Message::Records(_)) {
+            thread::park_timeout(GATHER);
+        }
+        let (mut records, mut waiting, mut next) = (Vec::new(), Vec::new(), Some(first));
+        let (mut sync, mut end) = (false, false);
         while let Some(message) = next {
             match message {
                 Message::Records(more) => records.extend(more),
-                Message::Sync(done) => waiting.push(done),
-                Message::End => end = true,
+                Message::Written(done) => waiting.push(done),
+                Message::Sync(done) => {
+                    sync = true;
+                    waiting.push(done);
+                }
+                Message::End => (sync, end) = (true, true),
             }
             next = messages.try_recv().ok();
         }
-        let sync = end || !waiting.is_empty();
         if !writer.append(&records, sync) {
             return;
         }

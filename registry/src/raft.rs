@@ -301,6 +301,14 @@ impl Registry {
         self.core.log_metrics.counts()
     }
 
+    /// Waits until the audit's files show all that this member has applied.
+    ///
+    /// # Errors
+    /// This member has ended.
+    pub async fn audit_written(&self) -> io::Result<()> {
+        self.core.audit.written().await
+    }
+
     /// Who this data folder is.
     pub fn folder(&self) -> Folder {
         self.core.folder

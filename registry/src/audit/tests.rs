@@ -85,6 +85,24 @@ async fn a_replay_writes_no_line_twice_and_a_torn_line_goes() {
 }
 
 #[tokio::test]
+async fn lines_are_there_for_who_asks_for_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut state = State::new();
+    let (sink, thread) = open(folder.path(), Disk::new()).expect("it opens");
+    let mut lines = Vec::new();
+    for n in 1..=2 * QUEUE_BATCHES_MAX as u64 {
+        let line = apply(&mut state, n, write("ann", &format!("n{n}")));
+        sink.record(line.clone()).await;
+        lines.extend(line);
+    }
+    sink.written().await.expect("it is written");
+    assert_eq!(read(folder.path(), 0).expect("it reads"), lines);
+    sink.end().await;
+    thread.join().expect("it ends");
+    sink.written().await.expect_err("nobody writes any more");
+}
+
+#[tokio::test]
 async fn an_entry_whose_lines_were_torn_apart_is_whole_after_a_replay() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut state = State::new();
