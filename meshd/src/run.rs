@@ -174,7 +174,9 @@ impl Server {
         }
         let (proxies, metrics) = (daemon.proxies.clone(), daemon.metrics.clone());
         let wake = Wake::new(registry.applied(), metrics.watches());
-        self.tasks.spawn(wake.clone().follow(registry.clone(), self.closing.clone()));
+        // Where revisions are made: one that concerns nobody here wakes no other thread.
+        let follow = wake.clone().follow(registry.clone(), self.closing.clone());
+        self.tasks.spawn_on(follow, self.apart.handle());
         let closing = self.closing.clone();
         let api =
             Api::new(registry.clone(), authority.clone(), proxies.clone(), wake, gate, data_dir, closing);

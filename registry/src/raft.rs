@@ -18,7 +18,7 @@ use crate::{
     command::{Admission, Command, Entry, MemberChange, MemberId, Reply},
     disk::Full,
     folder::Folder,
-    state::State,
+    state::{State, Trust},
     wal::metrics::Counts,
 };
 
@@ -218,6 +218,11 @@ impl Registry {
     /// The revision of this member's view, told after it can be seen by [`Registry::applied`].
     pub fn revisions(&self) -> watch::Receiver<u64> {
         self.core.view.revision.subscribe()
+    }
+
+    /// Whom to trust by this member's view: told only when that changed, after it can be seen by [`Registry::applied`].
+    pub fn trust(&self) -> watch::Receiver<Option<Arc<Trust>>> {
+        self.core.view.trust.subscribe()
     }
 
     /// This member's view once it has reached a revision.

@@ -2,10 +2,13 @@
 
 mod world;
 
-use std::{collections::BTreeSet, task::Poll};
+use std::{collections::BTreeSet, sync::Arc, task::Poll};
 
 use futures_util::poll;
-use registry::{Command, KeepAlive, MemberChange, ProposeError, Refusal, Reply, SessionRef, Source};
+use registry::{
+    Command, KeepAlive, MemberChange, ProposeError, Refusal, Reply, SessionRef, Source, TrustChange,
+};
+use uuid::Uuid;
 use world::{PATIENCE, World, copy_folder, description, key, put, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,6 +39,22 @@ async fn a_member_writes_reads_and_comes_back() {
     assert!(world.members[&1].status().applied_entries >= recovery.replayed_entries);
     world.close(1).await;
     assert_eq!(world.open(1).await.source, Source::Index);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trust_is_told_when_it_changed_and_never_else() {
+    let world = World::one().await;
+    let member = &world.members[&1];
+    let mut trust = member.trust();
+    trust.borrow_and_update();
+    member.propose(put("a", "x")).await.expect("a leader");
+    assert!(!trust.has_changed().expect("it runs"), "a namespace is nobody to trust");
+    let domain = "mesh.internal".parse().expect("a domain");
+    let found = Command::Trust(TrustChange::Found { domain, epoch: Uuid::new_v4() });
+    member.propose(found).await.expect("a leader");
+    assert!(trust.has_changed().expect("it runs"));
+    let told = trust.borrow_and_update().clone().expect("it was founded");
+    assert!(Arc::ptr_eq(&told, member.applied().trust().expect("it was founded")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,18 +31,15 @@ impl Authority {
         changed: impl Fn(),
         stop: CancellationToken,
     ) {
-        let mut revisions = registry.revisions();
-        let mut kept = None;
+        let mut trust = registry.trust();
         loop {
+            trust.borrow_and_update();
             let state = registry.applied();
             if self.follow(&state) {
                 changed();
             }
-            let trust = state.trust().map(|trust| Arc::as_ptr(trust).addr());
-            if std::mem::replace(&mut kept, trust) != trust {
-                self.keep_sealed(&state);
-            }
-            let more = stop.run_until_cancelled(revisions.changed()).await;
+            self.keep_sealed(&state);
+            let more = stop.run_until_cancelled(trust.changed()).await;
             if !matches!(more, Some(Ok(()))) {
                 return;
             }

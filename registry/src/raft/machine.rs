@@ -31,7 +31,7 @@ use crate::{
     command::Reply,
     disk::{Disk, Part, ROOM_RETRY},
     file,
-    state::State,
+    state::{State, Trust},
 };
 
 /// Entries applied before their results are shown and their writers answered: a long replay shows progress, a burst is
@@ -54,6 +54,8 @@ pub(super) struct View {
     pub(super) revision: watch::Sender<u64>,
     /// The index of the last entry that was applied; 0 for none.
     pub(super) index: watch::Sender<u64>,
+    /// Whom to trust.
+    pub(super) trust: watch::Sender<Option<Arc<Trust>>>,
     /// Entries applied since this process opened the folder.
     applied_count: AtomicU64,
     /// What the state added up to, for other members to compare.
@@ -113,10 +115,12 @@ impl Keeping {
 impl View {
     pub(super) fn new(applied: Applied) -> Self {
         let (revision, index) = (applied.state.revision(), applied.log_id.map_or(0, |id| id.index));
+        let trust = watch::Sender::new(applied.state.trust().cloned());
         Self {
             current: ArcSwap::from_pointee(applied),
             revision: watch::Sender::new(revision),
             index: watch::Sender::new(index),
+            trust,
             applied_count: AtomicU64::new(0),
             checkpoints: Mutex::default(),
         }
@@ -136,9 +140,15 @@ impl View {
 
     fn show(&self, applied: Applied) {
         let (revision, index) = (applied.state.revision(), applied.log_id.map_or(0, |id| id.index));
+        let trust = applied.state.trust().cloned();
         self.current.store(Arc::new(applied));
         self.index.send_replace(index);
         self.revision.send_if_modified(|shown| std::mem::replace(shown, revision) != revision);
+        self.trust.send_if_modified(|shown| {
+            let same = shown.as_ref().map(Arc::as_ptr) == trust.as_ref().map(Arc::as_ptr);
+            *shown = trust;
+            !same
+        });
     }
 }
 
