@@ -4,6 +4,7 @@
 //! It never knows HTTP, TLS or certificates: streams between members come from whoever opens it.
 
 pub mod audit;
+mod background;
 mod clock;
 pub mod command;
 pub mod disk;

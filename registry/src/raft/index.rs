@@ -14,7 +14,7 @@ use super::{
     machine::{Applied, View},
 };
 use crate::{
-    audit, clock,
+    audit, background, clock,
     state::{State, Sum},
     store::{Batch, Error, Sled, Store},
 };
@@ -23,8 +23,9 @@ use crate::{
 const META: &[u8] = &[0];
 /// The format of the records. Version 1 had no blocks: what 0.1.0 left is made anew.
 const VERSION: u16 = 2;
-/// Between two batches at least: what changes meanwhile is written once.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between two batches at least: what changes meanwhile is written once, and the audit synced once. The store itself tells
+/// the system of what it holds no more often.
+const PAUSE: Duration = Duration::from_secs(1);
 /// The index may take one part in so many of a core's time: under load it falls behind, by some seconds at most, as what
 /// the history lets go of need not be written, and a start replays so much more of the log.
 const SHARE: u32 = 25;
@@ -100,7 +101,7 @@ pub(super) fn start(
     stop: CancellationToken,
 ) -> io::Result<thread::JoinHandle<()>> {
     let runtime = Handle::current();
-    thread::Builder::new().name("index".to_owned()).spawn(move || {
+    background::spawn("index", move || {
         if let Err(error) = run(&*store, &view, base, &audit, &stop, &runtime) {
             tracing::warn!(%error, "the index is no longer written; the next start takes longer");
         }

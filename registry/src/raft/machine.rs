@@ -27,7 +27,7 @@ use super::{
     snapshot::{self, Content, Snapshots},
 };
 use crate::{
-    audit,
+    audit, background,
     command::Reply,
     disk::{Disk, Part, ROOM_RETRY},
     file,
@@ -95,7 +95,7 @@ impl Keeping {
     {
         loop {
             let (snapshots, write) = (self.snapshots.clone(), write.clone());
-            match blocking(move || write(&snapshots)).await {
+            match background::run("snapshot", move || write(&snapshots)).await {
                 Err(error) if file::is_full(&error) => {
                     if !self.disk.set(Part::Snapshots, true) {
                         tracing::error!(%error, "a snapshot waits for room");
