@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    command::{Admission, Command, Entry, MemberChange, MemberId, Reply},
+    command::{Admission, Command, MemberChange, MemberId, Reply},
     disk::Full,
     folder::Folder,
     state::{State, Trust},
@@ -38,6 +38,7 @@ mod machine;
 mod members;
 mod network;
 mod open;
+mod payload;
 mod peer;
 pub mod restore;
 mod room;
@@ -48,12 +49,13 @@ pub use checkpoint::Checkpoint;
 use core::Core;
 pub use error::{MembershipError, OpenError, ProposeError, ReadError, SnapshotError};
 pub use export::{Exported, export};
+use payload::Payload;
 pub use restore::{RestoreError, read_saved};
 pub use settings::{Settings, Tuning};
 
 openraft::declare_raft_types!(
     /// What the log is made of.
-    pub(crate) Types: D = Entry, R = Reply, Node = BasicNode
+    pub(crate) Types: D = Payload, R = Reply, Node = BasicNode
 );
 
 /// A connection to a peer: whatever carries bytes both ways.

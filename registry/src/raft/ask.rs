@@ -53,9 +53,9 @@ pub(super) struct Reader(oneshot::Sender<Result<u64, ReadError>>);
 
 impl Core {
     pub(super) async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
-        let actual = size(&command);
-        if actual > COMMAND_BYTES_MAX {
-            return Err(ProposeError::TooLarge { actual, limit: COMMAND_BYTES_MAX });
+        let bytes = size(&command);
+        if bytes > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLarge { actual: bytes, limit: COMMAND_BYTES_MAX });
         }
         if let Some(data_dir) = self.disk_full() {
             return Err(ProposeError::DiskFull(data_dir));
@@ -70,7 +70,7 @@ impl Core {
                 return Err(if uncertain { ProposeError::Unknown } else { ProposeError::Version });
             }
             let leading = self.leading();
-            match timeout_at(deadline, self.propose_to(leading, command.clone()))
+            match timeout_at(deadline, self.propose_to(leading, command.clone(), bytes))
                 .await
                 .unwrap_or(Proposed::Unknown)
             {
@@ -95,9 +95,9 @@ impl Core {
         command.version() <= self.view.state().command_version().min(COMMAND_VERSION)
     }
 
-    async fn propose_to(&self, leading: Leadership, command: Command) -> Proposed {
+    async fn propose_to(&self, leading: Leadership, command: Command, bytes: usize) -> Proposed {
         match leading {
-            Leadership { is_me: true, .. } => self.lead(command).await,
+            Leadership { is_me: true, .. } => self.lead(command, bytes).await,
             Leadership { leader: Some(leader), .. } if leader != self.id() => {
                 let Some(address) = self.address_of(leader) else { return Proposed::NotLeader };
                 let asked = self.peers.forward(leader, &address, command, ASK_TIMEOUT);

@@ -63,8 +63,8 @@ async fn replay(log: &mut Log<Types>, state: &mut State, from: u64) -> Result<u6
         let entries = log.limited_get_log_entries(next, end.min(next + STEP)).await.map_err(engine)?;
         let Some(newest) = entries.last().map(|entry| entry.log_id.index) else { break };
         for entry in entries {
-            if let EntryPayload::Normal(entry) = entry.payload {
-                state.apply(entry);
+            if let EntryPayload::Normal(payload) = entry.payload {
+                state.apply(payload.into_entry().map_err(engine)?);
             }
         }
         next = newest + 1;

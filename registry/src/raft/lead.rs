@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{KeepAlive, KeepAlives, ask::Round, core::Core, frame::Proposed};
+use super::{KeepAlive, KeepAlives, ask::Round, core::Core, frame::Proposed, payload::Payload};
 use crate::{
     clock,
     command::{Change, Command, Entry, Refusal, Register, Reply, SessionRef},
@@ -80,8 +80,8 @@ impl Duties {
 }
 
 impl Core {
-    /// Hands a command to this member as the leader.
-    pub(super) async fn lead(&self, command: Command) -> Proposed {
+    /// Hands a command of so many bytes to this member as the leader.
+    pub(super) async fn lead(&self, command: Command, bytes: usize) -> Proposed {
         // With a full disk it leads only until another one does: who asks again then is served.
         if !self.leading().is_me || !self.understood(&command) || self.disk.full().any() {
             return Proposed::NotLeader;
@@ -92,7 +92,6 @@ impl Core {
             return Proposed::Done(Reply::Refused(refusal));
         }
         let (answer, wait) = oneshot::channel();
-        let bytes = size(&command);
         let Ok(_room) = self.room_for(&command, bytes) else { return Proposed::Busy };
         match self.proposals.try_send(Proposal { command, bytes, answer, _room }) {
             Ok(()) => wait.await.unwrap_or(Proposed::Unknown),
@@ -228,7 +227,10 @@ async fn enter(core: Arc<Core>, mut batch: Vec<Proposal>, _slot: OwnedSemaphoreP
     let take = |proposal: &mut Proposal| std::mem::replace(&mut proposal.command, Command::Batch(Vec::new()));
     let command =
         if single { take(&mut batch[0]) } else { Command::Batch(batch.iter_mut().map(take).collect()) };
-    let written = core.raft.client_write(Entry { at: clock::wall(), command }).await;
+    let bytes = batch.iter().map(|proposal| proposal.bytes).sum();
+    let entry = Entry { at: clock::wall(), command };
+    let payload = Payload::new(entry, bytes, core.view.state().version_used());
+    let written = core.raft.client_write(payload).await;
     let outcomes = match written {
         Ok(written) => match (written.data, single) {
             (Reply::Batch(replies), false) => replies.into_iter().map(Proposed::Done).collect(),
@@ -256,7 +258,8 @@ pub(super) async fn watch_sessions(core: Arc<Core>) {
         ticks.tick().await;
         if let Some(command) = tick(&core).await {
             // Asked again at a later tick, if it is lost.
-            let outcome = core.lead(command).await;
+            let bytes = size(&command);
+            let outcome = core.lead(command, bytes).await;
             tracing::info!(done = matches!(outcome, Proposed::Done(_)), "sessions were lost");
         }
     }

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
-    alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf},
+    alias::{EntryOf, LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf},
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
 };
 use parking_lot::Mutex;
@@ -163,16 +163,17 @@ impl Machine {
         }
     }
 
-    async fn apply_one(&mut self, entry: openraft::alias::EntryOf<Types>) -> Reply {
+    async fn apply_one(&mut self, entry: EntryOf<Types>) -> io::Result<Reply> {
         self.log_id = Some(entry.log_id);
         self.view.applied_count.fetch_add(1, Ordering::Relaxed);
-        match entry.payload {
+        let reply = match entry.payload {
             EntryPayload::Blank => Reply::Nothing,
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembershipOf::<Types>::new(Some(entry.log_id), membership);
                 Reply::Nothing
             }
-            EntryPayload::Normal(entry) => {
+            EntryPayload::Normal(payload) => {
+                let entry = payload.into_entry()?;
                 let actions = audit::actions(&entry.command);
                 let reply = self.state.apply(entry);
                 let index = self.log_id.map_or(0, |id| id.index);
@@ -187,7 +188,8 @@ impl Machine {
                 self.keeping.audit.record(audit::records(index, &self.state, actions, &reply)).await;
                 reply
             }
-        }
+        };
+        Ok(reply)
     }
 
     fn show(&self, answers: &mut Vec<(ApplyResponder<Types>, Reply)>) {
@@ -223,7 +225,7 @@ impl RaftStateMachine<Types> for Machine {
         let (mut answers, mut hidden) = (Vec::new(), 0);
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            let reply = self.apply_one(entry).await;
+            let reply = self.apply_one(entry).await?;
             answers.extend(responder.map(|responder| (responder, reply)));
             hidden += 1;
             if hidden == SHOWN_EVERY {

@@ -16,6 +16,7 @@ use super::{
     ask::Round,
     core::Core,
     frame::{self, Chunk, Identity, Installed, Numbered, Purpose, Request, Response, SnapshotHead},
+    lead::size,
     link::{CONNECT_TIMEOUT, Greeted},
     snapshot::{Content, SNAPSHOT_BYTES_MAX},
 };
@@ -150,7 +151,10 @@ async fn carry_out(core: &Core, request: Request) -> Response {
             Ok(response) => Response::TransferLeader(response),
             Err(error) => failed(error.to_string()),
         },
-        Request::Propose(command) => Response::Proposed(core.lead(command).await),
+        Request::Propose(command) => {
+            let bytes = size(&command);
+            Response::Proposed(core.lead(command, bytes).await)
+        }
         Request::ReadIndex => Response::ReadIndex(core.read_index(Round::Majority).await),
         Request::LeaseIndex => Response::ReadIndex(core.read_index(Round::Lease).await),
         Request::KeepAlive(alive) => Response::KeptAlive(core.hear(&alive).await),
