@@ -1,17 +1,24 @@
 //! The two systems under load, each with its way of putting and watching. TLS everywhere, one persistent HTTP/2
-//! connection to a client, spread over the members.
+//! connection to a client, spread over the members. Who watches meshd speaks HTTP/1.1, as proxies do; etcd has gRPC alone.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, StreamBody};
-use hyper::{body::Incoming, client::conn::http2::SendRequest};
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2::SendRequest},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_tests::{cluster::Cluster, process::Process};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::etcd::{self, Etcd};
 
@@ -22,8 +29,16 @@ const KEYS: u64 = 1_000;
 
 /// One of the two systems.
 pub(super) enum System {
-    Mesh { cluster: Cluster, tls: Arc<rustls::ClientConfig> },
+    Mesh { cluster: Cluster, tls: Arc<rustls::ClientConfig>, watching: Arc<rustls::ClientConfig> },
     Etcd { etcd: Etcd, tls: Arc<rustls::ClientConfig> },
+}
+
+/// A watch on a connection of its own.
+pub(super) struct Watching {
+    /// What is told.
+    pub(super) body: Incoming,
+    /// The connection ends without it.
+    _sender: Option<http1::SendRequest<Empty<Bytes>>>,
 }
 
 /// One connection to one member.
@@ -35,7 +50,9 @@ pub(super) struct Client {
 impl System {
     pub(super) fn mesh(cluster: Cluster) -> anyhow::Result<Self> {
         let tls = tls(&std::fs::read(&cluster.cacert)?, None)?;
-        Ok(Self::Mesh { cluster, tls })
+        let mut watching = (*tls).clone();
+        watching.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self::Mesh { cluster, tls, watching: Arc::new(watching) })
     }
 
     pub(super) fn etcd(etcd: Etcd) -> anyhow::Result<Self> {
@@ -86,19 +103,42 @@ impl System {
     /// A connection to the `index`th member, counted round and round.
     pub(super) async fn client(&self, index: usize) -> anyhow::Result<Client> {
         let (address, port, tls) = match self {
-            Self::Mesh { cluster, tls } => (cluster.members[index % 3].address, 8_443, tls),
+            Self::Mesh { cluster, tls, .. } => (cluster.members[index % 3].address, 8_443, tls),
             Self::Etcd { etcd, tls } => (etcd.addresses[index % 3], 2_379, tls),
         };
-        let stream = TcpStream::connect((address, port)).await?;
-        stream.set_nodelay(true)?;
-        let stream = tokio_rustls::TlsConnector::from(tls.clone())
-            .connect(ServerName::from(std::net::IpAddr::from(address)), stream)
-            .await?;
+        let stream = connect(address, port, tls).await?;
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Client { sender, authority: format!("{address}:{port}") })
     }
+
+    /// Follows the first key, at the `index`th member.
+    pub(super) async fn watch(&self, index: usize) -> anyhow::Result<Watching> {
+        let Self::Mesh { cluster, watching, .. } = self else {
+            return Ok(Watching { body: self.client(index).await?.watch().await?, _sender: None });
+        };
+        let address = cluster.members[index % 3].address;
+        let stream = connect(address, 8_443, watching).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::get("/v1/watch?kinds=Service")
+            .header("host", format!("{address}:8443"))
+            .header("authorization", format!("Bearer {}", cluster.token));
+        let response = sender.send_request(request.body(Empty::new())?).await?;
+        anyhow::ensure!(response.status().is_success(), "a watch was refused: {}", response.status());
+        Ok(Watching { body: response.into_body(), _sender: Some(sender) })
+    }
+}
+
+async fn connect(
+    address: Ipv4Addr,
+    port: u16,
+    tls: &Arc<rustls::ClientConfig>,
+) -> anyhow::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect((address, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(TlsConnector::from(tls.clone()).connect(ServerName::from(IpAddr::from(address)), stream).await?)
 }
 
 impl Client {
@@ -137,19 +177,9 @@ impl Client {
         self.whole(request.body(Bytes::new())?).await
     }
 
-    /// Follows the first key.
-    pub(super) async fn watch(mut self, system: &System) -> anyhow::Result<Incoming> {
-        let request = match system {
-            System::Mesh { cluster, .. } => {
-                let path = format!("https://{}/v1/watch?kinds=Service", self.authority);
-                Request::get(path)
-                    .header("authorization", format!("Bearer {}", cluster.token))
-                    .body(Bytes::new())?
-            }
-            System::Etcd { .. } => etcd::watch(&self.authority, "bench-0")?,
-        };
-        let open = matches!(system, System::Etcd { .. });
-        let response = self.send(request, open).await?;
+    /// Follows the first key of etcd.
+    async fn watch(mut self) -> anyhow::Result<Incoming> {
+        let response = self.send(etcd::watch(&self.authority, "bench-0")?, true).await?;
         anyhow::ensure!(response.status().is_success(), "a watch was refused: {}", response.status());
         Ok(response.into_body())
     }

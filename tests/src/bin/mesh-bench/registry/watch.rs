@@ -6,10 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::system::{Client, System};
+use super::system::{Client, System, Watching};
 use crate::{
     clock::{now, since},
     results::{Comparison, Goal, Rounds, alone, compare},
@@ -65,8 +64,8 @@ impl<'a> Watched<'a> {
         client.put_value(system, 0, "~0~").await?;
         let (told, hears) = mpsc::channel(WATCHERS * 2);
         let mut watchers = JoinSet::new();
-        for body in open(system, WATCHERS).await? {
-            watchers.spawn(follow(body, told.clone()));
+        for watching in open(system, WATCHERS).await? {
+            watchers.spawn(follow(watching, told.clone()));
         }
         let mut watched = Self { system, _watchers: watchers, hears, client };
         // Everyone is told of one change before any is timed: by then all watches stand.
@@ -89,16 +88,15 @@ impl<'a> Watched<'a> {
     }
 }
 
-async fn open(system: &System, count: usize) -> anyhow::Result<Vec<Incoming>> {
-    let opening =
-        stream::iter(0..count).map(|index| async move { system.client(index).await?.watch(system).await });
+async fn open(system: &System, count: usize) -> anyhow::Result<Vec<Watching>> {
+    let opening = stream::iter(0..count).map(|index| system.watch(index));
     opening.buffer_unordered(OPENING).try_collect().await
 }
 
 /// Tells the number of each change that arrives. Values begin with `~number~`.
-async fn follow(mut body: Incoming, told: mpsc::Sender<usize>) {
+async fn follow(mut watching: Watching, told: mpsc::Sender<usize>) {
     let mut rest = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
+    while let Some(Ok(frame)) = watching.body.frame().await {
         let Ok(data) = frame.into_data() else { continue };
         rest.extend_from_slice(&data);
         while let Some((number, end)) = marked(&rest) {
@@ -126,11 +124,11 @@ fn marked(bytes: &[u8]) -> Option<(usize, usize)> {
 async fn hold(system: &System) -> anyhow::Result<Comparison> {
     eprintln!("{HELD} watchers held · {}", system.name());
     let before = usage::memory_mb(&system.pids());
-    let bodies = open(system, HELD).await?;
+    let watches = open(system, HELD).await?;
     let mut watchers = JoinSet::new();
     let (told, mut hears) = mpsc::channel(HELD);
-    for body in bodies {
-        watchers.spawn(follow(body, told.clone()));
+    for watching in watches {
+        watchers.spawn(follow(watching, told.clone()));
     }
     // Each has said its first word: the current state, in which the first key's mark stands.
     for heard in 0..HELD {
