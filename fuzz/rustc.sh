@@ -8,8 +8,8 @@ for argument in "$@"; do
     previous=$argument
 done
 case $name in
-model | registry | serde_json | rmp | rmp_serde | toml | toml_parser | serde_saphyr | granit_parser | jiff | \
-    manifest | watch_frame | wal_record | snapshot | token | settings_toml | planted)
+model | traffic | registry | httparse | http | serde_json | rmp | rmp_serde | toml | toml_parser | serde_saphyr | granit_parser | jiff | \
+    manifest | watch_frame | wal_record | snapshot | token | settings_toml | mesh1 | path | http1 | planted)
     # shellcheck disable=SC2086 # the flags are words
     exec "$@" $MESH_COVERAGE
     ;;

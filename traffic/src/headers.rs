@@ -38,7 +38,14 @@ pub enum Leg {
 /// Whether a field (its name in lower case) stays behind on a leg, and is set anew where it is needed. `value` is looked
 /// at for `te`, of which `trailers` goes on: gRPC asks for it.
 pub fn is_dropped(leg: Leg, name: &str, value: &[u8]) -> bool {
-    is_hop_by_hop(name, value) || is_ours(leg, name)
+    is_hop_by_hop(name, value) || is_ours(leg, name) || name.contains('_') && is_lookalike(leg, name)
+}
+
+/// Whether a field with an underscore is one of those above to an application that reads fields as CGI has them, where
+/// `_` and `-` are the same.
+fn is_lookalike(leg: Leg, name: &str) -> bool {
+    let name = name.replace('_', "-");
+    HOP_BY_HOP.contains(&name.as_str()) || FRAMING.contains(&name.as_str()) || is_ours(leg, &name)
 }
 
 fn is_hop_by_hop(name: &str, value: &[u8]) -> bool {
@@ -58,6 +65,21 @@ fn is_ours(leg: Leg, name: &str) -> bool {
 /// Whether a field (its name in lower case) says who called or from where.
 pub fn is_identity(name: &str) -> bool {
     name.starts_with(MESH_PREFIX) || name == "forwarded" || name.starts_with("x-forwarded-")
+}
+
+/// Whether a trailer (its name in lower case) is kept (RFC 9110 §6.5.1): none says where a message ends, where it goes,
+/// or who sends it, as those who add trailers to the head would take it for one.
+pub fn is_trailer(name: &str) -> bool {
+    let others = [
+        "host",
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "content-type",
+        "content-encoding",
+    ];
+    !(HOP_BY_HOP.contains(&name) || FRAMING.contains(&name) || is_identity(name) || others.contains(&name))
 }
 
 /// Why a route may not touch a field (its name in lower case), if it may not.
@@ -136,6 +158,10 @@ mod tests {
         for leg in [Leg::AnswerOut, Leg::AnswerIn] {
             check(leg, "x-mesh-unsent: no|server: x", "server");
         }
+        for leg in [Leg::RequestOut, Leg::RequestIn] {
+            let fields = "x_forwarded_client_cert: a|x-forwarded_client-cert: a|x_mesh_port: 1|content_length: 5|transfer_encoding: chunked|x_real: 1";
+            check(leg, fields, "x_real");
+        }
         assert!(is_identity(FORWARDED_CLIENT_CERT) && is_identity(PORT) && is_identity(UNSENT));
         let id: SpiffeId = "spiffe://mesh.internal/ns/default/svc/web".parse().expect("an id");
         assert_eq!(client_cert(&id), "URI=spiffe://mesh.internal/ns/default/svc/web");
@@ -149,6 +175,17 @@ mod tests {
         }
         for name in ["x-tenant", "cookie", "authorization", "server", "x-forward", "traceparent"] {
             assert_eq!(reserved(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn trailers_do_not_say_what_heads_do() {
+        for name in ["x-checksum", "grpc-status", "server-timing", "etag"] {
+            assert!(is_trailer(name), "{name}");
+        }
+        let heads = "host content-length transfer-encoding connection trailer te x-mesh-port x-forwarded-client-cert forwarded cookie authorization content-type";
+        for name in heads.split(' ') {
+            assert!(!is_trailer(name), "{name}");
         }
     }
 

@@ -26,8 +26,17 @@ const FOUND: &str = "target/fuzz";
 const AT_ONCE: usize = 2;
 
 /// One for each parser that faces the network or a file.
-pub const TARGETS: &[&str] =
-    &["manifest", "watch_frame", "wal_record", "snapshot", "token", "settings_toml", "mesh1", "path"];
+pub const TARGETS: &[&str] = &[
+    "manifest",
+    "watch_frame",
+    "wal_record",
+    "snapshot",
+    "token",
+    "settings_toml",
+    "mesh1",
+    "path",
+    "http1",
+];
 const PLANTED: &str = "planted";
 
 /// What cargo-fuzz passes to a nightly compiler, less the address sanitizer, which stable does not have.
