@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderName, Response, request};
+use http::{HeaderMap, Response, header, request};
 use model::name::ServiceName;
 use traffic::{admission::Bounded, policy::Denied, retry, route::RuleName};
 
@@ -31,6 +31,7 @@ pub struct Call {
     /// How long it may carry nothing, if it is a stream.
     pub idle: Option<Duration>,
     held: Vec<Box<dyn Send>>,
+    _under_way: UnderWay,
     finished: bool,
 }
 
@@ -54,25 +55,19 @@ impl Call {
             limited: None,
             note: Note::default(),
         };
-        let (upload, standing, idle) = (None, None, None);
-        let held: Vec<Box<dyn Send>> = vec![Box::new(under_way)];
-        Self { outcome, telemetry, upload, standing, idle, held, finished: false }
+        let (upload, standing, idle, held) = (None, None, None, Vec::new());
+        Self { outcome, telemetry, upload, standing, idle, held, _under_way: under_way, finished: false }
     }
 
     /// Notes what the log says of a request.
     pub fn note(&mut self, head: &request::Parts, peer: SocketAddr, span: Option<trace::Own>) {
-        let text = |name: &HeaderName| {
-            let value =
-                head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-            value.unwrap_or_default()
-        };
         self.outcome.note = Note {
-            method: head.method.as_str().to_owned(),
-            path: heads::target(head).to_owned(),
-            authority: heads::authority(head).to_owned(),
+            method: Some(head.method.clone()),
+            target: head.uri.clone(),
+            host: head.headers.get(header::HOST).cloned(),
             peer: Some(peer),
-            request_id: text(&trace::REQUEST_ID),
-            traceparent: text(&trace::TRACEPARENT),
+            request_id: head.headers.get(trace::REQUEST_ID).cloned(),
+            traceparent: head.headers.get(trace::TRACEPARENT).cloned(),
             span,
             ..Note::default()
         };

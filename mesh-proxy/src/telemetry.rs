@@ -2,11 +2,13 @@
 //! never waits for it.
 
 use std::{
+    borrow::Cow,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use http::{HeaderValue, Method, Uri, uri::PathAndQuery};
 use model::name::ServiceName;
 use traffic::{
     admission::Bounded,
@@ -91,15 +93,16 @@ pub struct Judged {
     pub remarks: Vec<Remark>,
 }
 
-/// The part of an [`Outcome`] that only the log of calls shows.
+/// The part of an [`Outcome`] that only the log of calls shows. What a head says is kept as it came: it is made a text
+/// where a line is written.
 #[derive(Debug, Clone, Default)]
 pub struct Note {
-    /// The method; empty for TCP.
-    pub method: String,
-    /// The path with its query.
-    pub path: String,
-    /// The host that was asked for.
-    pub authority: String,
+    /// The method; none of TCP.
+    pub method: Option<Method>,
+    /// The target, as sent.
+    pub target: Uri,
+    /// The Host field.
+    pub host: Option<HeaderValue>,
     /// The caller's address, as this proxy sees it.
     pub peer: Option<SocketAddr>,
     /// Where the call went last.
@@ -107,15 +110,48 @@ pub struct Note {
     /// Tries after the first.
     pub retries: u32,
     /// `x-request-id`.
-    pub request_id: String,
+    pub request_id: Option<HeaderValue>,
     /// W3C trace context, as forwarded.
-    pub traceparent: String,
+    pub traceparent: Option<HeaderValue>,
     /// This proxy's span, where the trace is sampled.
     pub span: Option<trace::Own>,
     /// Why it was refused or broke off; empty if it did not.
     pub reason: String,
     /// The id that the caller was told, if policy refuses the call.
     pub refusal: String,
+}
+
+impl Note {
+    /// The method; empty for TCP.
+    pub fn method(&self) -> &str {
+        self.method.as_ref().map_or("", Method::as_str)
+    }
+
+    /// The path with its query, as sent; empty for TCP.
+    pub fn path(&self) -> &str {
+        let path = self.target.path_and_query().map_or("/", PathAndQuery::as_str);
+        if self.method.is_some() { path } else { "" }
+    }
+
+    /// The host that was asked for; empty if none was.
+    pub fn authority(&self) -> Cow<'_, str> {
+        let said = self.target.authority().map(|authority| Cow::Borrowed(authority.as_str()));
+        said.unwrap_or_else(|| text(self.host.as_ref()))
+    }
+
+    /// `x-request-id`; empty for TCP.
+    pub fn request_id(&self) -> Cow<'_, str> {
+        text(self.request_id.as_ref())
+    }
+
+    /// W3C trace context, as forwarded; empty for TCP.
+    pub fn traceparent(&self) -> Cow<'_, str> {
+        text(self.traceparent.as_ref())
+    }
+}
+
+fn text(value: Option<&HeaderValue>) -> Cow<'_, str> {
+    value.map_or(Cow::Borrowed(""), |value| String::from_utf8_lossy(value.as_bytes()))
 }
 
 /// Where calls are told of, beside being counted; all threads share them.

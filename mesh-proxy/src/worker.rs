@@ -37,6 +37,7 @@ impl Worker {
     /// The spines of one thread.
     pub fn new(shared: &Arc<Shared>, tls: Arc<ServerConfig>, outlets: Outlets) -> Self {
         let counts = Arc::<Counts>::default();
+        let outlets = Outlets { log: outlets.log.for_thread(), ..outlets };
         let telemetry = Telemetry::new(counts.clone(), outlets);
         let dialler =
             Dialler::new(shared.identities.clone(), shared.trust.clone(), shared.trust_changes.clone());

@@ -1,7 +1,11 @@
 //! Pure. Where a request or a stream goes: the rules of routes in Gateway API's precedence, and the back end of a rule by weight.
 //! Which endpoint of it is the balancer's choice.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use model::name::{Name, ServiceName};
 
@@ -136,7 +140,8 @@ pub(crate) struct Split {
 impl RuleName {
     /// Of a request for which no route stands.
     pub fn default_rule() -> Self {
-        Self("default".into())
+        static DEFAULT: LazyLock<RuleName> = LazyLock::new(|| RuleName("default".into()));
+        DEFAULT.clone()
     }
 
     /// Of the rule `rule` of a route.

@@ -1,15 +1,12 @@
-//! The log of calls: JSON lines, written by a thread of its own. A call hands its line over and goes on; where the
-//! writer cannot keep up, lines are dropped and counted.
+//! The log of calls: JSON lines, written by a thread of its own. A call leaves its line behind and goes on; the writer
+//! comes for what was left in a while, and writes it at once. Where it cannot keep up, lines are dropped and counted.
 
 use std::{
+    borrow::Cow,
     fs::OpenOptions,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
-    },
+    sync::Arc,
 };
 
 use serde::Serialize;
@@ -18,17 +15,18 @@ use traffic::policy::{Remark, RuleId};
 use super::Outcome;
 use crate::{clock, settings::Output};
 
-/// Lines that wait to be written, of some 500 bytes each: a second of a busy host.
-pub const ACCESS_LOG_LINES_MAX: usize = 8_192;
+mod writer;
+
+pub use writer::ACCESS_LOG_LINES_MAX;
+use writer::{Desk, Lines};
+
 /// The longest path that a line shows, in bytes.
 const PATH_BYTES_MAX: usize = 1_024;
 
-/// Where calls hand their lines over. Cheap to clone.
-#[derive(Clone)]
-pub struct AccessLog {
-    lines: Option<SyncSender<Vec<u8>>>,
-    dropped: Arc<AtomicU64>,
-}
+/// Where the calls of one runtime thread leave their lines. Cheap to clone; with the last clone of all threads' the writer
+/// ends, and all is written.
+#[derive(Clone, Default)]
+pub struct AccessLog(Option<(Arc<Lines>, Arc<Desk>)>);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,7 +39,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     method: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
-    authority: &'a str,
+    authority: Cow<'a, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     path: &'a str,
     protocol: &'a str,
@@ -58,9 +56,9 @@ struct Line<'a> {
     endpoint: Option<std::net::SocketAddr>,
     retries: u32,
     #[serde(skip_serializing_if = "str::is_empty")]
-    request_id: &'a str,
+    request_id: Cow<'a, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
-    traceparent: &'a str,
+    traceparent: Cow<'a, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,10 +72,10 @@ struct Line<'a> {
 impl AccessLog {
     /// A log that goes nowhere.
     pub fn off() -> Self {
-        Self { lines: None, dropped: Arc::default() }
+        Self::default()
     }
 
-    /// The log that the settings ask for; its thread ends when the last clone is gone.
+    /// The log that the settings ask for.
     ///
     /// # Errors
     /// If the file cannot be opened.
@@ -91,45 +89,45 @@ impl AccessLog {
 
     /// A log to `writer`.
     pub fn to(writer: impl Write + Send + 'static) -> Self {
-        let (sender, receiver) = sync_channel(ACCESS_LOG_LINES_MAX);
-        let dropped = Arc::<AtomicU64>::default();
-        let lost = dropped.clone();
-        let spawned = std::thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || write(receiver, writer, &lost));
-        Self { lines: spawned.is_ok().then_some(sender), dropped }
+        match Desk::open(writer) {
+            Ok(desk) => Self(Some((desk.lines(), Arc::new(desk)))),
+            Err(error) => {
+                tracing::error!(%error, "calls are not logged");
+                Self::off()
+            }
+        }
+    }
+
+    /// The same log, for another thread.
+    #[must_use]
+    pub fn for_thread(&self) -> Self {
+        Self(self.0.as_ref().map(|(_, desk)| (desk.lines(), desk.clone())))
     }
 
     /// How many lines were lost so far.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.0.as_ref().map_or(0, |(_, desk)| desk.dropped())
     }
 
-    /// Hands a call's line over, or drops it.
+    /// Leaves a call's line behind, or drops it.
     pub fn finished(&self, outcome: &Outcome) {
-        let Some(lines) = &self.lines else { return };
-        let mut line = serde_json::to_vec(&Line::of(outcome)).expect("texts and numbers");
-        line.push(b'\n');
-        if lines.try_send(line).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        let Some((lines, desk)) = &self.0 else { return };
+        desk.leave(lines, |text| serde_json::to_writer(text, &Line::of(outcome)).expect("texts and numbers"));
     }
 }
 
 impl<'a> Line<'a> {
     fn of(outcome: &'a Outcome) -> Self {
         let note = &outcome.note;
-        let cut = note.path.char_indices().map(|(at, _)| at).find(|&at| at >= PATH_BYTES_MAX);
-        let end = cut.unwrap_or(note.path.len());
         Self {
             time: clock::wall(),
             direction: outcome.direction.as_str(),
             source: outcome.source.as_ref(),
             destination: outcome.destination.as_ref(),
             route: outcome.route.as_str(),
-            method: &note.method,
-            authority: &note.authority,
-            path: &note.path[..end],
+            method: note.method(),
+            authority: note.authority(),
+            path: cut(note.path()),
             protocol: outcome.spoken.as_str(),
             code: outcome.code,
             grpc_status: outcome.grpc_status,
@@ -140,14 +138,21 @@ impl<'a> Line<'a> {
             peer: note.peer,
             endpoint: note.endpoint,
             retries: note.retries,
-            request_id: &note.request_id,
-            traceparent: &note.traceparent,
+            request_id: note.request_id(),
+            traceparent: note.traceparent(),
             reason: &note.reason,
             rule: outcome.judged.denied.as_ref().map(RuleId::as_str),
             refusal: &note.refusal,
             remarks: outcome.judged.remarks.iter().map(remark).collect(),
         }
     }
+}
+
+/// As much of a path as a line shows.
+fn cut(path: &str) -> &str {
+    let ends = |path: &str| path.char_indices().map(|(at, _)| at).find(|&at| at >= PATH_BYTES_MAX);
+    let end = if path.len() > PATH_BYTES_MAX { ends(path) } else { None };
+    &path[..end.unwrap_or(path.len())]
 }
 
 /// `would-deny default/orders/guests`.
@@ -157,25 +162,4 @@ fn remark(remark: &Remark) -> String {
 
 fn append(path: &Path) -> io::Result<std::fs::File> {
     OpenOptions::new().create(true).append(true).open(path)
-}
-
-/// Writes until nobody sends any more; flushes whenever nothing waits.
-fn write(lines: Receiver<Vec<u8>>, writer: impl Write, dropped: &AtomicU64) {
-    let mut writer = BufWriter::new(writer);
-    loop {
-        let line = match lines.try_recv() {
-            Ok(line) => line,
-            Err(TryRecvError::Disconnected) => return drop(writer.flush()),
-            Err(TryRecvError::Empty) => {
-                let flushed = writer.flush();
-                match (flushed, lines.recv()) {
-                    (_, Err(_)) => return,
-                    (_, Ok(line)) => line,
-                }
-            }
-        };
-        if writer.write_all(&line).is_err() {
-            dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 }

@@ -36,7 +36,7 @@ impl Span {
             Direction::Outbound => 400,
         };
         let failed = outcome.code == 0 || outcome.code >= failing;
-        let name = if note.method.is_empty() { outcome.spoken.as_str() } else { &note.method };
+        let name = if note.method().is_empty() { outcome.spoken.as_str() } else { note.method() };
         Self {
             own: own.clone(),
             direction: outcome.direction,
@@ -101,11 +101,11 @@ fn attributes(outcome: &Outcome) -> Vec<Value> {
         number("http.response.status_code", outcome.code.into()),
         number("http.request.body.size", outcome.request_bytes),
         number("http.response.body.size", outcome.response_bytes),
-        text("http.request.method", &note.method),
+        text("http.request.method", note.method()),
         // Without its query, in which secrets may stand.
-        text("url.path", note.path.split('?').next().unwrap_or_default()),
-        text("server.address", &note.authority),
-        text("mesh.request_id", &note.request_id),
+        text("url.path", note.path().split('?').next().unwrap_or_default()),
+        text("server.address", &note.authority()),
+        text("mesh.request_id", &note.request_id()),
     ];
     all.extend(note.endpoint.map(|endpoint| text("network.peer.address", &endpoint.to_string())));
     all.extend(outcome.grpc_status.map(|status| number("rpc.grpc.status_code", status.into())));
