@@ -10,8 +10,12 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
+
+use crate::{
+    http1::{self, Answered, Asked, Broke},
+    transport::life::{Cut, Life},
+};
 
 mod copy;
 mod kept;
@@ -22,23 +26,41 @@ pub use kept::{Attempt, Kept, REPLAY_BYTES_MAX};
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The side that sends it failed.
+    /// The side that sends it failed, in HTTP/2.
     #[error(transparent)]
-    Source(#[from] hyper::Error),
+    Http2(#[from] hyper::Error),
+    /// The side that sends it failed, in HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] Broke),
     /// Another try took its place.
     #[error("the request is sent another way by now")]
     Superseded,
     /// The time for the whole request is over.
     #[error("the request's time is over")]
     Late,
+    /// The other proxy is no longer believed.
+    #[error(transparent)]
+    Cut(Cut),
+}
+
+/// A body as it comes, whatever carries it.
+pub enum Incoming {
+    /// None.
+    None,
+    /// Of a request in HTTP/1.1.
+    Asked(Asked),
+    /// Of an answer in HTTP/1.1.
+    Answered(Answered),
+    /// Of either in HTTP/2.
+    Http2(hyper::body::Incoming),
+    /// None: the connection has left HTTP.
+    Left(Box<http1::Stream>),
 }
 
 /// A request's body, towards the next hop.
 pub enum Request {
     /// None.
     Empty,
-    /// As it comes; it can be sent once.
-    Once(Incoming),
     /// One try of a body that may be sent again.
     Try(Attempt),
     /// A copy.
@@ -49,6 +71,7 @@ pub enum Request {
 pub struct Answer {
     source: Source,
     deadline: Option<Pin<Box<Sleep>>>,
+    life: Option<Pin<Box<dyn Future<Output = Cut> + Send>>>,
     watch: Option<Box<dyn Watch>>,
 }
 
@@ -72,12 +95,12 @@ pub trait Watch: Send {
 impl Answer {
     /// A body of ours.
     pub fn text(text: impl Into<Bytes>) -> Self {
-        Self { source: Source::Text(Some(text.into())), deadline: None, watch: None }
+        Self { source: Source::Text(Some(text.into())), deadline: None, life: None, watch: None }
     }
 
     /// A body as it comes.
     pub fn stream(body: Incoming) -> Self {
-        Self { source: Source::Stream(body), deadline: None, watch: None }
+        Self { source: Source::Stream(body), deadline: None, life: None, watch: None }
     }
 
     /// The same, seen by `watch`. One that has nothing to wait for is over at once.
@@ -101,14 +124,28 @@ impl Answer {
         self
     }
 
+    /// The same, for as long as its connection may live.
+    #[must_use]
+    pub fn during(mut self, life: Option<Life>) -> Self {
+        self.life = life.map(|mut life| -> Pin<Box<dyn Future<Output = Cut> + Send>> {
+            Box::pin(async move { life.cut().await })
+        });
+        self
+    }
+
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Source::Stream(body) = &mut self.source else { return Poll::Ready(None) };
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)));
+            return Poll::Ready(frame);
         }
-        if let Some(deadline) = &mut self.deadline {
-            ready!(deadline.as_mut().poll(cx));
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
             return Poll::Ready(Some(Err(BodyError::Late)));
+        }
+        if let Some(life) = &mut self.life {
+            let cut = ready!(life.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(BodyError::Cut(cut))));
         }
         Poll::Pending
     }
@@ -173,10 +210,38 @@ impl Body for Answer {
     }
 }
 
-impl Request {
-    /// A body that is sent once.
-    pub fn once(body: Incoming) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Once(body) }
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::None | Self::Left(_) => Poll::Ready(None),
+            Self::Asked(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Answered(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::None | Self::Left(_) => true,
+            Self::Asked(body) => body.is_end_stream(),
+            Self::Answered(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::None | Self::Left(_) => SizeHint::with_exact(0),
+            Self::Asked(body) => body.size_hint(),
+            Self::Answered(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
     }
 }
 
@@ -190,10 +255,6 @@ impl Body for Request {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Once(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
-            }
             Self::Try(attempt) => Pin::new(attempt).poll_frame(cx),
             Self::Copy(copy) => Poll::Ready(copy.next().map(Ok)),
         }
@@ -202,7 +263,6 @@ impl Body for Request {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Once(body) => body.is_end_stream(),
             Self::Try(attempt) => attempt.is_end_stream(),
             Self::Copy(copy) => copy.is_over(),
         }
@@ -211,7 +271,6 @@ impl Body for Request {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Once(body) => body.size_hint(),
             Self::Try(attempt) => attempt.size_hint(),
             Self::Copy(copy) => SizeHint::with_exact(copy.bytes()),
         }

@@ -1,10 +1,12 @@
 //! The one place of this crate that reads clocks and draws dice. Decisions are handed what they need from here.
 
 use std::{
+    cell::RefCell,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
+use http::HeaderValue;
 use model::duration::Millis;
 use rustls_pki_types::UnixTime;
 
@@ -26,6 +28,21 @@ pub fn unix() -> UnixTime {
 pub fn wall() -> Millis {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Now, as heads say it (RFC 9110 §5.6.7); made once a second on each thread.
+pub fn http_date() -> HeaderValue {
+    thread_local! {
+        static LAST: RefCell<(u64, HeaderValue)> = const { RefCell::new((u64::MAX, HeaderValue::from_static(""))) };
+    }
+    let second = unix().as_secs();
+    LAST.with_borrow_mut(|last| {
+        if last.0 != second {
+            let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+            *last = (second, HeaderValue::try_from(date).expect("a date is ASCII"));
+        }
+        last.1.clone()
+    })
 }
 
 /// The clock that TLS handshakes read.

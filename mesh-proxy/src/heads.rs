@@ -93,7 +93,14 @@ pub fn target(head: &request::Parts) -> &str {
 pub fn is_upgrade(head: &request::Parts) -> bool {
     let values = head.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
     let asked = headers::named_by_connection(values).any(|name| name.eq_ignore_ascii_case("upgrade"));
-    head.version == Version::HTTP_11 && asked && leaves_http(&head.headers)
+    head.version == Version::HTTP_11 && asked && leaves_http(&head.headers) && !has_body(&head.headers)
+}
+
+/// Whether a request of HTTP/1.1 has a body. One that leaves HTTP has none: where the body ends and the other protocol
+/// begins is nothing that two readers should have to agree on.
+fn has_body(fields: &HeaderMap) -> bool {
+    let length = fields.get(header::CONTENT_LENGTH);
+    length.is_some_and(|length| length.as_bytes() != b"0") || fields.contains_key(header::TRANSFER_ENCODING)
 }
 
 /// Whether what is upgraded to is no HTTP. Requests that an application took off a connection itself would be requests

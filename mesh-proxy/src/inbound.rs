@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, StatusCode, request};
-use hyper::body::Incoming;
+use http::{Request, Response, request};
 use model::{
     identity::{Identity, SpiffeId},
     name::ServiceName,
@@ -31,10 +30,11 @@ use traffic::{
 };
 
 use crate::{
-    body::{self, Answer, Kept},
+    body::{self, Answer, Incoming, Kept},
     call::Call,
     clock,
     heads::{self, Labels, Seen},
+    http1::{self, Edge, Raw},
     limits::CONNECTIONS_PER_LISTENER_MAX,
     refused::Refused,
     server::{self, Ends},
@@ -171,11 +171,10 @@ impl Inbound {
         call: &mut Call,
     ) -> Result<Response<Incoming>, Refused> {
         if heads::is_upgrade(&head) {
-            let request = Request::from_parts(head, body::Request::Empty);
-            let answer = self.transport.app_upgrade(permit, target, request).await;
+            let answer = self.transport.app_upgrade(permit, target, &head).await;
             return answer.map_err(unanswered);
         }
-        let body = match hyper::body::Body::is_end_stream(&body) {
+        let body = match http_body::Body::is_end_stream(&body) {
             true => body::Request::Empty,
             false => {
                 let upload = Kept::new(body);
@@ -186,9 +185,11 @@ impl Inbound {
                 body::Request::Try(attempt)
             }
         };
-        let sent = self.transport.app_request(permit, target, Request::from_parts(head, body)).await;
+        let sent = self.transport.app_request(permit, target, head, body).await;
         let (answer, lease) = sent.map_err(unanswered)?;
-        call.hold(lease);
+        if let Some(lease) = lease {
+            call.hold(lease);
+        }
         Ok(answer)
     }
 
@@ -223,7 +224,7 @@ impl Inbound {
         };
         match alpn {
             Some(Alpn::H2) => server::http2(stream, ends, serve).await,
-            Some(Alpn::Http1) => server::http1(stream, ends, serve).await,
+            Some(Alpn::Http1) => http1::serve(stream, Edge::Proxy, ends, serve).await,
             Some(Alpn::Tcp) => self.stream(&connection, stream).await,
             Some(Alpn::Mesh) => self.streams(connection, stream, ends).await,
             None => {
@@ -266,7 +267,7 @@ impl Inbound {
         request: Request<Incoming>,
     ) -> Response<Answer> {
         let mut request = request;
-        let caller = hyper::upgrade::on(&mut request);
+        let caller = http1::raw(&mut request);
         let (mut head, body) = request.into_parts();
         let span = self.telemetry.begin(&mut head.headers);
         let spoken = Spoken::of(head.version, &head.headers);
@@ -281,13 +282,12 @@ impl Inbound {
                     Some(_) => refused.answer(),
                 })
             }
-            Ok(mut answer) => {
-                let callee = hyper::upgrade::on(&mut answer);
+            Ok(answer) => {
                 let (mut head, body) = answer.into_parts();
                 heads::answer(&mut head, Leg::AnswerOut);
-                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                if let Incoming::Left(callee) = body {
                     call.outcome.code = head.status.as_u16();
-                    splice::upgraded(call, caller, callee, connection.life.clone());
+                    splice::upgraded(call, caller, Raw::Left(*callee), connection.life.clone());
                     return Response::from_parts(head, Answer::text(""));
                 }
                 call.answered(Response::from_parts(head, Answer::stream(body)))
@@ -339,7 +339,7 @@ impl Inbound {
             let ends = Ends { draining: CancellationToken::new(), life: None };
             let inbound = self.clone();
             let serve = move |request| inbound.clone().serve(connection.clone(), request);
-            return server::http1(stream, ends, serve).await;
+            return http1::serve(stream, Edge::Proxy, ends, serve).await;
         }
         let mut call =
             Call::new(Direction::Inbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
@@ -409,6 +409,6 @@ fn unanswered(error: crate::transport::SendError) -> Refused {
     use crate::transport::SendError;
     match error {
         SendError::Connect(_) | SendError::Refused(_) | SendError::Full(_) => Refused::AppUnreached(error),
-        SendError::Broken(_) => Refused::AppBroke(error),
+        SendError::Broken(_) | SendError::Caller(_) => Refused::AppBroke(error),
     }
 }

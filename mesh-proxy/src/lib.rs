@@ -27,6 +27,7 @@ pub mod experience;
 
 pub mod body;
 pub mod heads;
+pub mod http1;
 
 pub mod transport;
 

@@ -5,9 +5,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use http::{Request, Response, StatusCode, request};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
+use http::{Request, Response, request};
 use model::{name::ServiceName, resource::Protocol};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -18,10 +16,11 @@ use tokio::{
 use traffic::{admission::Bounded, headers::Leg, protocol::Detected, route::FieldsMut, snapshot::Port};
 
 use crate::{
-    body::Answer,
+    body::{Answer, Incoming},
     call::Call,
     experience::Experience,
     heads::{self, Changed},
+    http1::{self, Edge, Io, Raw},
     listener::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, detect},
     refused::Refused,
     server::{self, Ends},
@@ -195,17 +194,18 @@ impl Outbound {
         address: SocketAddr,
         detected: Detected,
     ) where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Io + 'static,
     {
-        let ends = Ends { draining: self.shared.draining.clone(), life: None };
+        // A token of its own: who looks at it with each request takes no lock that other connections do.
+        let ends = Ends { draining: self.shared.draining.child_token(), life: None };
         let serve = {
             let (outbound, entry) = (self.clone(), entry.clone());
             move |request| outbound.clone().serve(entry.clone(), address, request)
         };
         match detected {
             Detected::Http2 => server::http2(stream, ends, serve).await,
-            // Something else on a port for HTTP: hyper says what is wrong with it.
-            _ => server::http1(stream, ends, serve).await,
+            // Something else on a port for HTTP: it is said what is wrong with it.
+            _ => http1::serve(stream, Edge::App, ends, serve).await,
         }
     }
 
@@ -216,7 +216,7 @@ impl Outbound {
         request: Request<Incoming>,
     ) -> Response<Answer> {
         let mut request = request;
-        let caller = hyper::upgrade::on(&mut request);
+        let caller = http1::raw(&mut request);
         let (mut head, body) = request.into_parts();
         let span = self.telemetry.begin(&mut head.headers);
         let spoken = Spoken::of(head.version, &head.headers);
@@ -240,7 +240,7 @@ impl Outbound {
         entry: &Entry,
         call: Call,
         head: &request::Parts,
-        caller: OnUpgrade,
+        caller: Raw,
         address: SocketAddr,
     ) -> Response<Answer> {
         let mut call = call;
@@ -266,8 +266,8 @@ impl Outbound {
                 let life = tunnel.life();
                 (call.outcome.code, call.outcome.spoken) = (0, Spoken::Tcp);
                 tokio::spawn(async move {
-                    match caller.await {
-                        Ok(caller) => splice::join(call, TokioIo::new(caller), tunnel, life).await,
+                    match caller.stream().await {
+                        Ok(caller) => splice::join(call, caller, tunnel, life).await,
                         Err(error) => call.over(Some(error.to_string())),
                     }
                 });
@@ -277,16 +277,11 @@ impl Outbound {
     }
 
     /// Serves what comes in a tunnel as requests, each carried by itself. Boxed: a request may open a tunnel in turn.
-    fn tunnelled(
-        self: Arc<Self>,
-        entry: Entry,
-        caller: OnUpgrade,
-        address: SocketAddr,
-    ) -> BoxFuture<'static, ()> {
+    fn tunnelled(self: Arc<Self>, entry: Entry, caller: Raw, address: SocketAddr) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             // A caller that is gone wants nothing any more.
-            let Ok(caller) = caller.await else { return };
-            if let Ok((detected, stream)) = detect(TokioIo::new(caller), FIRST_WORD_TIMEOUT).await {
+            let Ok(caller) = caller.stream().await else { return };
+            if let Ok((detected, stream)) = detect(caller, FIRST_WORD_TIMEOUT).await {
                 self.requests(Arc::new(entry), stream, address, detected).await;
             }
         })
@@ -354,21 +349,20 @@ fn refuse(mut call: Call, refused: &Refused) -> Response<Answer> {
     }
 }
 
-fn pass_on(mut call: Call, answered: Answered, caller: OnUpgrade) -> Response<Answer> {
-    let Answered { mut answer, left, life, on_answer, cookie } = answered;
-    let callee = hyper::upgrade::on(&mut answer);
+fn pass_on(mut call: Call, answered: Answered, caller: Raw) -> Response<Answer> {
+    let Answered { answer, left, life, on_answer, cookie } = answered;
     let (mut head, body) = answer.into_parts();
     heads::answer(&mut head, Leg::AnswerIn);
     on_answer.apply(&mut Changed(&mut head.headers));
     if let Some(cookie) = cookie {
         Changed(&mut head.headers).add("set-cookie", &cookie);
     }
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+    if let Incoming::Left(callee) = body {
         call.outcome.code = head.status.as_u16();
-        splice::upgraded(call, caller, callee, life);
+        splice::upgraded(call, caller, Raw::Left(*callee), life);
         return Response::from_parts(head, Answer::text(""));
     }
-    call.answered(Response::from_parts(head, Answer::stream(body).within(left)))
+    call.answered(Response::from_parts(head, Answer::stream(body).within(left).during(life)))
 }
 
 /// How a try that failed is told to the caller.

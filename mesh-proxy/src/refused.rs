@@ -7,6 +7,7 @@ use model::{
 };
 use traffic::{
     admission::{self, Bounded},
+    http1::Malformed,
     path,
     policy::Denied,
     retry,
@@ -16,6 +17,7 @@ use traffic::{
 use crate::{
     body::Answer,
     heads::{self, BadHost},
+    http1::Broke,
     transport::SendError,
 };
 
@@ -108,6 +110,9 @@ impl Refused {
             Self::Unroutable(Unroutable::NoRule) => StatusCode::NOT_FOUND,
             Self::Unroutable(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotYet(_) | Self::Full(_) | Self::NoEndpoint(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failed { failed: SendError::Caller(_), .. } | Self::AppBroke(SendError::Caller(_)) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Failed { failed: SendError::Broken(_), .. } | Self::AppBroke(_) => StatusCode::BAD_GATEWAY,
             Self::Failed { .. } | Self::NotHere(..) | Self::AppUnreached(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -168,6 +173,18 @@ impl Refused {
             heads::mark_unsent(response.headers_mut(), &self.to_string());
         }
         response
+    }
+}
+
+/// What a caller is told who sends something that is no request; nothing if it is gone.
+pub fn malformed(broke: &Broke) -> Option<StatusCode> {
+    match broke {
+        Broke::Io(_) | Broke::OtherLength | Broke::Malformed(Malformed::CutOff) => None,
+        Broke::TooLarge | Broke::Malformed(Malformed::Fields(_)) => {
+            Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        }
+        Broke::Malformed(Malformed::Expectation) => Some(StatusCode::EXPECTATION_FAILED),
+        Broke::Malformed(_) => Some(StatusCode::BAD_REQUEST),
     }
 }
 

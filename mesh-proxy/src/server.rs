@@ -1,47 +1,25 @@
-//! HTTP connections that come in: how hyper is set up for them, and how they end.
+//! HTTP connections that come in, and how they end. HTTP/1.1 is ours ([`http1::serve`]); here hyper is set up for HTTP/2.
 
 use std::{convert::Infallible, pin::Pin, time::Duration};
 
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn, service::service_fn};
+use hyper::{server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    body::Answer,
-    limits::{HEAD_BYTES_MAX, HEADER_LIST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
+    body::{Answer, Incoming},
+    limits::{HEADER_LIST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
     transport::{
-        http1::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
+        http2::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
         life::{Cut, End, Life},
     },
 };
 
-/// How long the head of a request may take, and how long a connection may wait for its next one: longer than callers
-/// keep theirs, so that we seldom close one that a request is just on its way on.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// How often an idle connection of HTTP/2 asks whether its other side is there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the other side may take to say so.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Serves HTTP/1.1 until the connection ends; `ends` says when it has to.
-pub async fn http1<S, F>(
-    stream: S,
-    ends: Ends,
-    serve: impl Fn(Request<Incoming>) -> F + Send + Sync + Clone + 'static,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = Response<Answer>> + Send + 'static,
-{
-    let service = service_fn(move |request| {
-        let answer = serve(request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let mut builder = conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    drive(connection, ends, |connection| connection.graceful_shutdown()).await;
-}
 
 /// Serves HTTP/2 until the connection ends; `ends` says when it has to.
 pub async fn http2<S, F>(
@@ -52,8 +30,8 @@ pub async fn http2<S, F>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<Answer>> + Send + 'static,
 {
-    let service = service_fn(move |request| {
-        let answer = serve(request);
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let answer = serve(request.map(Incoming::Http2));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut builder = conn::http2::Builder::new(TokioExecutor::new());

@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::sleep,
@@ -19,6 +17,7 @@ use tokio::{
 use crate::{
     call::Call,
     clock,
+    http1::Raw,
     standing::Standing,
     telemetry::trace,
     transport::{
@@ -94,10 +93,10 @@ async fn cut(life: Option<Life>, standing: Option<Standing>) -> Cut {
 }
 
 /// Joins two connections as soon as both have left HTTP.
-pub fn upgraded(mut call: Call, caller: OnUpgrade, callee: OnUpgrade, life: Option<Life>) {
+pub fn upgraded(mut call: Call, caller: Raw, callee: Raw, life: Option<Life>) {
     tokio::spawn(async move {
-        match tokio::try_join!(caller, callee) {
-            Ok((caller, callee)) => join(call, TokioIo::new(caller), TokioIo::new(callee), life).await,
+        match tokio::try_join!(caller.stream(), callee.stream()) {
+            Ok((caller, callee)) => join(call, caller, callee, life).await,
             Err(error) => call.over(Some(format!("the upgrade broke off: {error}"))),
         }
     });

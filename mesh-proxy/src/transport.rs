@@ -8,8 +8,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{Request, Response, Version};
-use hyper::body::Incoming;
+use http::{HeaderValue, Request, Response, Version, request};
 use model::name::ServiceName;
 use tokio::net::TcpStream;
 use traffic::{
@@ -18,10 +17,15 @@ use traffic::{
     policy::Permit,
 };
 
-use crate::{body, clock, telemetry::MuxCounts};
+use crate::{
+    body::{self, Incoming},
+    clock, heads,
+    http1::{Line, Question},
+    telemetry::MuxCounts,
+};
 
 pub mod duplex;
-pub mod http1;
+pub mod http2;
 mod lacking;
 pub mod life;
 pub mod mux;
@@ -30,8 +34,8 @@ pub mod tcp;
 pub mod tls;
 mod tunnel;
 
-pub use pool::{CONNECTIONS_PER_PEER_MAX, IDLE_MAX, Lease};
-use pool::{Leased, Unanswered};
+use pool::Dialled;
+pub use pool::{CONNECTIONS_PER_PEER_MAX, Home, IDLE_MAX, Lease};
 pub use tunnel::Tunnel;
 
 /// One step of a call from proxy to proxy.
@@ -60,6 +64,9 @@ pub enum SendError {
     /// The connection broke before an answer came; how much was done is unknown.
     #[error("broke off: {0}")]
     Broken(String),
+    /// The request itself broke off: what it was made of came to no end, or was malformed.
+    #[error("the request broke off: {0}")]
+    Caller(String),
 }
 
 /// One runtime thread's connections.
@@ -88,7 +95,7 @@ impl Transport {
         }
     }
 
-    /// A request to another proxy. The lease is to be held until the answer has ended.
+    /// A request to another proxy. The lease, if there is one, is to be held until the answer has ended.
     ///
     /// # Errors
     /// If no answer's head came.
@@ -96,27 +103,24 @@ impl Transport {
         &self,
         admitted: &Admitted,
         hop: &Hop,
-        request: Request<body::Request>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let mut request = request;
-        if http1::rides(&request) {
-            while !self.lacks(hop) {
-                let mut line = match self.requests.line(hop, || self.dial_requests(admitted, hop)).await {
-                    Ok(line) => line,
-                    Err(_) if self.lacks(hop) => break,
-                    Err(error) => return Err(error),
-                };
-                match line.send(http1::in_http1(request)).await {
-                    Ok(answer) => return Ok((answer, Lease(Leased::Peer(line)))),
-                    Err(Unanswered::Unsent(unsent)) => request = *unsent,
-                    Err(Unanswered::Failed(error)) => return Err(error),
-                }
+        head: &request::Parts,
+        body: body::Request,
+    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
+        if rides(head) && !self.lacks(hop) {
+            match self.requests.line(hop, || self.dial_requests(admitted, hop)).await {
+                Ok(line) => return Ok((line.ask(Question::to_peer(head, hop), body).await?, None)),
+                Err(_) if self.lacks(hop) => {}
+                Err(error) => return Err(error),
             }
         }
+        let mut head = head.clone();
+        let name = HeaderValue::from_str(hop.endpoint.name().as_str()).expect("a name is ASCII");
+        head.headers.insert(heads::ENDPOINT, name);
         let (dialler, patience) = (self.dialler.clone(), admitted.connect_timeout());
         let dial = |hop: Hop| async move { dialler.h2(&hop, patience).await };
         let connection = self.peers.connection(hop, dial, || admitted.wait()).await?;
-        connection.send(request).await
+        let (answer, lease) = connection.send(Request::from_parts(head, body)).await?;
+        Ok((answer, Some(lease)))
     }
 
     /// A request that leaves HTTP, to another proxy: its answer may be a 101.
@@ -127,14 +131,15 @@ impl Transport {
         &self,
         admitted: &Admitted,
         hop: &Hop,
-        request: Request<body::Request>,
+        head: &request::Parts,
     ) -> Result<(Response<Incoming>, life::Life), SendError> {
         let (stream, life) = self.dialler.dial(hop, tls::Alpn::Http1, admitted.connect_timeout()).await?;
-        let answer = http1::exchange(stream, Some(life.clone()), request).await?;
-        Ok((answer, life))
+        let line = Line::new(Box::new(stream), None);
+        Ok((line.ask(Question::to_peer(head, hop), body::Request::Empty).await?, life))
     }
 
-    /// A request to an application of another host, past its proxy. The lease is to be held until the answer has ended.
+    /// A request to an application of another host, past its proxy. The lease, if there is one, is to be held until the
+    /// answer has ended.
     ///
     /// # Errors
     /// If no answer's head came.
@@ -142,9 +147,10 @@ impl Transport {
         &self,
         _: &Admitted,
         app: SocketAddr,
-        request: Request<body::Request>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
-        self.to_app(app, request).await
+        head: request::Parts,
+        body: body::Request,
+    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
+        self.to_app(app, head, body).await
     }
 
     /// A request that leaves HTTP, to an application of another host, past its proxy: its answer may be a 101.
@@ -155,9 +161,9 @@ impl Transport {
         &self,
         _: &Admitted,
         app: SocketAddr,
-        request: Request<body::Request>,
+        head: &request::Parts,
     ) -> Result<Response<Incoming>, SendError> {
-        http1::exchange(tcp::dial_app(app).await?, None, request).await
+        self.to_app_and_leave(app, head).await
     }
 
     /// A stream of bytes to an application of another host, past its proxy.
@@ -204,21 +210,16 @@ impl Transport {
     }
 
     /// A stream for requests.
-    async fn dial_requests(
-        &self,
-        admitted: &Admitted,
-        hop: &Hop,
-    ) -> Result<(pool::H1, Option<Arc<mux::Opener>>), SendError> {
+    async fn dial_requests(&self, admitted: &Admitted, hop: &Hop) -> Result<Dialled, SendError> {
         let opener = self.opener(admitted, hop).await?;
-        let sender = http1::connect_stream(opener.requests()?).await?;
-        Ok((sender, Some(opener)))
+        Ok(Dialled { io: Box::new(opener.requests()?), stream_of: Some(opener) })
     }
 
     fn lacks(&self, hop: &Hop) -> bool {
         self.dialler.lacking().knows(hop, clock::now())
     }
 
-    /// A request to a local application.
+    /// A request to a local application. The lease, if there is one, is to be held until the answer has ended.
     ///
     /// # Errors
     /// If no answer's head came.
@@ -226,30 +227,26 @@ impl Transport {
         &self,
         _: &Permit,
         app: SocketAddr,
-        request: Request<body::Request>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
-        self.to_app(app, request).await
+        head: request::Parts,
+        body: body::Request,
+    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
+        self.to_app(app, head, body).await
     }
 
     async fn to_app(
         &self,
         app: SocketAddr,
-        request: Request<body::Request>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
-        if request.version() == Version::HTTP_2 {
-            let connection = self.apps.connection(&app, http1::app_h2, || Ok(())).await?;
-            return connection.send(request).await;
+        head: request::Parts,
+        body: body::Request,
+    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
+        if head.version == Version::HTTP_2 {
+            let connection = self.apps.connection(&app, http2::app, || Ok(())).await?;
+            let (answer, lease) = connection.send(Request::from_parts(head, body)).await?;
+            return Ok((answer, Some(lease)));
         }
-        let mut request = request;
-        loop {
-            let dial = async || Ok((http1::connect(tcp::dial_app(app).await?, None).await?, None));
-            let mut line = self.lines.line(&app, dial).await?;
-            match line.send(request).await {
-                Ok(answer) => return Ok((answer, Lease(Leased::App(line)))),
-                Err(Unanswered::Unsent(unsent)) => request = *unsent,
-                Err(Unanswered::Failed(error)) => return Err(error),
-            }
-        }
+        let dial = async || Ok(Dialled { io: Box::new(tcp::dial_app(app).await?), stream_of: None });
+        let line = self.lines.line(&app, dial).await?;
+        Ok((line.ask(Question::to_app(&head), body).await?, None))
     }
 
     /// A request that leaves HTTP, to a local application: its answer may be a 101.
@@ -260,9 +257,18 @@ impl Transport {
         &self,
         _: &Permit,
         app: SocketAddr,
-        request: Request<body::Request>,
+        head: &request::Parts,
     ) -> Result<Response<Incoming>, SendError> {
-        http1::exchange(tcp::dial_app(app).await?, None, request).await
+        self.to_app_and_leave(app, head).await
+    }
+
+    async fn to_app_and_leave(
+        &self,
+        app: SocketAddr,
+        head: &request::Parts,
+    ) -> Result<Response<Incoming>, SendError> {
+        let line = Line::new(Box::new(tcp::dial_app(app).await?), None);
+        line.ask(Question::to_app(head), body::Request::Empty).await
     }
 
     /// A stream of bytes to a local application.
@@ -292,7 +298,18 @@ impl SendError {
         match self {
             Self::Connect(_) | Self::Full(_) => Failure::Connect,
             Self::Refused(_) => Failure::Refused,
-            Self::Broken(_) => Failure::Reset,
+            Self::Broken(_) | Self::Caller(_) => Failure::Reset,
         }
     }
+}
+
+/// Fields of a request that goes over a stream; some are added on the way. Those that have more go over HTTP/2.
+const STREAM_FIELDS_MAX: usize = traffic::http1::FIELDS_MAX - 8;
+
+/// Whether a request to another proxy goes over a stream, in HTTP/1.1: it came so. A server as a whole (`OPTIONS *`) has no
+/// absolute form, by which streams tell for whom a request is.
+fn rides(head: &request::Parts) -> bool {
+    head.uri.path() != "*"
+        && !head.headers.contains_key(heads::SPOKE_HTTP2)
+        && head.headers.len() <= STREAM_FIELDS_MAX
 }

@@ -161,7 +161,7 @@ async fn a_policy_that_comes_ends_upgraded_requests_and_the_connections_of_whom_
     world.routes = vec![policy("p", deny)];
     world.publish(&[&caller, &callee]);
     let [mut open, mut private] = sockets.try_into().ok().expect("two");
-    assert_eq!(private.rest().await, b"", "it is closed");
+    assert_eq!(private.broken().await, b"", "it is cut off");
     callee.log.line(|line| line["rule"] == "default/p/room" && line["code"] == 101).await;
     assert_eq!(held.answer().await.status, 502, "nothing is left to the bot: its connection is cut off");
     open.send(b"hello").await;

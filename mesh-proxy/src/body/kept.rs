@@ -11,11 +11,10 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{BodyError, Copy};
+use super::{BodyError, Copy, Incoming};
 use crate::clock;
 
 /// The largest body that can be sent again, in bytes: held for each call that has not been answered yet.
@@ -197,7 +196,7 @@ impl Body for Attempt {
             Some(Err(error)) => {
                 state.whole = false;
                 state.came.notify_waiters();
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {

@@ -99,6 +99,10 @@ fn an_upgrade_to_http_is_none() {
         }
     }
     assert!(is_upgrade(&head("GET /\nhost: a\nconnection: upgrade\nupgrade: SPDY/3.1")));
+    for body in ["content-length: 5", "transfer-encoding: chunked"] {
+        assert!(!is_upgrade(&head(&format!("POST /\nconnection: upgrade\nupgrade: echo\n{body}"))), "{body}");
+    }
+    assert!(is_upgrade(&head("POST /\nconnection: upgrade\nupgrade: echo\ncontent-length: 0")));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use traffic::protocol::Detected;
 use super::{Connection, Inbound};
 use crate::{
     call::Call,
+    http1::{self, Edge},
     listener::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, detect},
     server::{self, Ends},
     splice,
@@ -52,7 +53,7 @@ impl Inbound {
         let serve = move |request| self.clone().serve(connection.clone(), request);
         match detected {
             Detected::Http2 => server::http2(stream, ends, serve).await,
-            _ => server::http1(stream, ends, serve).await,
+            _ => http1::serve(stream, Edge::App, ends, serve).await,
         }
     }
 

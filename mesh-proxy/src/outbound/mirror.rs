@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Request, request};
+use http::request;
 use http_body_util::BodyExt;
 use model::name::ServiceName;
 use tokio::time::timeout;
@@ -86,7 +86,7 @@ impl Outbound {
             return Mirrored::Failed;
         };
         let step = Step { source: &source, backend: &backend, endpoint: &endpoint };
-        let sent = self.step(&admitted, &step, Request::from_parts(head, body)).await;
+        let sent = self.step(&admitted, &step, &head, body).await;
         let Ok((answer, _lease)) = sent else {
             self.experience.missed(&on_its_way);
             return Mirrored::Failed;

@@ -3,14 +3,14 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
+use http::{Response, request};
 use model::name::ServiceName;
 use traffic::{admission::Admitted, endpoint::Endpoint, snapshot::Backend};
 
 use super::Outbound;
 use crate::{
-    body, heads,
+    body::{self, Incoming},
+    heads,
     transport::{Hop, Lease, SendError, Tunnel, life::Life},
 };
 
@@ -27,13 +27,14 @@ impl Outbound {
         &self,
         admitted: &Admitted,
         step: &Step<'_>,
-        request: Request<body::Request>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        head: &request::Parts,
+        body: body::Request,
+    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
         match step.app()? {
-            None => self.transport.request(admitted, &step.hop(), step.named(request)).await,
+            None => self.transport.request(admitted, &step.hop(), head, body).await,
             Some(app) => {
-                let request = step.in_plain(request)?;
-                let (answer, lease) = self.transport.plain_request(admitted, app, request).await?;
+                let head = step.in_plain(head)?;
+                let (answer, lease) = self.transport.plain_request(admitted, app, head, body).await?;
                 Ok((unmarked(answer), lease))
             }
         }
@@ -44,16 +45,16 @@ impl Outbound {
         &self,
         admitted: &Admitted,
         step: &Step<'_>,
-        request: Request<body::Request>,
+        head: &request::Parts,
     ) -> Result<(Response<Incoming>, Option<Life>), SendError> {
         match step.app()? {
             None => {
-                let sent = self.transport.upgrade(admitted, &step.hop(), step.named(request)).await;
+                let sent = self.transport.upgrade(admitted, &step.hop(), head).await;
                 sent.map(|(answer, life)| (answer, Some(life)))
             }
             Some(app) => {
-                let request = step.in_plain(request)?;
-                let answer = self.transport.plain_upgrade(admitted, app, request).await?;
+                let head = step.in_plain(head)?;
+                let answer = self.transport.plain_upgrade(admitted, app, &head).await?;
                 Ok((unmarked(answer), None))
             }
         }
@@ -83,18 +84,9 @@ impl Step<'_> {
         Hop { source: self.source.clone(), endpoint: self.endpoint.key.clone(), id: self.endpoint.id.clone() }
     }
 
-    /// Which of the host's applications it is for.
-    fn named(&self, mut request: Request<body::Request>) -> Request<body::Request> {
-        let name = HeaderValue::from_str(self.endpoint.key.name().as_str()).expect("a name is ASCII");
-        request.headers_mut().insert(heads::ENDPOINT, name);
-        request
-    }
-
-    fn in_plain(&self, request: Request<body::Request>) -> Result<Request<body::Request>, SendError> {
-        let (head, body) = request.into_parts();
-        let head = heads::to_plain(head, self.backend.protocol);
-        let head = head.map_err(|error| SendError::Connect(error.to_string()))?;
-        Ok(Request::from_parts(head, body))
+    fn in_plain(&self, head: &request::Parts) -> Result<request::Parts, SendError> {
+        let head = heads::to_plain(head.clone(), self.backend.protocol);
+        head.map_err(|error| SendError::Connect(error.to_string()))
     }
 }
 

@@ -2,12 +2,12 @@
 //! say. Which endpoint, and whether again, is decided in `traffic`.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use http::{Request, Response, request};
-use hyper::body::Incoming;
+use http::{Response, request};
 use model::name::ServiceName;
 use tokio::time::{sleep, timeout};
 use traffic::{
@@ -21,7 +21,7 @@ use traffic::{
 
 use super::{Outbound, failed, step::Step};
 use crate::{
-    body::{self, Kept},
+    body::{self, Incoming, Kept},
     call::Call,
     clock,
     experience::OnItsWay,
@@ -187,17 +187,16 @@ impl Outbound {
         let body =
             plan.upload.as_ref().map_or(body::Request::Empty, |upload| body::Request::Try(upload.attempt()));
         let step = Step { source: &plan.source, backend: plan.backend, endpoint };
-        let mut head = plan.head.clone();
+        let mut head = Cow::Borrowed(&plan.head);
         if let Some(left) = plan.left().into_iter().chain(plan.timeouts.backend_request).min() {
-            heads::set_deadline(&mut head, left);
+            heads::set_deadline(head.to_mut(), left);
         }
-        let request = Request::from_parts(head, body);
         if plan.upgrade {
-            let (answer, life) = self.step_and_leave(admitted, &step, request).await?;
+            let (answer, life) = self.step_and_leave(admitted, &step, &head).await?;
             return Ok((answer, Held { lease: None, life }));
         }
-        let (answer, lease) = self.step(admitted, &step, request).await?;
-        Ok((answer, Held { lease: Some(lease), life: None }))
+        let (answer, lease) = self.step(admitted, &step, &head, body).await?;
+        Ok((answer, Held { lease, life: None }))
     }
 }
 

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use http::{Response, request};
-use hyper::body::Incoming;
 use model::name::{Name, ServiceName};
 use traffic::{
     deadline::{self, GRPC_TIMEOUT},
@@ -16,7 +15,7 @@ use traffic::{
 
 use super::{Outbound, mirror::Copies, tries::Plan};
 use crate::{
-    body::{Answer, Kept},
+    body::{Answer, Incoming, Kept},
     call::Call,
     clock,
     heads::{self, Changed, Seen, ToPeer},
@@ -103,7 +102,7 @@ fn plan<'a>(
     if let Some(span) = deadline::forwarded(&timeouts).filter(|_| grpc) {
         Changed(&mut next.headers).set(GRPC_TIMEOUT, &deadline::value(span));
     }
-    let upload = (!hyper::body::Body::is_end_stream(&body)).then(|| Kept::new(body));
+    let upload = (!http_body::Body::is_end_stream(&body)).then(|| Kept::new(body));
     call.upload = upload.clone();
     Ok(Plan {
         ask: backend.conduct.balancer.ask(seen, &source, node),

@@ -12,10 +12,15 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is read at once, in bytes: two TLS records. As much is kept at most for each direction.
-const READ_BYTES: usize = 32 * 1_024;
+pub(crate) const READ_BYTES: usize = 32 * 1_024;
 
 thread_local! {
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// The buffer of this thread that whoever reads may use meanwhile.
+pub(crate) fn shared<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    SHARED.with_borrow_mut(|shared| read(shared))
 }
 
 /// Moves bytes both ways until both sides have said their last. Either may say its last while the other goes on.
@@ -76,8 +81,8 @@ impl Way {
         A: AsyncRead + Unpin,
         B: AsyncWrite + Unpin,
     {
-        SHARED.with_borrow_mut(|shared| {
-            let mut buffer = ReadBuf::new(shared);
+        shared(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
             if Pin::new(from).poll_read(cx, &mut buffer)?.is_pending() {
                 return Ok(Poll::Pending);
             }

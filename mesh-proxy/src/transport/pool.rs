@@ -5,9 +5,8 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -15,15 +14,16 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use hyper::client::conn::http2;
 use parking_lot::Mutex;
-use traffic::{admission::Full, mesh1::Broken};
+use traffic::admission::Full;
 
-use super::{Hop, SendError, life::End, life::Life, mux::Opener};
-use crate::{body, clock};
+use super::{SendError, life::End, life::Life, mux::Opener};
+use crate::{
+    body::{self, Incoming},
+    clock,
+    http1::{Io, Line},
+};
 
 /// Connections of one source identity to one endpoint, on one runtime thread.
 pub const CONNECTIONS_PER_PEER_MAX: usize = 4;
@@ -39,19 +39,9 @@ const LINES_IDLE_MAX: usize = 256;
 pub(super) const LINE_IDLE: Duration = Duration::from_secs(4);
 
 type H2 = http2::SendRequest<body::Request>;
-pub(super) type H1 = http1::SendRequest<body::Request>;
 
-/// What must be held for as long as an answer is under way.
-pub struct Lease(#[expect(dead_code, reason = "held")] pub(super) Leased);
-
-pub(super) enum Leased {
-    /// A place on a connection of many.
-    Load(#[expect(dead_code, reason = "held")] Arc<()>),
-    /// A connection to an application.
-    App(#[expect(dead_code, reason = "held")] Line<SocketAddr>),
-    /// A stream to another proxy.
-    Peer(#[expect(dead_code, reason = "held")] Line<Hop>),
-}
+/// A place on a connection of many, to be held for as long as an answer is under way.
+pub struct Lease(#[expect(dead_code, reason = "held")] Arc<()>);
 
 /// A connection that carries many calls at once, as long as it is driven.
 pub(super) trait Carrier: Send + Sync + 'static {
@@ -191,11 +181,11 @@ impl Connection {
         &self,
         request: Request<body::Request>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let lease = Lease(Leased::Load(self.load.clone()));
+        let lease = Lease(self.load.clone());
         *self.used.lock() = clock::now();
         let mut sender = self.sender.clone();
         match sender.try_send_request(request).await {
-            Ok(answer) => Ok((answer, lease)),
+            Ok(answer) => Ok((answer.map(Incoming::Http2), lease)),
             Err(error) if error.message().is_some() => {
                 self.closing.store(true, Ordering::Relaxed);
                 Err(SendError::Refused(error.error().to_string()))
@@ -257,13 +247,9 @@ fn debug(ended: hyper::Result<()>) {
 }
 
 /// What a failed exchange means for whoever sent the request.
-pub(super) fn classify(error: &hyper::Error) -> SendError {
+fn classify(error: &hyper::Error) -> SendError {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
-        let unseen = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if unseen.and_then(|error| error.downcast_ref::<Broken>()) == Some(&Broken::Unseen) {
-            return SendError::Refused(Broken::Unseen.to_string());
-        }
         if let Some(h2) = inner.downcast_ref::<h2::Error>() {
             // Streams below the last id of a GOAWAY go on: whose stream fails by it was not looked at (RFC 9113 §6.8).
             let refused =
@@ -279,122 +265,91 @@ pub(super) fn classify(error: &hyper::Error) -> SendError {
     SendError::Broken(error.to_string())
 }
 
-// === impl Exclusive, Line ===
+// === impl Exclusive, Home ===
 
 /// Connections that carry one request at a time, by where they go.
-pub(super) struct Exclusive<K: Eq + Hash>(Arc<Lines<K>>);
+pub(super) struct Exclusive<K>(Mutex<HashMap<K, Arc<Lines>>>);
 
-type Lines<K> = Mutex<HashMap<K, Vec<Idle>>>;
+type Lines = Mutex<Vec<Idle>>;
 
-/// A connection between two requests.
+/// A line between two requests.
 struct Idle {
-    sender: H1,
+    line: Box<Line>,
     since: Instant,
+}
+
+/// Where a line goes between two requests.
+pub struct Home {
+    lines: Weak<Lines>,
     /// The connection that it is a stream of.
     stream_of: Option<Arc<Opener>>,
 }
 
-/// A connection for one request, which goes back when its answer has been read.
-pub(super) struct Line<K: Eq + Hash> {
-    held: Option<Idle>,
-    /// It was just made.
-    fresh: bool,
-    to: Option<K>,
-    lines: Arc<Lines<K>>,
-}
-
-/// Why there is no answer.
-pub(super) enum Unanswered {
-    /// The connection was closed while it was idle, and nothing was written: another may do.
-    Unsent(Box<Request<body::Request>>),
-    /// It was tried.
-    Failed(SendError),
-}
-
-impl<K: Eq + Hash> Default for Exclusive<K> {
+impl<K> Default for Exclusive<K> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self(Mutex::default())
     }
 }
 
 impl<K: Clone + Eq + Hash> Exclusive<K> {
-    /// A connection that is idle, or a new one.
-    pub(super) async fn line<F>(&self, to: &K, dial: impl FnOnce() -> F) -> Result<Line<K>, SendError>
+    /// A line that is idle, or a new one.
+    pub(super) async fn line<F>(&self, to: &K, dial: impl FnOnce() -> F) -> Result<Box<Line>, SendError>
     where
-        F: Future<Output = Result<(H1, Option<Arc<Opener>>), SendError>>,
+        F: Future<Output = Result<Dialled, SendError>>,
     {
-        let idle = self.idle(to);
-        let fresh = idle.is_none();
-        let held = match idle {
-            Some(idle) => idle,
-            None => {
-                let (sender, stream_of) = dial().await?;
-                Idle { sender, since: clock::now(), stream_of }
+        let lines = self.lines(to);
+        while let Some(mut idle) = { lines.lock().pop() } {
+            if idle.line.is_quiet() {
+                return Ok(idle.line);
             }
-        };
-        Ok(Line { held: Some(held), fresh, to: Some(to.clone()), lines: self.0.clone() })
+            idle.line.close();
+        }
+        let Dialled { io, stream_of } = dial().await?;
+        let home = Home { lines: Arc::downgrade(&lines), stream_of };
+        Ok(Line::new(io, Some(Arc::new(home))))
     }
 
-    fn idle(&self, to: &K) -> Option<Idle> {
-        let mut lines = self.0.lock();
-        let idle = lines.get_mut(to)?;
-        idle.retain(Idle::usable);
-        let ready = idle.iter().rposition(|line| line.sender.is_ready())?;
-        Some(idle.swap_remove(ready))
+    fn lines(&self, to: &K) -> Arc<Lines> {
+        let mut all = self.0.lock();
+        match all.get(to) {
+            Some(lines) => lines.clone(),
+            None => all.entry(to.clone()).or_default().clone(),
+        }
     }
 
-    /// Closes what was idle for longer than `longest`.
+    /// Closes what was idle for longer than `longest`, or is closed by its other side.
     pub(super) fn sweep(&self, now: Instant, longest: Duration) {
-        self.0.lock().retain(|_, idle| {
-            idle.retain(|line| line.usable() && now.saturating_duration_since(line.since) < longest);
-            !idle.is_empty()
+        self.0.lock().retain(|_, lines| {
+            let mut idle = lines.lock();
+            let stays =
+                |idle: &mut Idle| now.saturating_duration_since(idle.since) < longest && idle.line.is_quiet();
+            let over: Vec<Idle> = idle.extract_if(.., |idle| !stays(idle)).collect();
+            over.into_iter().for_each(|idle| idle.line.close());
+            // A line that is out comes back to where it was taken.
+            Arc::weak_count(lines) > 0 || Arc::strong_count(lines) > 1
         });
     }
 }
 
-impl Idle {
-    fn usable(&self) -> bool {
-        !self.sender.is_closed() && self.stream_of.as_ref().is_none_or(|opener| opener.usable())
-    }
+/// What a line is made of.
+pub(super) struct Dialled {
+    pub(super) io: Box<dyn Io>,
+    pub(super) stream_of: Option<Arc<Opener>>,
 }
 
-impl<K: Eq + Hash> Line<K> {
-    /// Sends a request, and waits for its answer's head. The line is to be held until the answer has ended.
-    pub(super) async fn send(
-        &mut self,
-        request: Request<body::Request>,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        // What fails, or is given up, does not go back.
-        let mut held = self.held.take().expect("a line is used once");
-        match held.sender.try_send_request(request).await {
-            Ok(answer) => {
-                self.held = Some(held);
-                Ok(answer)
-            }
-            Err(mut error) => {
-                // What is closed as soon as it is open would be so again.
-                let unsent = error.take_message().filter(|_| !self.fresh);
-                Err(match unsent {
-                    Some(unsent) => Unanswered::Unsent(Box::new(unsent)),
-                    None => Unanswered::Failed(classify(error.error())),
-                })
-            }
-        }
+impl Home {
+    /// Whether a line from here may still be asked.
+    pub fn is_open(&self) -> bool {
+        self.stream_of.as_ref().is_none_or(|opener| opener.usable())
     }
-}
 
-/// The line goes back; it is used again once its answer has been read to the end.
-impl<K: Eq + Hash> Drop for Line<K> {
-    fn drop(&mut self) {
-        let (Some(mut held), Some(to)) = (self.held.take(), self.to.take()) else { return };
-        if !held.usable() {
-            return;
-        }
-        held.since = clock::now();
-        let mut lines = self.lines.lock();
-        let idle = lines.entry(to).or_default();
-        if idle.len() < LINES_IDLE_MAX {
-            idle.push(held);
+    /// A line whose answer is over.
+    pub fn take_back(&self, line: Box<Line>) {
+        let lines = self.lines.upgrade().filter(|_| self.is_open());
+        let mut lines = lines.as_ref().map(|lines| lines.lock());
+        match lines.as_mut().filter(|lines| lines.len() < LINES_IDLE_MAX) {
+            Some(lines) => lines.push(Idle { line, since: clock::now() }),
+            None => line.close(),
         }
     }
 }

@@ -23,7 +23,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
-use tokio_rustls::server;
+use tokio_rustls::{client, server};
 use traffic::preamble::{Decoded, Preamble};
 
 use super::SendError;
@@ -164,9 +164,16 @@ impl Abort for TcpStream {
 
 /// TLS says its last word only when it ends well.
 impl Abort for server::TlsStream<TcpStream> {}
+impl Abort for client::TlsStream<TcpStream> {}
 
 /// What left HTTP is dropped with its connection.
 impl Abort for TokioIo<Upgraded> {}
+
+impl<T: Abort + ?Sized> Abort for Box<T> {
+    fn abort(&self) {
+        (**self).abort();
+    }
+}
 
 /// A stream that counts what goes through it.
 pub struct Counted<S> {

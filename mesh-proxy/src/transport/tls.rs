@@ -17,7 +17,7 @@ use traffic::mesh1;
 
 use super::{
     Hop, SendError,
-    http1::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
+    http2::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
     lacking::Lacking,
     life::{Life, Rule},
     mux::{self, Opener},

@@ -156,6 +156,12 @@ impl std::io::Write for Log {
 }
 
 impl Log {
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<serde_json::Value> {
+        let text = String::from_utf8(self.0.lock().expect("whole").clone()).expect("text");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
     /// The first line that `wanted` likes, as soon as there is one.
     pub async fn line(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         until("a line in the log", || {

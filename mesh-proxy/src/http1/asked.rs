@@ -1,0 +1,173 @@
+//! A connection that is served, shared by what answers on it and by the body of the request that it brings: either reads or
+//! writes while the other waits.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::io::AsyncWrite;
+use traffic::http1::{Decoder, Length, Malformed};
+
+use super::{Broke, Io, fields::Framing, wire::Wire};
+
+/// What a caller that waits for it is told before its body is read.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Both handles lead here. It is locked for the moment of one read or write.
+#[derive(Clone)]
+pub(super) struct Served(Arc<Mutex<State>>);
+
+pub(super) struct State {
+    /// There until it leaves HTTP.
+    pub(super) wire: Option<Wire>,
+    decoder: Decoder,
+    /// What of [`CONTINUE`] is to be said before the body is read.
+    to_say: &'static [u8],
+    /// It was answered without that: whether the body comes is the caller's choice.
+    unasked: bool,
+    /// The connection is to end with what it carries.
+    pub(super) drains: bool,
+}
+
+/// The body of a request.
+pub struct Asked(Served);
+
+impl Served {
+    pub(super) fn new(io: Box<dyn Io>) -> Self {
+        let decoder = Decoder::new(Length::Exactly(0));
+        let state = State { wire: Some(Wire::new(io)), decoder, to_say: b"", unasked: false, drains: false };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// The connection ends here, whoever else still holds a handle.
+    pub(super) fn take(&self) -> Option<Wire> {
+        self.0.lock().wire.take()
+    }
+
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.0.lock())
+    }
+
+    /// A request has come: its body, if it has one.
+    pub(super) fn begin(&self, framing: &Framing) -> Option<Asked> {
+        if framing.body == Length::Exactly(0) {
+            return None;
+        }
+        let mut state = self.0.lock();
+        state.decoder = Decoder::new(framing.body);
+        state.to_say = if framing.expects_continue { CONTINUE } else { b"" };
+        state.unasked = false;
+        Some(Asked(self.clone()))
+    }
+
+    /// The answer begins: nothing is said between. What was begun to be said is to go before it.
+    pub(super) fn answers(&self) -> &'static [u8] {
+        let mut state = self.0.lock();
+        let rest = std::mem::take(&mut state.to_say);
+        state.unasked = rest.len() == CONTINUE.len();
+        if state.unasked { b"" } else { rest }
+    }
+
+    /// Waits until the caller goes away. While its body comes it is that body's matter, and what is sent ahead
+    /// waits for its turn.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        let State { wire: Some(wire), decoder, .. } = &mut *state else { return Poll::Pending };
+        if !decoder.is_over() || wire.is_ahead() {
+            return Poll::Pending;
+        }
+        match ready!(wire.poll_stirs(cx)) {
+            Ok(true) => Poll::Pending,
+            Ok(false) | Err(_) => Poll::Ready(()),
+        }
+    }
+
+    /// The answer is sent. Whether another request may follow: the rest of the body is read if it is there, and is what
+    /// was announced; nobody waits for it.
+    pub(super) fn finish(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.0.lock();
+        let State { wire: Some(wire), decoder, unasked, .. } = &mut *state else { return false };
+        while !decoder.is_over() && !*unasked {
+            let Poll::Ready(Some(Ok(_))) = wire.poll_body(decoder, cx) else { break };
+        }
+        decoder.is_over()
+    }
+}
+
+impl State {
+    /// Its other side is to see that it did not end well.
+    pub(super) fn break_off(&self) {
+        if let Some(wire) = &self.wire {
+            wire.io.abort();
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        // What is left of the body will not come any more.
+        let Some(wire) = &mut self.wire else { return Poll::Ready(Some(Err(Malformed::CutOff.into()))) };
+        while !self.to_say.is_empty() {
+            let length = ready!(Pin::new(&mut *wire.io).poll_write(cx, self.to_say)).map_err(Broke::from)?;
+            self.to_say = &self.to_say[length..];
+            if self.to_say.is_empty() {
+                // What is not flushed now is with what is written next.
+                let _ = Pin::new(&mut *wire.io).poll_flush(cx).map_err(Broke::from)?;
+            }
+        }
+        wire.poll_body(&mut self.decoder, cx)
+    }
+}
+
+impl Body for Asked {
+    type Data = Bytes;
+    type Error = Broke;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        self.0.with(|state| state.poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.with(|state| state.decoder.is_over())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.with(|state| state.decoder.left()).map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// Writes; reading goes on beside.
+impl AsyncWrite for Served {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.on_io(|io| io.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.on_io(|io| io.poll_write_vectored(cx, slices))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.on_io(|io| io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.on_io(|io| io.poll_shutdown(cx))
+    }
+}
+
+impl Served {
+    fn on_io<T>(&self, act: impl FnOnce(Pin<&mut dyn Io>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match &mut self.0.lock().wire {
+            Some(wire) => act(Pin::new(&mut *wire.io)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
