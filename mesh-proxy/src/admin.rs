@@ -1,6 +1,7 @@
 //! The admin listener: health, metrics, and the configuration without secrets. It changes nothing.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     sync::{
         Arc,
@@ -13,9 +14,11 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use model::name::ServiceName;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
+use traffic::endpoint::EndpointKey;
 
 use crate::{
     clock,
@@ -162,11 +165,36 @@ impl Admin {
             span("dropped", &self.outlets.spans.counts().dropped),
             left(node.id.to_string(), node.not_after.as_secs()),
         ];
+        self.endpoints(&mut gauges);
         for slot in identities.services().iter().filter_map(|service| identities.slot(service)) {
             let svid = slot.load();
             gauges.push(left(svid.id.to_string(), svid.not_after.as_secs()));
         }
         Facts { gauges }
+    }
+
+    /// Why an endpoint is left alone, if it is; for how long, where that is known.
+    fn left_alone(&self, key: &EndpointKey) -> Option<Value> {
+        let left = self.shared.lore.left_alone(key)?;
+        let seconds = left.left.map(|span| span.as_secs());
+        Some(json!({"reason": left.reason, "times": left.times, "seconds": seconds}))
+    }
+
+    fn endpoints(&self, gauges: &mut Vec<(&'static str, &'static str, String, f64)>) {
+        let help = "Times that an endpoint was ejected, by cause.";
+        for ((service, cause), count) in self.shared.lore.ejections() {
+            let labels = format!("{{destination=\"{service}\",cause=\"{cause}\"}}");
+            gauges.push(("mesh_ejections_total", help, labels, count as f64));
+        }
+        let mut left: BTreeMap<ServiceName, usize> = BTreeMap::new();
+        for (key, _) in self.shared.lore.all_left_alone() {
+            *left.entry(key.service().clone()).or_default() += 1;
+        }
+        let help = "Endpoints that are left alone because of what they answer, or by checks.";
+        for (service, count) in left {
+            let labels = format!("{{destination=\"{service}\"}}");
+            gauges.push(("mesh_endpoints_left_alone", help, labels, count as f64));
+        }
     }
 
     fn config(&self) -> Value {
@@ -178,7 +206,8 @@ impl Admin {
             let port = |port: &traffic::snapshot::Port| {
                 let endpoint = |endpoint: &Arc<traffic::endpoint::Endpoint>| {
                     json!({"name": endpoint.key.name(), "address": endpoint.key.address(), "node": endpoint.node,
-                        "health": format!("{:?}", endpoint.health), "stale": endpoint.stale, "weight": endpoint.weight})
+                        "zone": endpoint.zone, "health": format!("{:?}", endpoint.health), "stale": endpoint.stale,
+                        "weight": endpoint.weight, "leftAlone": self.left_alone(&endpoint.key)})
                 };
                 let endpoints: Vec<_> = port.backend().endpoints().iter().map(endpoint).collect();
                 json!({"port": port.number(), "protocol": port.protocol(), "endpoints": endpoints})

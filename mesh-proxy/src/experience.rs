@@ -17,17 +17,20 @@ use traffic::{
     Dice, Moment,
     admission::{Admitted, Bounded, Full, Place},
     balancer::{self, Ask, Known},
-    endpoint::{Endpoint, EndpointKey, Latency},
+    endpoint::{Endpoint, EndpointKey, Latency, outlier::Heard},
     retry::{self, Decision, Failure, Reason},
     snapshot::{Backend, Snapshot},
 };
 
 use crate::clock;
 
+mod learned;
 mod lore;
 
+use learned::Learned;
+pub use learned::Left;
+use lore::Destination;
 pub use lore::Lore;
-use lore::{Destination, Learned};
 
 /// One thread's experience.
 pub struct Experience {
@@ -72,14 +75,17 @@ impl Experience {
         decide(&mut self.dice.lock())
     }
 
-    /// Lets a call to a back end out, a request or a stream.
+    /// Lets a call of a service to a back end out, a request or a stream.
     ///
     /// # Errors
     /// If too many are under way.
-    pub fn admit(&self, backend: &Backend, what: Bounded) -> Result<Admitted, Full> {
-        let destination = self.destination(&backend.name.service);
+    pub fn admit(&self, backend: &Backend, source: &ServiceName, what: Bounded) -> Result<Admitted, Full> {
+        let (destination, now) = (self.destination(&backend.name.service), self.moment());
         let admitted = destination.gate.admit(what, &backend.conduct)?;
-        destination.budget.lock().deposit(self.moment());
+        destination.budget.lock().deposit(now);
+        if backend.conduct.check.is_some() {
+            destination.used(source, now);
+        }
         Ok(admitted)
     }
 
@@ -114,13 +120,13 @@ impl Experience {
         tried: &[EndpointKey],
     ) -> Option<(Arc<Endpoint>, OnItsWay)> {
         let (now, balancer) = (self.moment(), &backend.conduct.balancer);
-        let destination = self.destination(&backend.name.service);
         let ask = match balancer.kind {
-            BalancerType::RoundRobin => ask.at_turn(destination.turn(&backend.name)),
+            BalancerType::RoundRobin => {
+                ask.at_turn(self.destination(&backend.name.service).turn(&backend.name))
+            }
             _ => *ask,
         };
-        let (seen, lore) = (self.endpoints.lock(), &self.lore);
-        let mut view = View { seen, lore, balancer, destination: &destination, now };
+        let mut view = View { experience: self, seen: self.endpoints.lock(), balancer, now };
         let endpoint = self.dice(|dice| balancer::pick(&backend.pool, &ask, &mut view, tried, dice))?.clone();
         let seen = view.seen(&endpoint.key).clone();
         seen.learned.called(now);
@@ -134,6 +140,15 @@ impl Experience {
         let now = self.moment();
         try_.seen.latency.lock().measured(now, now.since(try_.began));
         self.lore.reached(&try_.key, &try_.seen.learned);
+    }
+
+    /// What its endpoint answered to a try that reached it, or that it broke off.
+    pub fn heard(&self, try_: &OnItsWay, backend: &Backend, heard: Heard) {
+        if backend.conduct.outliers.is_some() {
+            let now = self.moment();
+            let endpoint = (&try_.key, &*try_.seen.learned);
+            self.lore.heard(backend, endpoint, now, heard, now.since(try_.began));
+        }
     }
 
     /// A try did not reach its endpoint's application.
@@ -169,16 +184,15 @@ impl Experience {
 
 /// What this thread knows, while it picks.
 struct View<'a> {
+    experience: &'a Experience,
     seen: parking_lot::MutexGuard<'a, HashMap<EndpointKey, Arc<Seen>>>,
-    lore: &'a Lore,
     balancer: &'a balancer::Settings,
-    destination: &'a Destination,
     now: Moment,
 }
 
 impl View<'_> {
     fn seen(&mut self, key: &EndpointKey) -> &Arc<Seen> {
-        let (lore, now) = (self.lore, self.now);
+        let (lore, now) = (&self.experience.lore, self.now);
         self.seen.entry(key.clone()).or_insert_with(|| {
             let learned = lore.endpoint(key, now);
             Arc::new(Seen { in_flight: AtomicU32::new(0), latency: Mutex::default(), learned })
@@ -189,17 +203,20 @@ impl View<'_> {
 impl balancer::Experience for View<'_> {
     fn of(&mut self, endpoint: &EndpointKey) -> Known {
         let (now, balancer) = (self.now, self.balancer);
+        let fast = balancer.kind == BalancerType::PeakEwma;
         let seen = self.seen(endpoint);
         Known {
             in_flight: seen.in_flight.load(Ordering::Relaxed),
             standing: seen.learned.standing(now),
-            micros: seen.latency.lock().micros(now),
-            warmth: balancer.warmth(seen.learned.since, now),
+            micros: if fast { seen.latency.lock().micros(now) } else { None },
+            warmth: balancer
+                .slow_start
+                .map_or(balancer::WARM, |_| balancer.warmth(seen.learned.since(), now)),
         }
     }
 
-    fn ejected(&self, _: &ServiceName) -> usize {
-        self.destination.troubled()
+    fn ejected(&self, service: &ServiceName) -> usize {
+        self.experience.destination(service).left_alone()
     }
 }
 

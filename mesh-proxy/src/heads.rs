@@ -272,9 +272,12 @@ pub fn mark_unsent(fields: &mut HeaderMap, reason: &str) {
     fields.insert(UNSENT, HeaderValue::try_from(plain).expect("printable ASCII"));
 }
 
-/// What of an answer bears on a retry.
-pub fn for_retry<B>(answer: &http::Response<B>) -> retry::Answer<'_> {
-    let text = |name: HeaderName| answer.headers().get(name).and_then(|value| value.to_str().ok());
+/// What of an answer, to a call of gRPC or another one, bears on a retry.
+pub fn for_retry<B>(answer: &http::Response<B>, grpc: bool) -> retry::Answer<'_> {
+    // Most answers are fine, and are not looked into.
+    let looked = grpc || answer.status().as_u16() >= 400;
+    let value = |name| if looked { answer.headers().get(name) } else { None };
+    let text = |name: HeaderName| value(name).and_then(|value| value.to_str().ok());
     retry::Answer {
         status: answer.status().as_u16(),
         grpc_status: text(GRPC_STATUS).and_then(|status| status.parse().ok()),

@@ -23,6 +23,7 @@ pub mod standing;
 
 pub mod shared;
 
+pub mod checker;
 pub mod experience;
 
 pub mod body;

@@ -30,12 +30,14 @@ use crate::{
     transport::{SendError, Transport, Tunnel, tcp::Abort},
 };
 
+mod checkups;
 mod entry;
 mod mirror;
 mod step;
 mod tries;
 mod way;
 
+pub use checkups::CHECKED_MAX;
 pub use entry::Entry;
 pub use mirror::MIRRORS_MAX;
 pub use tries::FAILOVERS_MAX;
@@ -68,6 +70,11 @@ impl Outbound {
         Arc::new(Self { shared, transport, experience, telemetry, mirrors })
     }
 
+    /// Checks endpoints where traffic policies say so: on one of a proxy's threads, until the listeners are dropped.
+    pub fn check_endpoints(&self) {
+        tokio::spawn(checkups::run(self.shared.clone(), Arc::downgrade(&self.transport)));
+    }
+
     /// One request's way to another proxy.
     async fn carry(
         self: &Arc<Self>,
@@ -88,7 +95,7 @@ impl Outbound {
             }
             Way::On(plan, copies, delay) => (plan, copies, delay),
         };
-        let admitted = self.experience.admit(plan.backend, plan.bounded())?;
+        let admitted = self.experience.admit(plan.backend, &plan.source, plan.bounded())?;
         held_up(delay).await;
         self.mirror(copies);
         self.answered(plan, admitted, call).await.map(Carried::Answered)
@@ -103,7 +110,7 @@ impl Outbound {
         let backend = routed.backend.map_err(Clone::clone)?;
         call.outcome.destination = Some(backend.name.service.clone());
         call.outcome.mtls = !backend.plain;
-        let admitted = self.experience.admit(backend, Bounded::Connections)?;
+        let admitted = self.experience.admit(backend, &source, Bounded::Connections)?;
         call.idle = backend.conduct.idle;
         let ask = backend.conduct.balancer.ask_of_stream(&source, node);
         let (mut tried, mut failed) = (Vec::new(), None);

@@ -7,18 +7,23 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use http::Method;
 use model::{
     name::Name,
-    proxy::{KEEPALIVE_INTERVAL, KeepAlive, KeptAlive, Registered, Registration},
+    proxy::{
+        KEEPALIVE_INTERVAL, KeepAlive, KeptAlive, LEFT_ALONE_MAX, LEFT_ALONE_REASON_MAX, LeftAlone,
+        Registered, Registration,
+    },
     resource::{Health, NodeSpec},
 };
 use tokio::{
     sync::watch,
     time::{interval, sleep},
 };
+use traffic::endpoint::EndpointKey;
 
 use crate::{
     clock,
     config::watch::Ack,
     control::{Control, ControlError},
+    experience::{Left, Lore},
     services::Services,
 };
 
@@ -67,6 +72,8 @@ pub struct Registrar {
     pub acks: watch::Receiver<Ack>,
     /// Whether it is going away.
     pub leaving: watch::Receiver<bool>,
+    /// Which endpoints its callers leave alone.
+    pub lore: Arc<Lore>,
     /// Told how registration stands.
     pub standing: watch::Sender<Standing>,
 }
@@ -189,7 +196,7 @@ impl Registrar {
     /// One sign of life; `false` if there is no such session any more.
     async fn keep_alive(&self, generation: u64) -> bool {
         let Ack { revision, nack } = self.acks.borrow().clone();
-        let body = KeepAlive { generation, revision, nack };
+        let body = KeepAlive { generation, revision, nack, left_alone: self.left_alone() };
         let call = self.control.call(Method::POST, "/v1/proxy/keepalive", Some(&body), KEEPALIVE_PATIENCE);
         match call.await {
             Ok(KeptAlive { .. }) => {}
@@ -200,6 +207,17 @@ impl Registrar {
             Err(error) => tracing::warn!(%error, "the session was not kept alive"),
         }
         true
+    }
+
+    /// Which endpoints its callers leave alone; before traffic policies, that nobody older knows, there are none.
+    fn left_alone(&self) -> Vec<LeftAlone> {
+        let left = self.lore.all_left_alone().into_iter().take(LEFT_ALONE_MAX);
+        let said = |(key, left): (EndpointKey, Left)| LeftAlone {
+            service: key.service().clone(),
+            endpoint: key.name().clone(),
+            reason: left.reason.chars().take(LEFT_ALONE_REASON_MAX).collect(),
+        };
+        left.map(said).collect()
     }
 
     /// Waits until there is something to say that may be said.

@@ -285,6 +285,7 @@ impl Hub {
             granted: self.node.subscribe(),
             acks: self.acks.subscribe(),
             leaving: self.leaving.subscribe(),
+            lore: self.shared.lore.clone(),
             standing: self.standing.clone(),
         }
     }

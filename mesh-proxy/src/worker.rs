@@ -95,8 +95,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Looks after what is idle or gone, until the worker is dropped. To be called on the thread's runtime.
-    pub fn keep_house(&self) {
+    /// Looks after what is idle or gone, until the worker is dropped; the `first` of a proxy's threads checks endpoints for
+    /// all of them. To be called on the thread's runtime.
+    pub fn keep_house(&self, first: bool) {
+        if first {
+            self.outbound.check_endpoints();
+        }
         let (transport, experience) = (Arc::downgrade(&self.transport), Arc::downgrade(&self.experience));
         tokio::spawn(keep_house(transport, experience, self.shared.clone()));
     }

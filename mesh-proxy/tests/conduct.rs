@@ -271,3 +271,82 @@ async fn endpoints_take_turns() {
     }
     assert_eq!((one.seen(), two.seen()), (10, 10));
 }
+
+/// Which endpoint's application answered, and with what.
+async fn answered(upstream: SocketAddr, path: &str) -> (String, u16) {
+    let answer = get(upstream, path).await;
+    (answer.body, answer.status)
+}
+
+#[tokio::test]
+async fn an_endpoint_that_answers_badly_is_left_alone_and_comes_back_by_one_good_call() {
+    let (good, bad) = (app::http("good").await, app::sick("bad").await);
+    let outliers = json!({"consecutiveErrors": 3, "baseEjectionTime": "1s", "maxEjectionTime": "1s"});
+    let spec = json!({"outlierDetection": outliers, "loadBalancer": {"type": "RoundRobin"}});
+    let (_world, [caller, ..], upstream) = trio([&good, &bad], spec).await;
+    let mut failures = 0;
+    for _ in 0..20 {
+        failures += usize::from(answered(upstream, "/").await.1 == 500);
+    }
+    assert_eq!(failures, 3, "then it is left alone");
+    assert_eq!(bad.seen(), 3);
+    let left = caller.shared.lore.all_left_alone();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!((left[0].1.reason.as_str(), left[0].1.times), ("3 failures in a row", 1));
+    // It is asked again, by one call at a time, and comes back when one is well.
+    until("it is asked again", || {
+        (caller.shared.lore.all_left_alone()[0].1.left == Some(Duration::ZERO)).then_some(())
+    })
+    .await;
+    let mut again = 0;
+    for _ in 0..10 {
+        again += usize::from(answered(upstream, "/").await.1 == 500);
+    }
+    assert_eq!((again, bad.seen()), (1, 4), "one call finds out");
+    bad.heal();
+    until("its time is over", || {
+        (caller.shared.lore.all_left_alone()[0].1.left == Some(Duration::ZERO)).then_some(())
+    })
+    .await;
+    for _ in 0..10 {
+        assert_eq!(answered(upstream, "/").await.1, 200);
+    }
+    assert!(caller.shared.lore.all_left_alone().is_empty(), "it is back");
+    assert!(bad.seen() > 7, "and gets its share: {}", bad.seen());
+    let ejections = caller.shared.lore.ejections();
+    let count = |cause| ejections.get(&(service("orders"), cause)).copied();
+    assert_eq!((count("errors"), count("probe")), (Some(1), Some(1)));
+}
+
+#[tokio::test]
+async fn no_more_endpoints_are_ejected_than_may_be() {
+    let (one, two) = (app::sick("one").await, app::sick("two").await);
+    let outliers = json!({"consecutiveErrors": 2, "baseEjectionTime": "1m", "maxEjectionPercent": 50});
+    let (_world, [caller, ..], upstream) = trio([&one, &two], json!({"outlierDetection": outliers})).await;
+    for _ in 0..40 {
+        assert_eq!(answered(upstream, "/").await.1, 500);
+    }
+    assert_eq!(caller.shared.lore.all_left_alone().len(), 1);
+}
+
+#[tokio::test]
+async fn callers_check_what_they_use_and_leave_alone_what_is_unwell() {
+    let (good, bad) = (app::http("good").await, app::sick("bad").await);
+    let check = json!({"http": {"path": "/checked"}, "interval": "100ms", "unhealthyThreshold": 1, "healthyThreshold": 1});
+    let spec = json!({"healthCheck": check, "retry": {"attempts": 0}});
+    let (_world, [caller, ..], upstream) = trio([&good, &bad], spec).await;
+    assert!(caller.shared.lore.all_left_alone().is_empty(), "nobody calls it yet");
+    answered(upstream, "/").await;
+    let left = until("a check has failed", || caller.shared.lore.all_left_alone().pop()).await;
+    assert_eq!(left.1.reason, "its check: answered 500 Internal Server Error");
+    for _ in 0..20 {
+        assert_eq!(answered(upstream, "/").await, ("good".to_owned(), 200));
+    }
+    bad.heal();
+    until("it is well again", || caller.shared.lore.all_left_alone().is_empty().then_some(())).await;
+    let mut seen = Vec::new();
+    for _ in 0..40 {
+        seen.push(answered(upstream, "/").await.0);
+    }
+    assert!(seen.contains(&"bad".to_owned()), "it gets calls again");
+}

@@ -194,7 +194,7 @@ impl Api {
         move |node| {
             let by_leader = || {
                 let revision = *acked.get(node)?;
-                Some(Heard { generation: 0, revision, nack: None, until: None })
+                Some(Heard { generation: 0, revision, nack: None, left_alone: Vec::new(), until: None })
             };
             self.proxies.heard_of(node).or_else(by_leader)
         }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use model::{
     duration::Millis,
     name::Name,
-    proxy::{KeepAlive, Nack, SESSION_TTL},
+    proxy::{KeepAlive, LEFT_ALONE_MAX, LeftAlone, Nack, SESSION_TTL},
 };
 use parking_lot::Mutex;
 use registry::{ReadError, Registry};
@@ -29,6 +29,8 @@ pub struct Heard {
     pub revision: u64,
     /// What it could not compile.
     pub nack: Option<Nack>,
+    /// Endpoints that its callers leave alone.
+    pub left_alone: Vec<LeftAlone>,
     /// Its session does not end before this without a further sign of life, as far as is known here.
     pub until: Option<Millis>,
 }
@@ -94,8 +96,9 @@ impl Proxies {
         let mut heard = self.heard.lock();
         match kept {
             Kept::Alive(_) => {
-                let KeepAlive { generation, revision, nack } = said;
-                heard.insert(node, Heard { generation, revision, nack, until });
+                let KeepAlive { generation, revision, nack, mut left_alone } = said;
+                left_alone.truncate(LEFT_ALONE_MAX);
+                heard.insert(node, Heard { generation, revision, nack, left_alone, until });
             }
             Kept::Gone => {
                 heard.remove(&node);

@@ -20,6 +20,11 @@ pub const STREAM_SILENCE_MAX: Timespan = Timespan::from_secs(45);
 /// As many services and endpoints as one host may register.
 pub const REGISTRATION_OBJECTS_MAX: usize = 1_024;
 
+/// Endpoints that one proxy says it leaves alone: with each sign of life, so that it stays short.
+pub const LEFT_ALONE_MAX: usize = 32;
+/// The longest reason for that, in characters.
+pub const LEFT_ALONE_REASON_MAX: usize = 120;
+
 /// `PUT /v1/proxy/registration`: everything that a host runs, in one write.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -73,6 +78,20 @@ pub struct KeepAlive {
     /// What it could not compile, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nack: Option<Nack>,
+    /// Endpoints that its callers leave alone, the first [`LEFT_ALONE_MAX`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_alone: Vec<LeftAlone>,
+}
+
+/// An endpoint that a proxy's callers leave alone, by a traffic policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftAlone {
+    /// The service.
+    pub service: ServiceName,
+    /// The Endpoint's name.
+    pub endpoint: Name,
+    /// Why.
+    pub reason: String,
 }
 
 /// Why a proxy stays at its old configuration.
@@ -141,6 +160,9 @@ pub struct ProxyState {
     /// What it could not compile, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nack: Option<Nack>,
+    /// Endpoints that its callers leave alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_alone: Vec<LeftAlone>,
     /// The services whose endpoints it serves.
     #[serde(default)]
     pub services: Vec<ServiceName>,

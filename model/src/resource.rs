@@ -48,8 +48,9 @@ pub use service::{Port, Protocol, ServicePort, ServiceSpec, Subset};
 pub use tcproute::{TcpRouteRule, TcpRouteSpec};
 pub use token::{AccessTokenSpec, JoinRole, JoinTokenSpec, SERVER_TOKEN_TTL_MAX};
 pub use trafficpolicy::{
-    AtOnce, BalancerType, CookieAffinity, GrpcCode, HashKey, HashKeyType, LoadBalancer, PolicyLimits,
-    PolicyRetry, PolicyTimeouts, RetryBudget, RetryCondition, TrafficPolicySpec, ZonePreference,
+    AtOnce, BalancerType, CookieAffinity, GrpcCode, HashKey, HashKeyType, HealthCheck, HttpCheck,
+    LoadBalancer, OutlierDetection, PolicyLimits, PolicyRetry, PolicyTimeouts, RetryBudget, RetryCondition,
+    TcpCheck, TrafficPolicySpec, ZonePreference,
 };
 
 /// A decoded spec.

@@ -33,7 +33,8 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Starts one that answers `<name> for <caller>`, for `/slow` after a quarter of a second.
+    /// Starts one that answers `<name> for <caller>`, for `/slow` after a quarter of a second,
+    /// for `/fail/<name>` with 500.
     ///
     /// # Errors
     /// If it cannot listen.
@@ -91,5 +92,9 @@ fn answer(name: &str, calls: &AtomicU64, request: &Request<Incoming>) -> Respons
     }
     calls.fetch_add(1, Ordering::Relaxed);
     let caller = request.headers().get(CALLER).and_then(|value| value.to_str().ok()).unwrap_or("nobody");
-    Response::new(Full::from(format!("{name} for {caller}")))
+    let mut response = Response::new(Full::from(format!("{name} for {caller}")));
+    if request.uri().path().strip_prefix("/fail/") == Some(name) {
+        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+    }
+    response
 }

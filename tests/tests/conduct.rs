@@ -25,6 +25,47 @@ mod heavy {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_operator_sees_which_endpoints_are_left_alone_and_why() {
+        let scratch = Scratch::new("left-alone");
+        let cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
+        let backends = [Backend::start("one").await.expect("one"), Backend::start("two").await.expect("two")];
+        let mut hosts = Vec::new();
+        for (n, backend) in (12..).zip(&backends) {
+            let orders = LocalService::new("orders", backend.port, 80, "http");
+            let name = format!("back-{n}");
+            let host = Host::start(&cluster, scratch.path(), &name, n, &[orders], |_| {}).await;
+            hosts.push(host.expect("a host"));
+        }
+        let web = LocalService::new("web", 1, 80, "http").calling("orders", ORDERS);
+        let front = Host::start(&cluster, scratch.path(), "front", 11, &[web], |_| {}).await.expect("a host");
+        let manifest = policy("orders", "outlierDetection: {consecutiveErrors: 3}");
+        let file = scratch.write("manifest.yaml", &manifest).display().to_string();
+        cluster.said(&["apply", "-f", &file]).await.fine();
+        let caller = Plain::new((front.address, ORDERS).into(), "orders.default.mesh");
+        until("one endpoint is left alone", PATIENCE, || async {
+            caller.get("/fail/two").await.map_err(|error| error.to_string())?;
+            let table = cluster.said(&["proxies"]).await.fine();
+            let line = table.lines().find(|line| line.starts_with("front")).unwrap_or_default().to_owned();
+            let told = line.contains("default/orders-back-13") && line.contains("3 failures in a row");
+            if told { Ok(()) } else { Err(line) }
+        })
+        .await
+        .expect("in time");
+        for n in 0..20 {
+            assert_eq!(caller.get("/fail/two").await.expect("an answer").status(), 200, "call {n}");
+        }
+        let config = front.admin("/config").await.expect("an answer");
+        assert!(config.contains("\"reason\": \"3 failures in a row\""), "{config}");
+        let metrics = front.admin("/metrics").await.expect("an answer");
+        for line in [
+            "mesh_ejections_total{destination=\"default/orders\",cause=\"errors\"} 1",
+            "mesh_endpoints_left_alone{destination=\"default/orders\"} 1",
+        ] {
+            assert!(metrics.contains(line), "{line}\n{metrics}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_traffic_policy_holds_at_the_callers_and_there_is_one_for_a_service() {
         let scratch = Scratch::new("conduct");
         let cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");

@@ -10,12 +10,13 @@ use model::{
     duration::Timespan,
     name::{Name, ServiceName},
     object::Metadata,
-    resource::{NAMESPACE_OF_THE_MESH, TrafficPolicySpec},
+    resource::{HealthCheck, NAMESPACE_OF_THE_MESH, TrafficPolicySpec},
 };
 
 use crate::{
     admission::Limits,
     balancer,
+    endpoint::{health, outlier},
     retry::{self, Allowance},
     route::{Age, Timeouts},
 };
@@ -29,6 +30,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Conduct {
     /// How endpoints are picked.
     pub balancer: balancer::Settings,
+    /// When an endpoint is left alone because of what it answers.
+    pub outliers: Option<outlier::Settings>,
+    /// How its endpoints are checked, if they are.
+    pub check: Option<Check>,
     /// How long a connection may take to come about.
     pub connect: Duration,
     /// How long other things may take.
@@ -41,6 +46,17 @@ pub struct Conduct {
     pub budget: Allowance,
     /// How much may be under way.
     pub limits: Limits,
+}
+
+/// How callers check an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// When, and what its results mean.
+    pub plan: health::Plan,
+    /// The path of a request; `None` for a connection alone.
+    pub path: Option<String>,
+    /// At which port of the service; one that fits if none is said.
+    pub port: Option<u16>,
 }
 
 /// A TrafficPolicy, compiled.
@@ -70,6 +86,8 @@ impl From<&TrafficPolicySpec> for Conduct {
         let limit = |span: Option<Timespan>| span.map(Timespan::duration).filter(|span| !span.is_zero());
         Self {
             balancer: balancer::Settings::from(&spec.load_balancer),
+            outliers: spec.outlier_detection.as_ref().map(outlier::Settings::from),
+            check: spec.health_check.as_ref().map(Check::from),
             connect: spec.timeouts.connect.duration(),
             timeouts: Timeouts {
                 request: limit(spec.timeouts.request),
@@ -80,6 +98,21 @@ impl From<&TrafficPolicySpec> for Conduct {
             retry: retry::Settings::from(&spec.retry),
             budget: Allowance::from(&spec.retry.budget),
             limits: Limits::from(&spec.limits),
+        }
+    }
+}
+
+impl From<&HealthCheck> for Check {
+    fn from(spec: &HealthCheck) -> Self {
+        Self {
+            plan: health::Plan {
+                interval: spec.interval.duration(),
+                timeout: spec.timeout.duration(),
+                healthy_after: spec.healthy_threshold.value() as u32,
+                unhealthy_after: spec.unhealthy_threshold.value() as u32,
+            },
+            path: spec.http.as_ref().map(|http| http.path.as_str().to_owned()),
+            port: spec.port.map(|port| port.value() as u16),
         }
     }
 }

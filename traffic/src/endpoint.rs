@@ -18,6 +18,7 @@ use crate::hash::hash;
 mod ejection;
 pub mod health;
 mod latency;
+pub mod outlier;
 
 pub use ejection::{Ejection, Standing};
 pub use latency::Latency;

@@ -81,7 +81,9 @@ impl Outbound {
                 None => return Mirrored::Large,
             },
         };
-        let Ok(admitted) = self.experience.admit(&backend, Bounded::Requests) else { return Mirrored::Full };
+        let Ok(admitted) = self.experience.admit(&backend, &source, Bounded::Requests) else {
+            return Mirrored::Full;
+        };
         let Some((endpoint, on_its_way)) = self.experience.pick(&backend, &Ask::default(), &[]) else {
             return Mirrored::Failed;
         };

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use traffic::{
     admission::{Admitted, Bounded},
     balancer::Ask,
-    endpoint::{Endpoint, EndpointKey, Health},
+    endpoint::{Endpoint, EndpointKey, Health, outlier::Heard},
     retry::{self, Failure, Reason},
     route::{OnAnswer, Timeouts},
     snapshot::Backend,
@@ -48,6 +48,8 @@ pub(super) struct Plan<'a> {
     pub(super) on_answer: OnAnswer,
     /// What it carries that bears on where it goes.
     pub(super) ask: Ask,
+    /// Whether it is a call of gRPC.
+    pub(super) grpc: bool,
 }
 
 /// An answer's head, and what its body needs.
@@ -159,11 +161,16 @@ impl Outbound {
         let sent = self.send(plan, admitted, endpoint);
         let sent = match plan.timeouts.backend_request {
             None => sent.await,
-            Some(span) => timeout(span, sent).await.map_err(|_| Missed::Late)?,
+            Some(span) => timeout(span, sent).await.map_err(|_| {
+                self.experience.heard(on_its_way, plan.backend, Heard::GatewayError);
+                Missed::Late
+            })?,
         };
         let (answer, held) = sent.map_err(|error| {
-            if matches!(error, SendError::Connect(_)) {
-                self.experience.missed(on_its_way);
+            match &error {
+                SendError::Connect(_) => self.experience.missed(on_its_way),
+                SendError::Broken(_) => self.experience.heard(on_its_way, plan.backend, Heard::GatewayError),
+                SendError::Refused(_) | SendError::Full(_) | SendError::Caller(_) => {}
             }
             Missed::Unanswered(error)
         })?;
@@ -172,7 +179,9 @@ impl Outbound {
             return Err(Missed::Unanswered(SendError::Refused(reason)));
         }
         self.experience.reached(on_its_way);
-        match plan.retry.failure(heads::for_retry(&answer), clock::wall()) {
+        let said = heads::for_retry(&answer, plan.grpc);
+        self.experience.heard(on_its_way, plan.backend, Heard::of(said.status, said.grpc_status));
+        match plan.retry.failure(said, clock::wall()) {
             Some((failure, wait)) => Err(Missed::Answer(Box::new((answer, held)), failure, wait)),
             None => Ok((answer, held)),
         }

@@ -106,6 +106,7 @@ fn plan<'a>(
     call.upload = upload.clone();
     Ok(Plan {
         ask: backend.conduct.balancer.ask(seen, &source, node),
+        grpc,
         source,
         backend,
         began: call.began(),

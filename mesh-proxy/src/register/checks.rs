@@ -1,11 +1,6 @@
 //! How the local applications are: each is checked in a task of its own, as `traffic`'s step function says.
 
-use std::{
-    collections::BTreeMap,
-    process::Stdio,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, process::Stdio, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, header};
@@ -18,17 +13,13 @@ use tokio::{
     process::Command,
     sync::watch,
     task::{AbortHandle, JoinSet},
-    time::sleep,
 };
-use traffic::{
-    Dice, Moment,
-    endpoint::health::{Checker, Input, Output, Plan},
-};
+use traffic::endpoint::health::Plan;
 
 mod grpc;
 
 use crate::{
-    clock, heads,
+    checker, heads,
     services::{Instance, Services},
     settings::{Check, CheckKind},
 };
@@ -75,38 +66,15 @@ async fn watch_one(instance: Instance, check: Check, health: watch::Sender<BTree
         healthy_after: check.healthy_threshold,
         unhealthy_after: check.unhealthy_threshold,
     };
-    let (start, mut dice) = (clock::now(), Dice::seeded(clock::dice()));
-    let (mut checker, mut under_way) = (Checker::new(plan, since(start)), JoinSet::new());
-    let (mut input, mut out) = (Input::Tick, Vec::new());
-    loop {
-        checker.step(since(start), input, &mut dice, &mut out);
-        let mut wake = Duration::from_secs(1);
-        for output in out.drain(..) {
-            match output {
-                Output::Check { check: number } => {
-                    // One that is still under way is given up.
-                    under_way.abort_all();
-                    let (instance, kind) = (instance.clone(), check.kind.clone());
-                    under_way.spawn(async move { (number, make(&instance, &kind).await) });
-                }
-                Output::Well => tell(&health, &instance, Health::Healthy, ""),
-                Output::Unwell { reason } => tell(&health, &instance, Health::Unhealthy, &reason),
-                Output::WakeAt(at) => wake = at.since(since(start)),
-            }
-        }
-        input = tokio::select! {
-            () = sleep(wake) => Input::Tick,
-            Some(done) = under_way.join_next(), if !under_way.is_empty() => match done {
-                Ok((check, Ok(()))) => Input::Passed { check },
-                Ok((check, Err(reason))) => Input::Failed { check, reason },
-                Err(_) => Input::Tick,
-            },
-        };
-    }
-}
-
-fn since(start: Instant) -> Moment {
-    Moment::after_start(clock::now().saturating_duration_since(start))
+    let look = || {
+        let (instance, kind) = (instance.clone(), check.kind.clone());
+        async move { make(&instance, &kind).await }
+    };
+    let tell = |result: Result<(), String>| match result {
+        Ok(()) => tell(&health, &instance, Health::Healthy, ""),
+        Err(reason) => tell(&health, &instance, Health::Unhealthy, &reason),
+    };
+    checker::watch(plan, look, tell).await;
 }
 
 fn tell(health: &watch::Sender<BTreeMap<Name, Health>>, instance: &Instance, now: Health, reason: &str) {

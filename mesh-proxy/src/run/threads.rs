@@ -49,9 +49,9 @@ impl Threads {
             threads.senders.push(sender);
             threads.counts.push(worker.counts());
             let named = std::thread::Builder::new().name(format!("mesh-{n}"));
-            threads
-                .joins
-                .push(named.spawn(move || runtime.block_on(serve(worker, receiver))).map_err(failed)?);
+            threads.joins.push(
+                named.spawn(move || runtime.block_on(serve(worker, n == 0, receiver))).map_err(failed)?,
+            );
         }
         Ok(threads)
     }
@@ -98,8 +98,8 @@ impl Threads {
     }
 }
 
-async fn serve(worker: Worker, mut sockets: mpsc::Receiver<Socket>) {
-    worker.keep_house();
+async fn serve(worker: Worker, first: bool, mut sockets: mpsc::Receiver<Socket>) {
+    worker.keep_house(first);
     while let Some(socket) = sockets.recv().await {
         let listening = match socket {
             Socket::Inbound(socket, stop) => worker.listen_inbound(socket, stop),

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -35,12 +35,19 @@ pub struct App {
     pub seen: Arc<AtomicUsize>,
     /// Requests to `/held` wait for this.
     pub release: Arc<Notify>,
+    /// While it is, all answers are 500.
+    sick: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
 impl App {
     pub fn seen(&self) -> usize {
         self.seen.load(Ordering::SeqCst)
+    }
+
+    /// From now on it answers well.
+    pub fn heal(&self) {
+        self.sick.store(false, Ordering::SeqCst);
     }
 
     /// It stops listening, and all its connections end.
@@ -55,6 +62,13 @@ pub async fn http(name: &'static str) -> App {
     start(name, false).await
 }
 
+/// The same, which answers 500 until it is healed.
+pub async fn sick(name: &'static str) -> App {
+    let app = start(name, false).await;
+    app.sick.store(true, Ordering::SeqCst);
+    app
+}
+
 /// An HTTP/2 application that says `name`.
 pub async fn h2(name: &'static str) -> App {
     start(name, true).await
@@ -64,16 +78,23 @@ async fn start(name: &'static str, h2: bool) -> App {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
     let (seen, release) = (Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
-    let (count, held) = (seen.clone(), release.clone());
+    let (count, held, sick) = (seen.clone(), release.clone(), Arc::<AtomicBool>::default());
+    let unwell = sick.clone();
     let task = tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
         loop {
             let (stream, peer) = listener.accept().await.expect("accepted");
-            let (count, held) = (count.clone(), held.clone());
+            let (count, held, unwell) = (count.clone(), held.clone(), unwell.clone());
             let service = service_fn(move |request| {
                 count.fetch_add(1, Ordering::SeqCst);
-                let held = held.clone();
-                async move { Ok::<_, Infallible>(answer(name, peer, request, held).await) }
+                let (held, unwell) = (held.clone(), unwell.load(Ordering::SeqCst));
+                async move {
+                    let mut answer = answer(name, peer, request, held).await;
+                    if unwell {
+                        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                    }
+                    Ok::<_, Infallible>(answer)
+                }
             });
             let stream = TokioIo::new(stream);
             connections.spawn(async move {
@@ -85,7 +106,7 @@ async fn start(name: &'static str, h2: bool) -> App {
             });
         }
     });
-    App { address, seen, release, task }
+    App { address, seen, release, sick, task }
 }
 
 fn full(text: impl Into<Bytes>) -> Body {
@@ -249,5 +270,5 @@ pub async fn tcp(greeting: &'static str) -> App {
             });
         }
     });
-    App { address, seen, release, task }
+    App { address, seen, release, sick: Arc::default(), task }
 }

@@ -234,7 +234,7 @@ impl World {
         let (stop, counts) = (CancellationToken::new(), worker.counts());
         let (address, socket) = bound();
         worker.listen_inbound(socket, stop.clone()).expect("listening");
-        worker.keep_house();
+        worker.keep_house(true);
         let name = name.to_owned();
         Proxy { name, shared, address, trust, trust_changed, stop, log, wanted, counts, worker, locals }
     }

@@ -65,7 +65,7 @@ pub(super) async fn run(client: &Client, format: Format) -> anyhow::Result<()> {
 pub(super) async fn proxies(client: &Client, format: Format) -> anyhow::Result<()> {
     let proxies = fetch(client).await?;
     output::print(format, &proxies, || Rows {
-        header: vec!["node", "session", "version", "revision", "services", "refused"],
+        header: vec!["node", "session", "version", "revision", "services", "left alone", "refused"],
         rows: proxies.items.iter().map(row).collect(),
     })
 }
@@ -78,12 +78,18 @@ fn row(proxy: &ProxyState) -> Vec<String> {
     let services: Vec<_> = proxy.services.iter().map(ToString::to_string).collect();
     let nack =
         proxy.nack.as_ref().map_or("-".to_owned(), |nack| format!("{}: {}", nack.revision, nack.reason));
+    let left_alone: Vec<_> = proxy
+        .left_alone
+        .iter()
+        .map(|left| format!("{}/{} ({})", left.service.namespace, left.endpoint, left.reason))
+        .collect();
     vec![
         proxy.node.to_string(),
         proxy.session.clone(),
         proxy.version.clone(),
         proxy.revision.to_string(),
         services.join(","),
+        if left_alone.is_empty() { "-".to_owned() } else { left_alone.join("; ") },
         nack,
     ]
 }

@@ -66,11 +66,16 @@ pub(super) async fn proxies(
     Ok(Json(json!({"items": items, "metadata": {"revision": state.revision()}})))
 }
 
-/// What this member and the leader know, joined: the later revision, and with it why there is no later one.
+/// What this member and the leader know, joined: the later revision, and with it why there is no later one; and what its
+/// proxy leaves alone, as whoever heard it knows.
 fn join(items: &mut [ProxyState], led: Vec<ProxyState>) {
     let mut led: BTreeMap<_, _> = led.into_iter().map(|proxy| (proxy.node.clone(), proxy)).collect();
     for item in items {
-        if let Some(led) = led.remove(&item.node).filter(|led| led.revision > item.revision) {
+        let Some(led) = led.remove(&item.node) else { continue };
+        if item.left_alone.is_empty() {
+            item.left_alone = led.left_alone;
+        }
+        if led.revision > item.revision {
             (item.revision, item.nack) = (led.revision, led.nack);
         }
     }
@@ -90,6 +95,7 @@ mod tests {
             version: String::new(),
             revision,
             nack: nack.map(|revision| Nack { revision, reason: String::new() }),
+            left_alone: Vec::new(),
             services: Vec::new(),
             addresses: Vec::new(),
         };

@@ -222,7 +222,8 @@ impl Known<'_> {
             session: session_state(session).to_owned(),
             version: session.map_or_else(String::new, |session| session.version.clone()),
             revision: heard.as_ref().map_or(0, |heard| heard.revision),
-            nack: heard.and_then(|heard| heard.nack),
+            nack: heard.as_ref().and_then(|heard| heard.nack.clone()),
+            left_alone: heard.map_or_else(Vec::new, |heard| heard.left_alone),
             services: session.map_or_else(Vec::new, |session| {
                 session.claims.iter().map(|claim| claim.service.clone()).collect()
             }),

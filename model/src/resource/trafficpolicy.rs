@@ -8,8 +8,10 @@ use crate::{
 };
 
 mod balancer;
+mod health;
 
 pub use balancer::{BalancerType, CookieAffinity, HashKey, HashKeyType, LoadBalancer, ZonePreference};
+pub use health::{HealthCheck, HttpCheck, OutlierDetection, TcpCheck};
 
 choice! {
     /// A failure that is tried again.
@@ -141,6 +143,10 @@ record! {
         "targetRefs" target_refs: Option<Vec<TargetRef>>,
         /// Which endpoint a call goes to.
         "loadBalancer" load_balancer: LoadBalancer = LoadBalancer::default(),
+        /// How callers look after the endpoints that they use; they do not if left out.
+        "healthCheck" health_check: Option<HealthCheck>,
+        /// Which endpoints callers leave alone because of what they answer; none if left out.
+        "outlierDetection" outlier_detection: Option<OutlierDetection>,
         /// How long things may take.
         "timeouts" timeouts: PolicyTimeouts = PolicyTimeouts::default(),
         /// When a request is tried again.
@@ -180,6 +186,12 @@ impl Rules for TrafficPolicySpec {
             }
         }
         self.load_balancer.check(&Path::Field(at, "loadBalancer"), decoder);
+        if let Some(check) = &self.health_check {
+            check.check(&Path::Field(at, "healthCheck"), decoder);
+        }
+        if let Some(outliers) = &self.outlier_detection {
+            outliers.check(&Path::Field(at, "outlierDetection"), decoder);
+        }
         self.check_times(at, decoder);
     }
 }
@@ -291,6 +303,36 @@ mod tests {
                 "spec.loadBalancer.hashOn[2].name: must be a header's name",
                 "spec.loadBalancer.hashOn[3].name: must be a cookie's name",
                 "spec.loadBalancer.affinity.cookie: must be a cookie's name",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_said_of_health_fits_together() {
+        check("{healthCheck: {http: {path: /healthz}}, outlierDetection: {}}", &[]);
+        check("{healthCheck: {tcp: {}, port: 80, interval: 100ms}}", &[]);
+        check(
+            "{healthCheck: {}, outlierDetection: {interval: 0s, baseEjectionTime: 1m, maxEjectionTime: 1s}}",
+            &[
+                "spec.healthCheck: must have either http or tcp",
+                "spec.outlierDetection.interval: must be above 0",
+                "spec.outlierDetection.maxEjectionTime: must be at least baseEjectionTime, 1m",
+            ],
+        );
+        check(
+            "{healthCheck: {http: {path: healthz}, tcp: {}, interval: 10ms, timeout: 0s}}",
+            &[
+                "spec.healthCheck: must have either http or tcp",
+                "spec.healthCheck.http.path: must start with '/', is \"healthz\"",
+                "spec.healthCheck.interval: must be at least 100ms",
+                "spec.healthCheck.timeout: must be above 0",
+            ],
+        );
+        check(
+            "{outlierDetection: {successRate: 0, consecutiveErrors: 1001}}",
+            &[
+                "spec.outlierDetection.consecutiveErrors: must be a whole number from 0 to 1000",
+                "spec.outlierDetection.successRate: must be a whole number from 1 to 100",
             ],
         );
     }

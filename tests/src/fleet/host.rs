@@ -102,7 +102,12 @@ impl Host {
                 changed = acked.changed() => if changed.is_err() { return },
             }
             let round = self.seen.round.load(Relaxed);
-            let body = KeepAlive { generation, revision: *acked.borrow_and_update(), nack: None };
+            let body = KeepAlive {
+                generation,
+                revision: *acked.borrow_and_update(),
+                nack: None,
+                left_alone: Vec::new(),
+            };
             let path = "/v1/proxy/keepalive";
             match self.link.call(Method::POST, path, &body, PATIENCE.1).await {
                 Ok(_) => self.seen.kept_alive(self.index, round),

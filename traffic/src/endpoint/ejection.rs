@@ -45,6 +45,11 @@ enum State {
 }
 
 impl Ejection {
+    /// Whether there is nothing against it.
+    pub fn is_fine(&self) -> bool {
+        matches!(self.state, State::Fine)
+    }
+
     /// How it stands.
     pub fn standing(&self, now: Moment) -> Standing {
         match self.state {

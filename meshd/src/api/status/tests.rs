@@ -13,6 +13,7 @@ fn shown(state: &State, text: &str) -> Value {
             generation: 1,
             revision: 7,
             nack: None,
+            left_alone: Vec::new(),
             until: Some(Millis(1_000)),
         })
     };
