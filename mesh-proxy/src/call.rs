@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, Response, header, request};
 use model::name::ServiceName;
-use traffic::{admission::Bounded, policy::Denied, retry, route::RuleName};
+use traffic::{admission::Bounded, policy::Denied, rate::Told, retry, route::RuleName};
 
 use crate::{
     body::{Answer, BodyError, Kept, Watch},
@@ -28,6 +28,8 @@ pub struct Call {
     pub upload: Option<Kept>,
     /// What its caller was let in for, if it lasts.
     pub standing: Option<Standing>,
+    /// What its caller is told of how often it may call.
+    pub told: Option<Told>,
     /// How long it may carry nothing, if it is a stream.
     pub idle: Option<Duration>,
     held: Vec<Box<dyn Send>>,
@@ -53,10 +55,21 @@ impl Call {
             response_bytes: 0,
             judged: Judged::default(),
             limited: None,
+            too_often: None,
             note: Note::default(),
         };
-        let (upload, standing, idle, held) = (None, None, None, Vec::new());
-        Self { outcome, telemetry, upload, standing, idle, held, _under_way: under_way, finished: false }
+        let (upload, standing, told, idle, held) = (None, None, None, None, Vec::new());
+        Self {
+            outcome,
+            telemetry,
+            upload,
+            standing,
+            told,
+            idle,
+            held,
+            _under_way: under_way,
+            finished: false,
+        }
     }
 
     /// Notes what the log says of a request.
@@ -88,6 +101,9 @@ impl Call {
     pub fn refused(&mut self, refused: &Refused) {
         self.outcome.note.reason = refused.to_string();
         self.outcome.limited = refused.limit().or(self.outcome.limited);
+        if let Refused::TooOften(too_often) = refused {
+            self.outcome.too_often = Some(too_often.name.clone());
+        }
     }
 
     /// Notes why it is not tried again.

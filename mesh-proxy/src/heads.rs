@@ -12,6 +12,7 @@ use traffic::{
     deadline,
     headers::{self, Leg},
     policy::Permit,
+    rate::Told,
     request::Fields,
     retry,
     route::{Edits, FieldsMut, Reply},
@@ -283,6 +284,13 @@ pub fn for_retry<B>(answer: &http::Response<B>, grpc: bool) -> retry::Answer<'_>
         grpc_status: text(GRPC_STATUS).and_then(|status| status.parse().ok()),
         retry_after: text(header::RETRY_AFTER),
     }
+}
+
+/// Says how often one may call (draft-ietf-httpapi-ratelimit-headers), beside what the application says of that.
+pub fn tell_rate(fields: &mut HeaderMap, told: &Told) {
+    let mut fields = Changed(fields);
+    fields.add("ratelimit-policy", &told.policy);
+    fields.add("ratelimit", &told.stand);
 }
 
 fn strip(fields: &mut HeaderMap, leg: Leg) {

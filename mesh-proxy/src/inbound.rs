@@ -131,6 +131,7 @@ impl Inbound {
         call.between(connection.caller.clone(), Some(own.name.clone()));
         let path = path::normalize(heads::target(&head), own.policies.strictness())?;
         let permit = connection.authorize(call, own, port, Some((&head, &path)))?;
+        call.told = self.shared.rates.take(own, &permit, &head, &path)?;
         if heads::is_upgrade(&head) {
             call.standing = Some(connection.standing.for_request(port, &head, path.path_and_query()));
         }
@@ -276,15 +277,19 @@ impl Inbound {
         call.note(&head, connection.address, span);
         match self.carry(&connection, &mut call, head, body).await {
             Err(refused) => {
-                call.outcome.note.reason = refused.to_string();
-                call.answered(match connection.plain {
-                    None => refused.answer_to_peer(),
-                    Some(_) => refused.answer(),
+                call.refused(&refused);
+                call.answered(match (&connection.plain, spoken) {
+                    (None, _) => refused.answer_to_peer(spoken),
+                    (Some(_), Spoken::Grpc) => refused.answer_in_grpc(),
+                    (Some(_), _) => refused.answer(),
                 })
             }
             Ok(answer) => {
                 let (mut head, body) = answer.into_parts();
                 heads::answer(&mut head, Leg::AnswerOut);
+                if let Some(told) = &call.told {
+                    heads::tell_rate(&mut head.headers, told);
+                }
                 if let Incoming::Left(callee) = body {
                     call.outcome.code = head.status.as_u16();
                     splice::upgraded(call, caller, Raw::Left(*callee), connection.life.clone());

@@ -15,6 +15,7 @@ pub mod server;
 pub mod outbound;
 
 pub mod inbound;
+pub mod rates;
 
 pub mod call;
 pub mod refused;

@@ -1,6 +1,6 @@
 //! Why a call is not carried, and what its caller is answered: the only file of the data path with status codes.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use model::{
     name::ServiceName,
     problem::{self, Problem},
@@ -18,6 +18,8 @@ use crate::{
     body::Answer,
     heads::{self, BadHost},
     http1::Broke,
+    rates::TooOften,
+    telemetry::Spoken,
     transport::SendError,
 };
 
@@ -54,6 +56,9 @@ pub enum Refused {
     /// No route takes it.
     #[error(transparent)]
     Unroutable(#[from] Unroutable),
+    /// It comes too often.
+    #[error(transparent)]
+    TooOften(#[from] TooOften),
     /// Too much is under way.
     #[error(transparent)]
     Full(#[from] admission::Full),
@@ -118,6 +123,7 @@ impl Refused {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -151,6 +157,7 @@ impl Refused {
         let mut response = Response::new(Answer::text(text));
         *response.status_mut() = self.status();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        self.say_when(response.headers_mut());
         response
     }
 
@@ -163,12 +170,25 @@ impl Refused {
         fields.insert(heads::GRPC_STATUS, HeaderValue::from(grpc_status(self.status())));
         let message = HeaderValue::try_from(grpc_message(&self.told()));
         fields.insert(heads::GRPC_MESSAGE, message.expect("printable ASCII"));
+        self.say_when(fields);
         response
     }
 
-    /// The answer to another proxy.
-    pub fn answer_to_peer(&self) -> Response<Answer> {
-        let mut response = self.answer();
+    /// When to come again, for whom that is said.
+    fn say_when(&self, fields: &mut HeaderMap) {
+        if let Self::TooOften(TooOften { told, retry_secs, .. }) = self {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from(*retry_secs));
+            heads::tell_rate(fields, told);
+        }
+    }
+
+    /// The answer to another proxy. A rate limit is told as the caller speaks: of HTTP's statuses gRPC would read that nobody
+    /// is there.
+    pub fn answer_to_peer(&self, spoken: Spoken) -> Response<Answer> {
+        let mut response = match (self, spoken) {
+            (Self::TooOften(_), Spoken::Grpc) => self.answer_in_grpc(),
+            _ => self.answer(),
+        };
         if self.unsent() {
             heads::mark_unsent(response.headers_mut(), &self.to_string());
         }
@@ -194,6 +214,7 @@ fn grpc_status(status: StatusCode) -> u16 {
         StatusCode::GATEWAY_TIMEOUT => 4,
         StatusCode::FORBIDDEN => 7,
         StatusCode::NOT_FOUND => 12,
+        StatusCode::TOO_MANY_REQUESTS => 8,
         StatusCode::BAD_REQUEST => 13,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
         _ => 2,

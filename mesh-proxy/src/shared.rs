@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use traffic::snapshot::Snapshot;
 
-use crate::experience::Lore;
+use crate::{experience::Lore, rates::Rates};
 
 /// Destinations that wait to be subscribed: each is a name, asked for by calls that wait for it themselves.
 pub const WANTED_MAX: usize = 1_024;
@@ -39,6 +39,8 @@ pub struct Shared {
     pub trust_changes: watch::Receiver<u64>,
     /// What the threads know together of whom they call.
     pub lore: Arc<Lore>,
+    /// How often the services of this host are called.
+    pub rates: Rates,
     /// Set when the proxy goes away: answers say so, and connections end with what they carry.
     pub draining: CancellationToken,
     in_flight: AtomicUsize,
@@ -72,9 +74,19 @@ impl Shared {
         let config = ArcSwap::from_pointee(Config::new(Arc::new(Snapshot::empty(domain))));
         let changed = watch::Sender::new(0);
         let (draining, in_flight) = (CancellationToken::new(), AtomicUsize::new(0));
-        let lore = Arc::<Lore>::default();
-        let shared =
-            Self { config, changed, wanted, identities, trust, trust_changes, lore, draining, in_flight };
+        let (lore, rates) = (Arc::<Lore>::default(), Rates::default());
+        let shared = Self {
+            config,
+            changed,
+            wanted,
+            identities,
+            trust,
+            trust_changes,
+            lore,
+            rates,
+            draining,
+            in_flight,
+        };
         (Arc::new(shared), asked)
     }
 

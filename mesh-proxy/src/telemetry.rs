@@ -80,6 +80,8 @@ pub struct Outcome {
     pub judged: Judged,
     /// The limit of the destination's traffic policy that ended it, or kept it from being tried again.
     pub limited: Option<Bounded>,
+    /// The rate limit that refused it, on the callee's side.
+    pub too_often: Option<Arc<str>>,
     /// What the log says beyond that.
     pub note: Note,
 }

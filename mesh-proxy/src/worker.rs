@@ -112,6 +112,7 @@ async fn keep_house(transport: Weak<Transport>, experience: Weak<Experience>, sh
         beat.tick().await;
         let (Some(transport), Some(experience)) = (transport.upgrade(), experience.upgrade()) else { return };
         transport.sweep();
+        shared.rates.sweep(&shared.config().snapshot);
         if changes.has_changed().unwrap_or(false) {
             changes.mark_unchanged();
             experience.prune(&shared.config().snapshot);

@@ -350,3 +350,57 @@ async fn callers_check_what_they_use_and_leave_alone_what_is_unwell() {
     }
     assert!(seen.contains(&"bad".to_owned()), "it gets calls again");
 }
+
+#[tokio::test]
+async fn what_comes_too_often_is_told_when_to_come_again() {
+    let app = app::http("orders").await;
+    let limits = json!([
+        {"name": "api", "matches": [{"path": {"value": "/api"}}], "by": [{"type": "Header", "name": "x-tenant"}], "requests": 2, "per": "1h"},
+    ]);
+    let (_world, [_caller, callee], upstream) = pair("http", &app, json!({"rateLimits": limits})).await;
+    let ask = async |tenant: &str| {
+        call(upstream, &format!("GET /api/x HTTP/1.1\nHost: a\nx-tenant: {tenant}\n\n")).await
+    };
+    let first = ask("a").await;
+    assert_eq!(first.status, 200);
+    assert_eq!(first.headers["ratelimit-policy"], "\"api\";q=2;w=3600");
+    assert_eq!(first.headers["ratelimit"], "\"api\";r=1;t=1800");
+    assert_eq!(ask("a").await.status, 200);
+    let refused = ask("a").await;
+    assert_eq!((refused.status, refused.headers["retry-after"].as_bytes()), (429, &b"1800"[..]));
+    assert_eq!(refused.headers["ratelimit"], "\"api\";r=0;t=1800");
+    assert!(refused.body.contains("default/orders/api"), "{}", refused.body);
+    assert_eq!(ask("b").await.status, 200, "each tenant has its own");
+    let other = get(upstream, "/").await;
+    assert_eq!((other.status, other.headers.get("ratelimit")), (200, None), "it is about /api alone");
+    assert_eq!(app.seen(), 4, "what is refused reaches nobody");
+    counted(
+        &callee,
+        "mesh_rate_limited_total{destination=\"default/orders\",limit=\"default/orders/api\"} 1",
+    )
+    .await;
+    let line = callee.log.line(|line| line["code"] == 429).await;
+    assert_eq!(line["source"], "default/web");
+}
+
+#[tokio::test]
+async fn who_speaks_grpc_is_told_so_in_grpc() {
+    let app = app::h2("ledger").await;
+    let limits = json!([{"by": [{"type": "Source"}], "requests": 1, "per": "1h"}]);
+    let (_world, _proxies, upstream) = pair("grpc", &app, json!({"rateLimits": limits})).await;
+    let mut sender = h2(upstream).await;
+    let mut ask = async || {
+        let request = Request::post("http://orders.default.mesh/ledger.Ledger/Get")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("x-echo", "1")
+            .body(full(""))
+            .expect("a request");
+        h2_call(&mut sender, request).await.0
+    };
+    assert_eq!(ask().await.headers().get("grpc-status"), None);
+    let refused = ask().await;
+    assert_eq!((refused.status().as_u16(), refused.headers()["grpc-status"].as_bytes()), (200, &b"8"[..]));
+    assert_eq!(refused.headers()["retry-after"], "3600");
+    assert_eq!(app.seen(), 1);
+}

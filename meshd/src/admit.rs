@@ -59,7 +59,10 @@ pub fn admit(state: &State, rights: &Rights, parsed: &Parsed) -> Result<(), NotA
             admit_route(rights, &parsed.object, &parsed.resource)
         }
         Resource::AuthorizationPolicy(spec) => compiles(traffic::policy::check(spec)),
-        Resource::TrafficPolicy(spec) => admit_alone(state, &parsed.object, spec.target_refs.as_deref()),
+        Resource::TrafficPolicy(spec) => {
+            compiles(traffic::rate::check(spec))?;
+            admit_alone(state, &parsed.object, spec.target_refs.as_deref())
+        }
         Resource::PeerAuthentication(spec) => admit_alone(state, &parsed.object, spec.target_refs.as_deref()),
         Resource::Role(spec) => admit_role(rights, &parsed.object, spec),
         Resource::AccessToken(spec) => {

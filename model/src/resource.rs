@@ -49,8 +49,8 @@ pub use tcproute::{TcpRouteRule, TcpRouteSpec};
 pub use token::{AccessTokenSpec, JoinRole, JoinTokenSpec, SERVER_TOKEN_TTL_MAX};
 pub use trafficpolicy::{
     AtOnce, BalancerType, CookieAffinity, GrpcCode, HashKey, HashKeyType, HealthCheck, HttpCheck,
-    LoadBalancer, OutlierDetection, PolicyLimits, PolicyRetry, PolicyTimeouts, RetryBudget, RetryCondition,
-    TcpCheck, TrafficPolicySpec, ZonePreference,
+    LoadBalancer, OutlierDetection, PolicyLimits, PolicyRetry, PolicyTimeouts, RateKey, RateKeyType,
+    RateLimit, RetryBudget, RetryCondition, TcpCheck, TrafficPolicySpec, ZonePreference,
 };
 
 /// A decoded spec.

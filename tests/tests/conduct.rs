@@ -38,7 +38,10 @@ mod heavy {
         }
         let web = LocalService::new("web", 1, 80, "http").calling("orders", ORDERS);
         let front = Host::start(&cluster, scratch.path(), "front", 11, &[web], |_| {}).await.expect("a host");
-        let manifest = policy("orders", "outlierDetection: {consecutiveErrors: 3}");
+        let manifest = policy(
+            "orders",
+            "outlierDetection: {consecutiveErrors: 3}, rateLimits: [{name: few, matches: [{path: {value: /few}}], requests: 1, per: 1h}]",
+        );
         let file = scratch.write("manifest.yaml", &manifest).display().to_string();
         cluster.said(&["apply", "-f", &file]).await.fine();
         let caller = Plain::new((front.address, ORDERS).into(), "orders.default.mesh");
@@ -63,6 +66,10 @@ mod heavy {
         ] {
             assert!(metrics.contains(line), "{line}\n{metrics}");
         }
+        // Of two hosts one is left: it gives its one token, and then says when the next one comes.
+        assert_eq!(caller.get("/few").await.expect("an answer").status(), 200);
+        let refused = caller.get("/few").await.expect("an answer");
+        assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (429, true));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -97,7 +97,8 @@ pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot,
         previous.filter(|previous| previous.domain == inputs.domain).map(|previous| &previous.sources);
     let items = read::read(previous.map(|sources| &sources.items), inputs)?;
     let place = items.values().find(|item| item.place().is_some());
-    let groups = group(&items, place);
+    let conducts = Conducts::of(&items);
+    let groups = group(&items, &conducts, place);
     let backends: HashMap<_, _> = groups
         .iter()
         .map(|(name, group)| {
@@ -122,7 +123,7 @@ pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot,
         place: place.and_then(|item| item.place()).cloned(),
         hostnames: destinations.values().map(by_hostname).collect(),
         destinations,
-        inbound: guard::inbound(&guards, inputs),
+        inbound: guard::inbound(&guards, &conducts, inputs),
         callers: inputs.callers.clone(),
         sources: Sources { backends, bound, guards, items },
     })
@@ -135,9 +136,9 @@ fn by_hostname(destination: &Arc<Destination>) -> (Arc<str>, Arc<Destination>) {
 /// Endpoints and routes of services that are not there belong nowhere yet.
 fn group<'a>(
     items: &'a BTreeMap<Key, Arc<Item>>,
+    conducts: &Conducts<'a>,
     place: Option<&'a Arc<Item>>,
 ) -> BTreeMap<&'a ServiceName, Group<'a>> {
-    let conducts = Conducts::of(items);
     let services = items.values().filter_map(|item| match &item.read {
         Read::Service { name, .. } => {
             let conduct = conducts.for_service(name);

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use model::{
     duration::Timespan,
+    invalid::FieldError,
     name::{Name, ServiceName},
     object::Metadata,
     resource::{HealthCheck, NAMESPACE_OF_THE_MESH, TrafficPolicySpec},
@@ -17,6 +18,7 @@ use crate::{
     admission::Limits,
     balancer,
     endpoint::{health, outlier},
+    rate,
     retry::{self, Allowance},
     route::{Age, Timeouts},
 };
@@ -46,6 +48,8 @@ pub struct Conduct {
     pub budget: Allowance,
     /// How much may be under way.
     pub limits: Limits,
+    /// How often it may be called, at each of its hosts.
+    pub rates: Arc<rate::Limits>,
 }
 
 /// How callers check an endpoint.
@@ -81,6 +85,7 @@ impl Default for Conduct {
     }
 }
 
+/// All of it but the rates, which can be wrong.
 impl From<&TrafficPolicySpec> for Conduct {
     fn from(spec: &TrafficPolicySpec) -> Self {
         let limit = |span: Option<Timespan>| span.map(Timespan::duration).filter(|span| !span.is_zero());
@@ -98,6 +103,7 @@ impl From<&TrafficPolicySpec> for Conduct {
             retry: retry::Settings::from(&spec.retry),
             budget: Allowance::from(&spec.retry.budget),
             limits: Limits::from(&spec.limits),
+            rates: Arc::default(),
         }
     }
 }
@@ -118,9 +124,17 @@ impl From<&HealthCheck> for Check {
 }
 
 impl TrafficPolicy {
-    /// Compiles a policy; `None` if it is in no namespace.
-    pub fn compile(metadata: &Metadata, spec: &TrafficPolicySpec) -> Option<Self> {
-        let namespace = metadata.namespace.clone()?;
+    /// Compiles a policy.
+    ///
+    /// # Errors
+    /// As [`rate::check`] says; never an empty list.
+    pub fn compile(metadata: &Metadata, spec: &TrafficPolicySpec) -> Result<Self, Vec<FieldError>> {
+        let Some(namespace) = metadata.namespace.clone() else {
+            let message = "is required: a policy lives in a namespace".to_owned();
+            return Err(vec![FieldError { path: "metadata.namespace".to_owned(), message }]);
+        };
+        let own = ServiceName::new(namespace.clone(), metadata.name.clone());
+        let rates = Arc::new(rate::Limits::compile(&own, spec)?);
         let targets = match &spec.target_refs {
             Some(targets) => Targets::Services(
                 targets
@@ -132,8 +146,8 @@ impl TrafficPolicy {
             None => Targets::Namespace(namespace.clone()),
         };
         let (created_at, name) = (metadata.created_at, metadata.name.clone());
-        let (age, conduct) = (Age { created_at, namespace, name }, Arc::new(Conduct::from(spec)));
-        Some(Self { age, targets, conduct })
+        let conduct = Arc::new(Conduct { rates, ..Conduct::from(spec) });
+        Ok(Self { age: Age { created_at, namespace, name }, targets, conduct })
     }
 
     /// Whether it is for a service.

@@ -8,7 +8,8 @@
 //! of the [`snapshot`], which holds everything one request may consult at one revision and is made by [`compile`]. There
 //! a [`route`] is found and a back end drawn by weight. How its service is treated says its [`conduct`]: [`admission`]
 //! lets the call out or refuses it; the [`balancer`] picks an [`endpoint`] that is usable. What fails may be tried again: [`retry`], while the caller waits: [`deadline`]. On
-//! the other side [`policy`] permits the call or denies it, and [`headers`] says what of the request's fields goes on.
+//! the other side [`policy`] permits the call or denies it, [`rate`] says whether it comes too often, and [`headers`] what of
+//! the request's fields goes on.
 
 pub mod protocol;
 
@@ -35,6 +36,7 @@ pub mod retry;
 
 pub mod headers;
 pub mod policy;
+pub mod rate;
 
 mod dice;
 mod hash;

@@ -25,19 +25,19 @@ pub struct RequestHead<'a> {
     pub fields: &'a dyn Fields,
 }
 
-/// Who makes a request, as its own proxy knows it.
-#[derive(Clone, Copy)]
+/// Who makes a request.
+#[derive(Clone, Copy, Default)]
 pub struct Caller<'a> {
-    /// The service.
-    pub service: &'a ServiceName,
-    /// The labels of its own file, where it has one.
+    /// The service; `None` has no identity.
+    pub service: Option<&'a ServiceName>,
+    /// The labels of its own file, where it has one: its own proxy alone knows them.
     pub labels: Option<&'a Labels>,
 }
 
 impl<'a> Caller<'a> {
     /// One without labels.
     pub fn of(service: &'a ServiceName) -> Self {
-        Self { service, labels: None }
+        Self { service: Some(service), labels: None }
     }
 
     /// Whether its file has all of these labels.

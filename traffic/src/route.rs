@@ -26,7 +26,7 @@ mod value;
 pub use filter::{Edits, Fault, FieldsMut, Filters, Mirror, OnAnswer, Reply};
 pub use rule::{Route, check};
 
-pub(crate) use matcher::Path as PathMatcher;
+pub(crate) use matcher::{Matchers, Path as PathMatcher};
 pub(crate) use precedence::Age;
 pub(crate) use rule::{Speaks, Unbound};
 

@@ -109,6 +109,8 @@ pub struct OwnService {
     pub id: SpiffeId,
     /// Who may call it.
     pub policies: Arc<PolicySet>,
+    /// How it is treated, of which how often it may be called is this host's to see to.
+    pub conduct: Arc<Conduct>,
     /// Its ports here.
     pub apps: Vec<App>,
 }
@@ -164,7 +166,7 @@ impl Snapshot {
 
     /// A service that calls from this host, as routes look at it.
     pub fn caller<'a>(&'a self, service: &'a ServiceName) -> Caller<'a> {
-        Caller { service, labels: self.callers.get(service) }
+        Caller { service: Some(service), labels: self.callers.get(service) }
     }
 
     /// The services that this host runs.

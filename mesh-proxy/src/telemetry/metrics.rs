@@ -39,6 +39,7 @@ struct Tables {
     decisions: HashMap<Decision, u64>,
     mirrored: BTreeMap<Mirrored, u64>,
     limited: BTreeMap<(Option<ServiceName>, Bounded), u64>,
+    too_often: BTreeMap<(Option<ServiceName>, Option<Arc<str>>), u64>,
 }
 
 /// What a rule said of a call.
@@ -137,6 +138,7 @@ impl Counts {
         let mut decisions: BTreeMap<Decision, u64> = BTreeMap::new();
         let mut mirrored: BTreeMap<Mirrored, u64> = BTreeMap::new();
         let mut limited: BTreeMap<_, u64> = BTreeMap::new();
+        let mut too_often: BTreeMap<_, u64> = BTreeMap::new();
         let mut mux = MuxCounts::default();
         for thread in threads {
             mux.add(&thread.mux);
@@ -157,6 +159,7 @@ impl Counts {
                 .for_each(|(decision, more)| *decisions.entry(decision).or_default() += more);
             tables.mirrored.into_iter().for_each(|(end, more)| *mirrored.entry(end).or_default() += more);
             tables.limited.into_iter().for_each(|(of, more)| *limited.entry(of).or_default() += more);
+            tables.too_often.into_iter().for_each(|(of, more)| *too_often.entry(of).or_default() += more);
         }
         let mut text = String::new();
         write_decisions(&mut text, &decisions);
@@ -164,6 +167,7 @@ impl Counts {
         write_durations(&mut text, &durations);
         write_mirrored(&mut text, &mirrored);
         write_limited(&mut text, &limited);
+        write_too_often(&mut text, &too_often);
         write_facts(&mut text, &mux.facts());
         write_facts(&mut text, facts);
         text
@@ -186,6 +190,11 @@ impl Tables {
 
 impl Tables {
     fn limited(&mut self, outcome: &Outcome) {
+        if let Some(name) = &outcome.too_often {
+            let of = (outcome.destination.clone(), Some(name.clone()));
+            let full = self.too_often.len() >= RULE_SERIES_MAX && !self.too_often.contains_key(&of);
+            *self.too_often.entry(if full { (None, None) } else { of }).or_default() += 1;
+        }
         let Some(what) = outcome.limited else { return };
         let of = (outcome.destination.clone(), what);
         let full = self.limited.len() >= SERIES_MAX && !self.limited.contains_key(&of);
@@ -315,6 +324,16 @@ fn write_limited(text: &mut String, limited: &BTreeMap<(Option<ServiceName>, Bou
     }
 }
 
+fn write_too_often(text: &mut String, too_often: &BTreeMap<(Option<ServiceName>, Option<Arc<str>>), u64>) {
+    let name = "mesh_rate_limited_total";
+    head(text, name, "Requests that a rate limit refused, at the host that was called.", "counter");
+    for ((destination, limit), count) in too_often {
+        let destination = destination.as_ref().map_or("unknown".to_owned(), ToString::to_string);
+        let limit = limit.as_deref().unwrap_or("other");
+        put(text, format_args!("{name}{{destination=\"{destination}\",limit=\"{limit}\"}} {count}"));
+    }
+}
+
 fn write_facts(text: &mut String, facts: &Facts) {
     let mut last = "";
     for (name, help, labels, value) in &facts.gauges {
@@ -378,6 +397,7 @@ mod tests {
             response_bytes: 7,
             judged: Judged::default(),
             limited: None,
+            too_often: None,
             note: Note::default(),
         }
     }

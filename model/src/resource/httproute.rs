@@ -264,7 +264,7 @@ fn one_prefix(matches: &[RouteMatch]) -> bool {
     }
 }
 
-fn check_match(one: &RouteMatch, at: &Path<'_>, decoder: &mut Decoder) {
+pub(super) fn check_match(one: &RouteMatch, at: &Path<'_>, decoder: &mut Decoder) {
     if let Some(path) = &one.path {
         let path_at = Path::Field(at, "path");
         let value = path.value.as_str();

@@ -9,9 +9,11 @@ use crate::{
 
 mod balancer;
 mod health;
+mod rate;
 
 pub use balancer::{BalancerType, CookieAffinity, HashKey, HashKeyType, LoadBalancer, ZonePreference};
 pub use health::{HealthCheck, HttpCheck, OutlierDetection, TcpCheck};
+pub use rate::{RateKey, RateKeyType, RateLimit};
 
 choice! {
     /// A failure that is tried again.
@@ -151,6 +153,8 @@ record! {
         "timeouts" timeouts: PolicyTimeouts = PolicyTimeouts::default(),
         /// When a request is tried again.
         "retry" retry: PolicyRetry = PolicyRetry::default(),
+        /// How often the service may be called, at each of its hosts.
+        "rateLimits" rate_limits: Vec<RateLimit>,
         /// How much may be under way.
         "limits" limits: PolicyLimits = PolicyLimits::default(),
     }
@@ -192,6 +196,7 @@ impl Rules for TrafficPolicySpec {
         if let Some(outliers) = &self.outlier_detection {
             outliers.check(&Path::Field(at, "outlierDetection"), decoder);
         }
+        rate::check(&self.rate_limits, &Path::Field(at, "rateLimits"), decoder);
         self.check_times(at, decoder);
     }
 }
@@ -333,6 +338,29 @@ mod tests {
             &[
                 "spec.outlierDetection.consecutiveErrors: must be a whole number from 0 to 1000",
                 "spec.outlierDetection.successRate: must be a whole number from 1 to 100",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_said_of_rates_fits_together() {
+        check(
+            "{rateLimits: [{requests: 100}, {name: a, by: [{type: Source}, {type: Header, name: x}], requests: 1, per: 1m, burst: 5}]}",
+            &[],
+        );
+        check(
+            "{rateLimits: [{name: a, requests: 0, per: 0s}]}",
+            &["spec.rateLimits[0].requests: must be a whole number from 1 to 1000000"],
+        );
+        check(
+            "{rateLimits: [{name: a, requests: 1, per: 0s}, {name: a, requests: 1, per: 25h, by: [{type: Header}, {type: Source, name: x}], matches: [{path: {value: api}}]}]}",
+            &[
+                "spec.rateLimits[0].per: must be above 0 and at most 24h",
+                "spec.rateLimits[1].name: must be another one",
+                "spec.rateLimits[1].per: must be above 0",
+                "spec.rateLimits[1].by[0].name: is required",
+                "spec.rateLimits[1].by[1].name: is for Header",
+                "spec.rateLimits[1].matches[0].path.value: must start with '/'",
             ],
         );
     }

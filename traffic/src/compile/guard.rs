@@ -7,7 +7,10 @@ use std::{
 
 use model::{identity::SpiffeId, name::ServiceName, object::Key};
 
-use super::{Inputs, Item, Read, bind};
+use super::{
+    Inputs, Item, Read, bind,
+    conduct::{Conducts, conduct},
+};
 use crate::{
     policy::PolicySet,
     snapshot::{App, Inbound, OwnService},
@@ -65,13 +68,18 @@ impl Guard {
 }
 
 /// The services that this host runs.
-pub(super) fn inbound(guards: &HashMap<ServiceName, Guard>, inputs: &Inputs) -> Inbound {
+pub(super) fn inbound(
+    guards: &HashMap<ServiceName, Guard>,
+    conducts: &Conducts<'_>,
+    inputs: &Inputs,
+) -> Inbound {
     let mut services: HashMap<Arc<str>, OwnService> = HashMap::new();
     for local in &inputs.local {
         let own = services.entry(local.service.hostname().into()).or_insert_with(|| OwnService {
             name: local.service.clone(),
             id: SpiffeId::service(&inputs.domain, &local.service),
             policies: Arc::clone(&guards[&local.service].policies),
+            conduct: conduct(conducts.for_service(&local.service)),
             apps: Vec::new(),
         });
         match own.apps.iter_mut().find(|app| app.port == local.port) {

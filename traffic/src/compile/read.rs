@@ -120,7 +120,8 @@ fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
             Ok(mode.map_or(Read::Other, |mode| Read::Mode(Arc::new(mode))))
         }
         Resource::TrafficPolicy(spec) => {
-            Ok(TrafficPolicy::compile(&object.metadata, &spec).map_or(Read::Other, Read::Conduct))
+            let policy = TrafficPolicy::compile(&object.metadata, &spec);
+            policy.map(Read::Conduct).map_err(|errors| Invalid { errors }.to_string())
         }
         _ => Ok(Read::Other),
     }

@@ -47,6 +47,23 @@ pub(crate) enum Path {
     Call(Option<Value>, Option<Value>),
 }
 
+/// Matches of which one is enough; none at all is a match for everything.
+#[derive(Debug)]
+pub(crate) struct Matchers(Vec<Matcher>);
+
+impl Matchers {
+    /// Compiles the matches of what stands at `at`.
+    pub(crate) fn new(matches: &[RouteMatch], at: &str, errors: &mut Vec<FieldError>) -> Self {
+        let one = |(index, one)| Matcher::new(one, &format!("{at}.matches[{index}]"), errors);
+        Self(matches.iter().enumerate().map(one).collect())
+    }
+
+    /// Whether a request is one of those.
+    pub(crate) fn match_any(&self, head: &RequestHead<'_>, caller: Caller<'_>) -> bool {
+        self.0.is_empty() || self.0.iter().any(|one| one.matches(head, caller))
+    }
+}
+
 impl Matcher {
     /// Compiles a match that stands at `at` (`spec.rules[0].matches[1]`). What is wrong goes to `errors`, and what
     /// could not be compiled then matches nothing that it should not: the caller gives up.
@@ -117,7 +134,8 @@ impl Matcher {
             && self.headers.iter().all(|(name, value)| head.field_is(name, |got| value.matches(got)))
             && self.query_params.iter().all(|(name, value)| head.param_is(name, |got| value.matches(got)))
             && self.cookies.iter().all(|(name, value)| head.cookie_is(name, |got| value.matches(got)))
-            && (self.sources.is_empty() || self.sources.iter().any(|own| own.matches(caller.service)))
+            && (self.sources.is_empty()
+                || caller.service.is_some_and(|service| self.sources.iter().any(|own| own.matches(service))))
             && caller.has(&self.source_labels)
     }
 }
