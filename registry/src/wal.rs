@@ -50,7 +50,7 @@ pub const SEGMENT_BYTES: u64 = 4 << 20;
 
 /// Bytes of entries held in memory behind the last one, so that replication to members which keep up,
 /// and applying, read no file.
-pub const CACHE_BYTES: usize = 8 << 20;
+pub const CACHE_BYTES: usize = 2 << 20;
 
 /// Requests that may wait for the writer; whoever comes next waits for room. Far more than one group
 /// takes, far fewer than would matter in memory.

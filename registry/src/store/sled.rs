@@ -9,7 +9,7 @@ use std::{
 use super::{Batch, Error, Pair, Store};
 
 /// Bytes of pages in memory: the state itself is in memory already, this only serves writing.
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+const CACHE_BYTES: u64 = 2 * 1024 * 1024;
 /// Written pages reach the operating system this often, in milliseconds; losing them costs a longer replay.
 const FLUSH_EVERY_MS: u64 = 1_000;
 

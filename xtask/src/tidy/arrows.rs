@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("meshctl", &["model"]),
     ("mesh-tests", &["model", "traffic", "svid", "registry", "ca"]),
     ("xtask", &[]),
+    ("base2histogram", &[]),
 ];
 
 /// What a crate must not link, whatever it would be good for: the inner crates stay free of the outside world.
