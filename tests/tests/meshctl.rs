@@ -287,7 +287,7 @@ spec: {ports: [{port: 70000, protocol: smtp}], colour: red}
         assert!(value["revision"].as_u64() > Some(0), "{value}");
         assert_eq!(
             rows(&dev.meshctl(&["proxies"]).fine()),
-            [["NODE", "SESSION", "VERSION", "REVISION", "SERVICES", "REFUSED"]]
+            [["NODE", "SESSION", "VERSION", "REVISION", "SERVICES", "LEFT", "ALONE", "REFUSED"]]
         );
         assert_eq!(json(&dev.meshctl(&["proxies", "-o", "json"]).fine())["items"], Value::Array(Vec::new()));
     }
