@@ -67,11 +67,14 @@ impl Core {
         if to == Some(self.id()) {
             return Ok(());
         }
-        let status = self.status();
         let to = to
-            .or_else(|| status.furthest())
+            .or_else(|| self.status().furthest())
             .ok_or_else(|| MembershipError::Refused("no other member that votes answers".to_owned()))?;
-        status.may_lead(to).map_err(MembershipError::Refused)?;
+        if self.status().voters.contains(&to) {
+            // One that has just come back may be ready before this member has heard of it.
+            self.answers_soon(to).await;
+        }
+        self.status().may_lead(to).map_err(MembershipError::Refused)?;
         let refused = |error: openraft::error::Fatal<Types>| MembershipError::Refused(error.to_string());
         self.raft.trigger().transfer_leader(to).await.map_err(refused)?;
         let mut leadership = self.leadership.subscribe();
@@ -82,7 +85,7 @@ impl Core {
         }
     }
 
-    /// Waits a moment for a member's first sign of life: one that was only just added has not given any.
+    /// Waits a moment for a member's first sign of life: one that was only just added, or started, has not given any.
     async fn answers_soon(&self, id: MemberId) -> bool {
         let deadline = clock::now() + SILENT_AFTER;
         while !self.status().answers(id) && clock::now() < deadline {
