@@ -79,7 +79,7 @@ impl Wake {
     }
 
     /// Marks come before the state can be seen, bells after: who sees the state sees what it means for them.
-    fn advance(&self, state: Arc<State>) {
+    pub(crate) fn advance(&self, state: Arc<State>) {
         let woken = self.index.lock().judge(&state);
         self.judged.send_replace(state);
         self.counts.wakeups.inc_by(woken.len() as u64);

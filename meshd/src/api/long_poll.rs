@@ -107,7 +107,10 @@ impl Poll {
             }
             self.watch.told(look.state.revision());
             if !matches!(timeout_at(end, self.watch.changed()).await, Ok(Some(()))) {
-                return Ok((look.state, false));
+                // Its client goes on from here: what was the state when it began may be compacted before it comes again.
+                let last = self.watch.look(look.state.revision());
+                let news = self.is_news(&last.state, last.place)?;
+                return Ok((last.state, news));
             }
         }
     }
@@ -125,6 +128,23 @@ impl Poll {
 mod tests {
     use super::*;
     use crate::api::testing::{delete, object, put, state};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_heard_of_nothing_goes_on_from_the_end_of_the_wait() {
+        let mut state = state();
+        let wake = crate::wake::Wake::new(Arc::new(state.clone()), crate::wake::Counts::default());
+        let namespace = Some("mesh-system".parse().expect("a name"));
+        let scope = Scope { kind: object("Service a/a").kind, namespace, labels: Default::default() };
+        let poll = Poll { watch: wake.watch(interest(&scope)), scope, place: 0 };
+        let first = wake.state();
+        let waited = tokio::join!(poll.wait(&first, clock::now() + WAIT), async {
+            tokio::time::sleep(WAIT / 2).await;
+            put(&mut state, "Service default/a");
+            wake.advance(Arc::new(state.clone()));
+        });
+        let (seen, news) = waited.0.expect("nothing is compacted");
+        assert_eq!((seen.revision(), news), (1, false));
+    }
 
     #[tokio::test]
     async fn only_changes_within_the_scope_are_news() {
