@@ -138,7 +138,7 @@ mod tests {
         let poll = Poll { watch: wake.watch(interest(&scope)), scope, place: 0 };
         let first = wake.state();
         let waited = tokio::join!(poll.wait(&first, clock::now() + WAIT), async {
-            tokio::time::sleep(WAIT / 2).await;
+            tokio::time::advance(WAIT / 2).await;
             put(&mut state, "Service default/a");
             wake.advance(Arc::new(state.clone()));
         });
