@@ -15,7 +15,10 @@ use model::{
     resource::Protocol,
 };
 
-use crate::snapshot::{Destination, Snapshot};
+use crate::{
+    aim::Targets,
+    snapshot::{Destination, Snapshot},
+};
 
 mod bind;
 mod conduct;
@@ -161,10 +164,16 @@ fn group<'a>(
                     groups.entry(parent).and_modify(|group| group.routes.push(item));
                 }
             }
-            Read::Mode(mode) => {
-                let selected = groups.iter_mut().filter(|(service, _)| mode.selects(service));
-                selected.for_each(|(_, group)| group.modes.push(item));
-            }
+            // Named ones are found by their names: there may be one for each service.
+            Read::Mode(mode) => match mode.aim.targets() {
+                Targets::Services(services) => services.iter().for_each(|service| {
+                    groups.entry(service).and_modify(|group| group.modes.push(item));
+                }),
+                Targets::Namespace(_) | Targets::Mesh => {
+                    let selected = groups.iter_mut().filter(|(service, _)| mode.selects(service));
+                    selected.for_each(|(_, group)| group.modes.push(item));
+                }
+            },
             Read::Service { .. } | Read::Policy(_) | Read::Conduct(_) | Read::Node(_) | Read::Other => {}
         }
     }

@@ -9,18 +9,19 @@ use std::{sync::Arc, time::Duration};
 use model::{
     duration::Timespan,
     invalid::FieldError,
-    name::{Name, ServiceName},
+    name::ServiceName,
     object::Metadata,
-    resource::{HealthCheck, NAMESPACE_OF_THE_MESH, TrafficPolicySpec},
+    resource::{HealthCheck, TrafficPolicySpec},
 };
 
 use crate::{
     admission::Limits,
+    aim::Aim,
     balancer,
     endpoint::{health, outlier},
     rate,
     retry::{self, Allowance},
-    route::{Age, Timeouts},
+    route::Timeouts,
 };
 
 /// How long a connection to another proxy may take to come about, TLS and all. Longer than any round trip on earth; short
@@ -66,17 +67,8 @@ pub struct Check {
 /// A TrafficPolicy, compiled.
 #[derive(Debug)]
 pub struct TrafficPolicy {
-    age: Age,
-    pub(crate) targets: Targets,
+    pub(crate) aim: Aim,
     pub(crate) conduct: Arc<Conduct>,
-}
-
-/// Whom a policy is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Targets {
-    Mesh,
-    Namespace(Name),
-    Services(Vec<ServiceName>),
 }
 
 impl Default for Conduct {
@@ -129,44 +121,25 @@ impl TrafficPolicy {
     /// # Errors
     /// As [`rate::check`] says; never an empty list.
     pub fn compile(metadata: &Metadata, spec: &TrafficPolicySpec) -> Result<Self, Vec<FieldError>> {
-        let Some(namespace) = metadata.namespace.clone() else {
+        let Some(aim) = Aim::of(metadata, spec.target_refs.as_deref()) else {
             let message = "is required: a policy lives in a namespace".to_owned();
             return Err(vec![FieldError { path: "metadata.namespace".to_owned(), message }]);
         };
-        let own = ServiceName::new(namespace.clone(), metadata.name.clone());
+        let (namespace, name) = aim.named();
+        let own = ServiceName::new(namespace.clone(), name.clone());
         let rates = Arc::new(rate::Limits::compile(&own, spec)?);
-        let targets = match &spec.target_refs {
-            Some(targets) => Targets::Services(
-                targets
-                    .iter()
-                    .map(|target| ServiceName::new(namespace.clone(), target.name.clone()))
-                    .collect(),
-            ),
-            None if namespace.as_str() == NAMESPACE_OF_THE_MESH => Targets::Mesh,
-            None => Targets::Namespace(namespace.clone()),
-        };
-        let (created_at, name) = (metadata.created_at, metadata.name.clone());
         let conduct = Arc::new(Conduct { rates, ..Conduct::from(spec) });
-        Ok(Self { age: Age { created_at, namespace, name }, targets, conduct })
+        Ok(Self { aim, conduct })
     }
 
     /// Whether it is for a service.
     pub fn selects(&self, service: &ServiceName) -> bool {
-        match &self.targets {
-            Targets::Mesh => true,
-            Targets::Namespace(namespace) => *namespace == service.namespace,
-            Targets::Services(services) => services.contains(service),
-        }
+        self.aim.selects(service)
     }
 
     /// Whether it counts before another that is for the same service.
     pub fn precedes(&self, other: &Self) -> bool {
-        let rank = |policy: &Self| match policy.targets {
-            Targets::Services(_) => 0,
-            Targets::Namespace(_) => 1,
-            Targets::Mesh => 2,
-        };
-        (rank(self), &self.age) < (rank(other), &other.age)
+        self.aim < other.aim
     }
 }
 
@@ -209,7 +182,7 @@ mod tests {
             selecting.sort_by(|a, b| {
                 if a.precedes(b) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }
             });
-            let name = selecting.first().map_or("none".to_owned(), |first| first.age.name.to_string());
+            let name = selecting.first().map_or("none".to_owned(), |first| first.aim.named().1.to_string());
             assert_eq!(name, want, "{service}");
         }
     }

@@ -38,6 +38,7 @@ pub mod headers;
 pub mod policy;
 pub mod rate;
 
+mod aim;
 mod dice;
 mod hash;
 mod moment;

@@ -11,7 +11,10 @@ use model::{
 };
 
 use super::{Item, Read};
-use crate::conduct::{Conduct, Targets, TrafficPolicy};
+use crate::{
+    aim::Targets,
+    conduct::{Conduct, TrafficPolicy},
+};
 
 /// The traffic policies, of each specificity those that count.
 #[derive(Default)]
@@ -26,10 +29,10 @@ impl<'a> Conducts<'a> {
     pub(super) fn of(items: &'a BTreeMap<Key, Arc<Item>>) -> Self {
         let mut policies: Vec<_> =
             items.values().filter_map(|item| policy(item).map(|policy| (policy, item))).collect();
-        policies.sort_by(|(one, _), (other, _)| other.precedes(one).cmp(&one.precedes(other)));
+        policies.sort_by(|(one, _), (other, _)| one.aim.cmp(&other.aim));
         let mut conducts = Self::default();
         for (policy, item) in policies {
-            match &policy.targets {
+            match policy.aim.targets() {
                 Targets::Mesh => drop(conducts.mesh.get_or_insert(item)),
                 Targets::Namespace(namespace) => drop(conducts.namespaces.entry(namespace).or_insert(item)),
                 Targets::Services(services) => services.iter().for_each(|service| {

@@ -1,24 +1,21 @@
 //! Pure. PeerAuthentications, compiled: whether callers of a port must show who they are. Of those that select a service
-//! the most specific that says something of the port counts: one that names the service, before one for its namespace,
-//! before one for the mesh. Of two alike, which admission does not let in one after the other, the older one counts.
+//! the most specific that says something of the port counts, in the order of `aim`.
 
 use std::sync::Arc;
 
 use model::{
-    duration::Millis,
-    name::{Name, ServiceName},
+    name::ServiceName,
     object::Metadata,
-    resource::{NAMESPACE_OF_THE_MESH, PeerAuthenticationMode, PeerAuthenticationSpec},
+    resource::{PeerAuthenticationMode, PeerAuthenticationSpec},
 };
 
 use super::RuleId;
+use crate::aim::Aim;
 
 /// A compiled PeerAuthentication.
 #[derive(Debug)]
 pub struct PeerAuthentication {
-    namespace: Name,
-    name: Name,
-    created: Millis,
+    pub(crate) aim: Aim,
     spec: PeerAuthenticationSpec,
 }
 
@@ -26,38 +23,17 @@ pub struct PeerAuthentication {
 #[derive(Debug, Clone, Default)]
 pub struct PeerModes(Vec<Arc<PeerAuthentication>>);
 
-/// How narrowly one is meant; wider ones come later.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
-    Services,
-    Namespace,
-    Mesh,
-}
-
 // === impl PeerAuthentication ===
 
 impl PeerAuthentication {
     /// Compiles one; `None` where its namespace is missing.
     pub fn compile(metadata: &Metadata, spec: PeerAuthenticationSpec) -> Option<Self> {
-        let (namespace, name) = (metadata.namespace.clone()?, metadata.name.clone());
-        Some(Self { namespace, name, created: metadata.created_at, spec })
+        Aim::of(metadata, spec.target_refs.as_deref()).map(|aim| Self { aim, spec })
     }
 
     /// Whether it is for a service.
     pub(crate) fn selects(&self, service: &ServiceName) -> bool {
-        let own = self.namespace == service.namespace;
-        match &self.spec.target_refs {
-            Some(targets) => own && targets.iter().any(|target| target.name == service.name),
-            None => own || self.reach() == Reach::Mesh,
-        }
-    }
-
-    fn reach(&self) -> Reach {
-        match &self.spec.target_refs {
-            Some(_) => Reach::Services,
-            None if self.namespace.as_str() == NAMESPACE_OF_THE_MESH => Reach::Mesh,
-            None => Reach::Namespace,
-        }
+        self.aim.selects(service)
     }
 }
 
@@ -66,7 +42,7 @@ impl PeerAuthentication {
 impl PeerModes {
     /// Of PeerAuthentications that all select the service.
     pub fn new(mut selecting: Vec<Arc<PeerAuthentication>>) -> Self {
-        selecting.sort_by(|a, b| (a.reach(), a.created, &a.name).cmp(&(b.reach(), b.created, &b.name)));
+        selecting.sort_by(|one, other| one.aim.cmp(&other.aim));
         Self(selecting)
     }
 
@@ -91,7 +67,8 @@ impl PeerModes {
         let said = self.0.iter().find_map(|one| Some((one, mode(&one.spec)?)));
         said.map_or((PeerAuthenticationMode::Strict, RuleId::MeshPeers), |(one, mode)| {
             let rule = mode.to_string().to_ascii_lowercase();
-            (mode, RuleId::of(&one.namespace, &one.name, rule))
+            let (namespace, name) = one.aim.named();
+            (mode, RuleId::of(namespace, name, rule))
         })
     }
 }
