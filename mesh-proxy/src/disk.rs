@@ -45,7 +45,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
+    // Two processes of this host may write at once, while one takes over from the other.
+    beside.push(format!(".{}.tmp", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;

@@ -218,7 +218,9 @@ impl Inbound {
         };
         let alpn = stream.get_ref().1.alpn_protocol().and_then(Alpn::named);
         let connection = Arc::new(connection);
-        let ends = Ends { draining: self.shared.draining.clone(), life: connection.life.clone() };
+        let (draining, life) = (self.shared.draining.clone(), connection.life.clone());
+        // Other proxies know that a connection may end between two calls.
+        let ends = Ends { draining, idle_until: None, life };
         let serve = {
             let (inbound, connection) = (self.clone(), connection.clone());
             move |request| inbound.clone().serve(connection.clone(), request)
@@ -341,7 +343,7 @@ impl Inbound {
         };
         if open.kind == Kind::Http1 {
             // When to end is said by GOAWAY: a stream that ends by itself could meet the next request.
-            let ends = Ends { draining: CancellationToken::new(), life: None };
+            let ends = Ends { draining: CancellationToken::new(), idle_until: None, life: None };
             let inbound = self.clone();
             let serve = move |request| inbound.clone().serve(connection.clone(), request);
             return http1::serve(stream, Edge::Proxy, ends, serve).await;

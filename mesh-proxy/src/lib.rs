@@ -9,8 +9,10 @@ pub mod settings;
 
 pub mod worker;
 
+pub mod handover;
 pub mod listener;
 pub mod server;
+pub mod supervisor;
 
 pub mod outbound;
 

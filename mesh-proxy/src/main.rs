@@ -1,7 +1,7 @@
 //! The proxy's program: the command line, logs, signals. What it does is in the library.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -9,20 +9,22 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{CommandFactory, Parser, Subcommand};
 use mesh_proxy::{
+    handover::{self, Channel, Orders},
     identity::{Keep, node_name},
     join::join,
-    run::{Signals, run},
+    listener::Sockets,
+    run::{Surroundings, run},
     settings::{Server, Settings, parse_proxy},
+    supervisor::supervise,
 };
 use model::{name::Name, token::JoinToken};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Where the settings are if nothing is said.
 const CONFIG: &str = "/etc/mesh/proxy.toml";
+
+/// The unit of the packages.
+const UNIT: &str = "mesh-proxy.service";
 
 /// One host's proxy of the mesh: carries the traffic of its services over mutual TLS.
 #[derive(Parser)]
@@ -53,12 +55,35 @@ enum Command {
         /// The host's name in the mesh [default: node of the settings, else the host name].
         #[arg(long)]
         node: Option<Name>,
+        /// Leave it to others to start the proxy.
+        #[arg(long)]
+        no_start: bool,
     },
     /// Run the proxy of a host that has joined. SIGTERM drains it, SIGHUP reads services.d again.
     Run {
         /// The proxy's settings [default: /etc/mesh/proxy.toml, if it is there].
         #[arg(long)]
         config: Option<PathBuf>,
+    },
+    /// Run the proxy under systemd, so that restarts and upgrades lose no call. SIGTERM leaves the worker to a successor,
+    /// SIGUSR1 ends it, SIGHUP reads services.d again.
+    Supervise {
+        /// The proxy's settings [default: /etc/mesh/proxy.toml, if it is there].
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// What `supervise` runs.
+    #[command(hide = true)]
+    Worker {
+        /// The proxy's settings.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Write the manual's pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// Where.
+        folder: PathBuf,
     },
     /// Print the completions of a shell.
     Completion {
@@ -69,7 +94,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_logging();
+    host::log::start("info");
     match carry_out(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -83,23 +108,47 @@ fn main() -> ExitCode {
 fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match arguments.command {
-        Command::Join { server, token, token_file, config, data_dir, node } => {
+        Command::Man { folder } => clap_mangen::generate_to(Arguments::command(), folder)?,
+        Command::Join { server, token, token_file, config, data_dir, node, no_start } => {
             let settings = settings(config.as_deref())?;
             let token = token_text(token, token_file.as_deref())?.parse::<JoinToken>()?;
             let node = node.or(settings.node).map_or_else(host_name, Ok)?;
             let folder = data_dir.unwrap_or(settings.data_dir);
             let keep = Keep::open(&folder)?;
-            let joined = runtime.block_on(join(&server, &token, &node, &keep))?;
+            let joined = runtime.block_on(join(&server, &token, &node, &keep));
+            // The proxy runs as a user of its own.
+            host::owner::give_to_owner(&folder).with_context(|| folder.display().to_string())?;
+            let joined = joined?;
             let (node, domain) = (joined.node, joined.trust_domain);
             writeln!(
                 io::stdout(),
                 "joined as node {node} of {domain}; the identity is in {}",
                 folder.display()
             )?;
+            let of_the_unit = config.is_none() && folder == Settings::default().data_dir;
+            if of_the_unit && !no_start && host::unit::can_start(UNIT) {
+                host::unit::start(UNIT)?;
+                writeln!(io::stdout(), "it runs, now and after each boot: systemctl status {UNIT}")?;
+            }
         }
         Command::Run { config } => {
             let settings = settings(config.as_deref())?;
-            runtime.block_on(async { run(settings, signals()?).await.map_err(anyhow::Error::from) })?;
+            let alone = async {
+                let orders = signals(Orders::alone())?;
+                let surroundings = Surroundings { orders, sockets: Sockets::default(), post: None };
+                run(settings, surroundings).await.map_err(anyhow::Error::from)
+            };
+            runtime.block_on(alone)?;
+        }
+        Command::Supervise { config } => {
+            let patience = settings(config.as_deref())?.handover_drain();
+            let mut program = tokio::process::Command::new(std::env::current_exe()?);
+            program.arg("worker").args(config.iter().flat_map(|path| [Path::new("--config"), path]));
+            runtime.block_on(supervise(program, patience))?;
+        }
+        Command::Worker { config } => {
+            let settings = settings(config.as_deref())?;
+            runtime.block_on(work(settings))?;
         }
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "mesh-proxy", &mut io::stdout());
@@ -133,28 +182,29 @@ fn host_name() -> anyhow::Result<Name> {
     node_name(&host).with_context(|| format!("the host name {host:?} is no name for a node: use --node"))
 }
 
-fn signals() -> io::Result<Signals> {
-    let (raise, reload) = watch::channel(0_u64);
-    let leave = CancellationToken::new();
+/// Runs as a supervisor's worker: it speaks on standard input.
+async fn work(settings: Settings) -> anyhow::Result<()> {
+    let channel = Channel::adopt(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?);
+    let channel = channel.context("a worker is started by `mesh-proxy supervise`")?;
+    let (handed, orders) = (handover::receive(channel).await?, signals(Orders::default())?);
+    let (sockets, post) = handed.listen(orders.clone());
+    let sockets = Sockets::handed(sockets, post.clone());
+    Ok(run(settings, Surroundings { orders, sockets, post: Some(post) }).await?)
+}
+
+/// Lets signals give orders.
+fn signals(orders: Orders) -> io::Result<Orders> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let told = leave.clone();
+    let told = orders.clone();
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                Some(()) = hangup.recv() => raise.send_modify(|times| *times += 1),
-                Some(()) = terminate.recv() => told.cancel(),
-                Some(()) = interrupt.recv() => told.cancel(),
+                Some(()) = hangup.recv() => told.reload.send_modify(|times| *times += 1),
+                Some(()) = terminate.recv() => told.leave.cancel(),
+                Some(()) = interrupt.recv() => told.leave.cancel(),
             }
         }
     });
-    Ok(Signals { reload, leave })
-}
-
-/// Logs on standard error; MESH_LOG sets the level.
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("MESH_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-    log.with_env_filter(filter).init();
+    Ok(orders)
 }

@@ -204,7 +204,9 @@ impl Outbound {
         S: Io + 'static,
     {
         // A token of its own: who looks at it with each request takes no lock that other connections do.
-        let ends = Ends { draining: self.shared.draining.child_token(), life: None };
+        let (draining, idle_until) =
+            (self.shared.draining.child_token(), Some(self.shared.closing.child_token()));
+        let ends = Ends { draining, idle_until, life: None };
         let serve = {
             let (outbound, entry) = (self.clone(), entry.clone());
             move |request| outbound.clone().serve(entry.clone(), address, request)

@@ -11,6 +11,7 @@ use std::{
 use model::{name::ServiceName, resource::NodeSpec};
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,9 +23,10 @@ use crate::{
         watch::{Ack, Follower},
     },
     control::Control,
+    handover::{Orders, Post},
     identity::{Identity, IdentityError, Keep},
-    listener::{BindError, Bound},
-    register::{self, Place, Registrar, Standing, checks, route_to},
+    listener::{BindError, Sockets},
+    register::{self, Place, Registrar, Standing, checks, checks::memory::Memory, route_to},
     services::Services,
     settings::Settings,
     shared::Shared,
@@ -42,6 +44,8 @@ use upstreams::Upstreams;
 const SETTLE: Duration = Duration::from_secs(1);
 /// How often it is looked whether calls are still under way.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a worker that starts waits to hear what the control plane has to say beyond what stands on the disk.
+const SYNC_PATIENCE: Duration = Duration::from_secs(2);
 /// How long leaving the registry may take, at the very end.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -67,20 +71,23 @@ pub enum RunError {
     Settings(String),
 }
 
-/// What the process is told from outside.
-#[derive(Debug, Clone)]
-pub struct Signals {
-    /// Raised to read `services.d` again.
-    pub reload: watch::Receiver<u64>,
-    /// Set to go away.
-    pub leave: CancellationToken,
+/// What the process is told from outside, and what it was handed.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// What it is told.
+    pub orders: Orders,
+    /// Where its listening sockets come from.
+    pub sockets: Sockets,
+    /// Its supervisor, if it has one.
+    pub post: Option<Post>,
 }
 
 /// Runs the proxy until it is told to leave. To be called on a runtime of one thread.
 ///
 /// # Errors
 /// If it cannot start.
-pub async fn run(settings: Settings, mut signals: Signals) -> Result<(), RunError> {
+pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), RunError> {
+    let Surroundings { orders, sockets, post } = surroundings;
     let keep = Keep::open(&settings.data_dir)?;
     let identity = Arc::new(Identity::load(keep)?);
     check_name(&settings, &identity)?;
@@ -99,32 +106,46 @@ pub async fn run(settings: Settings, mut signals: Signals) -> Result<(), RunErro
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (spans, exporter) = open_spans(&settings.tracing);
     let outlets = Outlets { log, spans };
-    let threads = Threads::start(&shared, &outlets, settings.threads(cores))?;
+    let threads = Threads::start(&shared, &outlets, settings.threads(cores), sockets)?;
     let stop = CancellationToken::new();
     let inbound = threads.listen(&settings, &stop).await?;
     let mut upstreams = Upstreams::default();
     upstreams.reconcile(&threads, &services).await;
     let (services, watched) = watch::channel(Arc::new(services));
     let control = control(&settings, &identity);
-    let hub = Hub::new(&settings, identity, shared, control, watched);
-    let tasks = hub.spawn(&settings, inbound, wanted, &threads, &outlets, &stop)?;
+    let hub = Hub::new(&settings, identity, shared, control, watched, orders.clone());
+    let (tasks, in_sync) = hub.spawn(&settings, inbound, wanted, &threads, &outlets, &stop)?;
     let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(stop.clone())));
     tracing::info!(node = %hub.identity.node().node, threads = threads.senders.len(), "running");
-    loop {
+    if let Some(post) = &post {
+        // Better not the successor of one that knows more; but a control plane that is away holds up nobody.
+        drop(timeout(SYNC_PATIENCE, in_sync.cancelled()).await);
+        post.ready();
+        threads.sockets.close_rest();
+    }
+    let (mut reload, mut pings) = (orders.reload.subscribe(), orders.pings.subscribe());
+    let mut hand_over = orders.hand_over.subscribe();
+    let successor = loop {
         tokio::select! {
-            () = signals.leave.cancelled() => break,
-            changed = signals.reload.changed() => {
-                if changed.is_err() {
-                    signals.leave.cancelled().await;
-                    break;
-                }
-                hub.reload(&settings, &services, &threads, &mut upstreams).await;
-            }
+            () = orders.leave.cancelled() => break None,
+            Ok(patience) = hand_over.wait_for(Option::is_some) => break *patience,
+            Ok(()) = reload.changed() => hub.reload(&settings, &services, &threads, &mut upstreams).await,
+            Ok(()) = pings.changed() => if threads.all_there().await { post.iter().for_each(Post::pong) },
+        }
+    };
+    match successor {
+        Some(patience) => {
+            // Where connections wait to be taken is the successor's now.
+            stop.cancel();
+            upstreams.leave();
+            hub.end_beside_successor(patience, settings.drain()).await;
+        }
+        None => {
+            hub.drain(settings.drain()).await;
+            stop.cancel();
+            upstreams.leave();
         }
     }
-    hub.drain(settings.drain()).await;
-    stop.cancel();
-    upstreams.stop();
     drop(tasks);
     drop(threads);
     if let Some(exporting) = exporting {
@@ -191,6 +212,7 @@ struct Hub {
     node: watch::Sender<Option<NodeSpec>>,
     standing: watch::Sender<Standing>,
     leaving: watch::Sender<bool>,
+    orders: Orders,
     advertise: Option<IpAddr>,
 }
 
@@ -201,6 +223,7 @@ impl Hub {
         shared: Arc<Shared>,
         control: Arc<Control>,
         services: watch::Receiver<Arc<Services>>,
+        orders: Orders,
     ) -> Self {
         let names = watch::Sender::new(services.borrow().names());
         let first =
@@ -215,6 +238,7 @@ impl Hub {
             node: watch::Sender::new(None),
             standing: watch::Sender::new(Standing::default()),
             leaving: watch::Sender::new(false),
+            orders,
             advertise: settings.advertise.or_else(|| route_to(&first?)),
         }
     }
@@ -227,12 +251,13 @@ impl Hub {
         threads: &Threads,
         outlets: &Outlets,
         stop: &CancellationToken,
-    ) -> Result<tokio::task::JoinSet<()>, RunError> {
-        let mut tasks = tokio::task::JoinSet::new();
+    ) -> Result<(JoinSet<()>, CancellationToken), RunError> {
+        let mut tasks = JoinSet::new();
         let (identity, control, names) =
             (self.identity.clone(), self.control.clone(), self.names.subscribe());
-        tasks.spawn(async move { identity.keep_fresh(&control, names).await });
-        let follower = Follower {
+        self.speak(&mut tasks, async move { identity.keep_fresh(&control, names).await });
+        let in_sync = CancellationToken::new();
+        let mut follower = Follower {
             control: self.control.clone(),
             identity: self.identity.clone(),
             shared: self.shared.clone(),
@@ -242,11 +267,16 @@ impl Hub {
             acks: self.acks.clone(),
             node: self.node.clone(),
             router_identity: settings.host_router_identity.clone(),
+            orders: self.orders.clone(),
+            in_sync: in_sync.clone(),
         };
-        tasks.spawn(follower.run());
-        let health = watch::Sender::default();
+        let position = follower.begin();
+        tasks.spawn(follower.run(position));
+        let memory = Memory::of_runtime_folder();
+        let health = watch::Sender::new(memory.recall());
         tasks.spawn(checks::run(self.identity.node().node.clone(), self.services.clone(), health.clone()));
-        tasks.spawn(self.registrar(health.subscribe(), inbound).run());
+        self.speak(&mut tasks, memory.keep(health.subscribe()));
+        self.speak(&mut tasks, self.registrar(health.subscribe(), inbound).run());
         let admin = Arc::new(Admin {
             identity: self.identity.clone(),
             shared: self.shared.clone(),
@@ -257,16 +287,30 @@ impl Hub {
             outlets: outlets.clone(),
         });
         for &address in &settings.listen.admin.0 {
-            let (admin, stop, bound) = (admin.clone(), stop.clone(), Bound::new(address)?);
+            let bound = threads.sockets.bind(address)?;
             tracing::info!(address = %bound.address(), "admin");
-            let socket = bound.split(1)?.remove(0);
-            tasks.spawn(async move {
-                if let Err(error) = admin::serve(admin, socket, stop).await {
-                    tracing::error!(%error, "the admin listener cannot be used");
-                }
-            });
+            for socket in bound.split(1)? {
+                let (admin, stop) = (admin.clone(), stop.clone());
+                tasks.spawn(async move {
+                    if let Err(error) = admin::serve(admin, socket, stop).await {
+                        tracing::error!(%error, "the admin listener cannot be used");
+                    }
+                });
+            }
         }
-        Ok(tasks)
+        Ok((tasks, in_sync))
+    }
+
+    /// Does what only one process of a host may do, for as long as this is the one.
+    fn speak(&self, tasks: &mut JoinSet<()>, work: impl Future<Output = ()> + Send + 'static) {
+        let (go, mut hand_over) = (self.orders.go.clone(), self.orders.hand_over.subscribe());
+        tasks.spawn(async move {
+            go.cancelled().await;
+            tokio::select! {
+                () = work => {}
+                _ = hand_over.wait_for(Option::is_some) => {}
+            }
+        });
     }
 
     fn registrar(
@@ -310,6 +354,38 @@ impl Hub {
         }
     }
 
+    /// Lets what is under way end, and connections that are idle until their callers leave them: another process of this
+    /// host takes the new ones. When that one ends too, there is no more time than `patience_then`.
+    async fn end_beside_successor(&self, patience: Duration, patience_then: Duration) {
+        let (calls, connections) = (self.shared.in_flight(), self.shared.connections());
+        tracing::info!(calls, connections, ?patience, "a successor serves; ending what is under way");
+        self.shared.draining.cancel();
+        let ended = async {
+            while self.shared.in_flight() + self.shared.connections() > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        let patience_then = tokio::select! {
+            () = ended => return tracing::info!("all that was under way has ended"),
+            () = sleep(patience) => Duration::ZERO,
+            () = self.orders.leave.cancelled() => patience_then,
+        };
+        self.shared.closing.cancel();
+        self.end_calls(patience_then).await;
+    }
+
+    async fn end_calls(&self, patience: Duration) {
+        let ended = async {
+            while self.shared.in_flight() > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(patience, ended).await.is_err() {
+            let calls = self.shared.in_flight();
+            tracing::warn!(calls, "calls are cut off: the time for draining is over");
+        }
+    }
+
     /// Goes away without losing a call: first the others are told not to send new ones, then connections are asked to
     /// end, then what is under way may end.
     async fn drain(&self, patience: Duration) {
@@ -321,17 +397,8 @@ impl Hub {
             sleep(SETTLE.min(patience)).await;
         }
         self.shared.draining.cancel();
-        let ended = async {
-            while self.shared.in_flight() > 0 {
-                sleep(LOOK).await;
-            }
-        };
-        if timeout(patience, ended).await.is_err() {
-            tracing::warn!(
-                calls = self.shared.in_flight(),
-                "calls are cut off: the time for draining is over"
-            );
-        }
+        self.shared.closing.cancel();
+        self.end_calls(patience).await;
         match timeout(LEAVE_TIMEOUT, register::leave(&self.control)).await {
             Ok(Ok(())) => tracing::info!("left"),
             Ok(Err(error)) => {

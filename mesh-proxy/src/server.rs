@@ -6,6 +6,7 @@ use http::{Request, Response};
 use hyper::{server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     body::{Answer, Incoming},
@@ -51,7 +52,10 @@ pub async fn http2<S, F>(
 /// When a connection has to end, beside its own sides' wishes.
 pub struct Ends {
     /// When the proxy goes away.
-    pub draining: tokio_util::sync::CancellationToken,
+    pub draining: CancellationToken,
+    /// How long a connection of HTTP/1.1 on which nothing is under way stays open while the proxy drains: its caller may be
+    /// about to ask, and cannot know that nobody listens. `None` is not at all.
+    pub idle_until: Option<CancellationToken>,
     /// When a certificate of it ends, or its peer is refused.
     pub life: Option<Life>,
 }

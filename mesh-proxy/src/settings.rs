@@ -28,6 +28,10 @@ pub const THREADS_DEFAULT: usize = 4;
 /// How long calls in flight get to end after SIGTERM, where the file says nothing.
 pub const DRAIN_DEFAULT: Timespan = Timespan::from_secs(10);
 
+/// How long connections stay with the process before, after a restart, where the file says nothing: streams that nobody
+/// can move elsewhere go on for as long.
+pub const HANDOVER_DRAIN_DEFAULT: Timespan = Timespan::from_secs(600);
+
 /// All of `proxy.toml`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -47,6 +51,8 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// How long calls in flight get to end after SIGTERM.
     pub drain: Timespan,
+    /// How long connections stay with the process before, after a restart or an upgrade.
+    pub handover_drain: Timespan,
     /// In whose name the host router calls, where the host runs several services.
     pub host_router_identity: Option<ServiceName>,
     /// The listeners.
@@ -149,6 +155,7 @@ impl Default for Settings {
             advertise: None,
             threads: None,
             drain: DRAIN_DEFAULT,
+            handover_drain: HANDOVER_DRAIN_DEFAULT,
             host_router_identity: None,
             listen: Listen::default(),
             access_log: AccessLog::default(),
@@ -179,6 +186,11 @@ impl Settings {
     /// How long calls in flight get to end after SIGTERM.
     pub fn drain(&self) -> Duration {
         self.drain.duration()
+    }
+
+    /// How long connections stay with the process before, after a restart or an upgrade.
+    pub fn handover_drain(&self) -> Duration {
+        self.handover_drain.duration()
     }
 }
 

@@ -43,7 +43,10 @@ pub struct Shared {
     pub rates: Rates,
     /// Set when the proxy goes away: answers say so, and connections end with what they carry.
     pub draining: CancellationToken,
+    /// Set after that, when connections of applications that carry nothing end, too.
+    pub closing: CancellationToken,
     in_flight: AtomicUsize,
+    connections: AtomicUsize,
 }
 
 /// One configuration, whole.
@@ -62,6 +65,9 @@ pub struct Config {
 /// A call that is under way; drain waits for its end.
 pub struct UnderWay(Arc<Shared>);
 
+/// A connection that was taken; who hands over to a successor waits for its end.
+pub struct Connected(Arc<Shared>);
+
 impl Shared {
     /// What stands before anything is known. The receiver gets the destinations that calls want to be subscribed.
     pub fn new(
@@ -73,7 +79,8 @@ impl Shared {
         let (wanted, asked) = mpsc::channel(WANTED_MAX);
         let config = ArcSwap::from_pointee(Config::new(Arc::new(Snapshot::empty(domain))));
         let changed = watch::Sender::new(0);
-        let (draining, in_flight) = (CancellationToken::new(), AtomicUsize::new(0));
+        let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+        let (in_flight, connections) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (lore, rates) = (Arc::<Lore>::default(), Rates::default());
         let shared = Self {
             config,
@@ -85,7 +92,9 @@ impl Shared {
             lore,
             rates,
             draining,
+            closing,
             in_flight,
+            connections,
         };
         (Arc::new(shared), asked)
     }
@@ -118,9 +127,26 @@ impl Shared {
         UnderWay(self.clone())
     }
 
+    /// Counts a connection that was taken until what is returned is dropped.
+    pub fn connected(self: &Arc<Self>) -> Connected {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(self.clone())
+    }
+
+    /// Connections that were taken and have not ended.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// Calls that are under way.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     inbound::Inbound,
     listener,
     outbound::{Entry, Outbound},
-    shared::Shared,
+    shared::{Connected, Shared},
     telemetry::{Counts, Outlets, Telemetry},
     transport::{Transport, tls::Dialler},
 };
@@ -59,8 +59,9 @@ impl Worker {
     /// If the socket cannot be used.
     pub fn listen_inbound(&self, socket: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
         let (listener, inbound) = (net::TcpListener::from_std(socket)?, self.inbound.clone());
+        let shared = self.shared.clone();
         tokio::spawn(listener::accept(listener, stop, move |stream, peer| {
-            inbound.clone().take(stream, peer)
+            counted(shared.connected(), inbound.clone().take(stream, peer))
         }));
         Ok(())
     }
@@ -72,8 +73,9 @@ impl Worker {
     /// If the socket cannot be used.
     pub fn listen_plain(&self, socket: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
         let (listener, inbound) = (net::TcpListener::from_std(socket)?, self.inbound.clone());
+        let shared = self.shared.clone();
         tokio::spawn(listener::accept(listener, stop, move |stream, peer| {
-            inbound.clone().take_plain(stream, peer)
+            counted(shared.connected(), inbound.clone().take_plain(stream, peer))
         }));
         Ok(())
     }
@@ -90,7 +92,10 @@ impl Worker {
     ) -> std::io::Result<()> {
         let (listener, outbound) = (net::TcpListener::from_std(socket)?, self.outbound.clone());
         let entry = Arc::new(entry);
-        let taken = move |stream, peer| outbound.clone().take(entry.clone(), stream, peer);
+        let shared = self.shared.clone();
+        let taken = move |stream, peer| {
+            counted(shared.connected(), outbound.clone().take(entry.clone(), stream, peer))
+        };
         tokio::spawn(listener::accept(listener, stop, taken));
         Ok(())
     }
@@ -104,6 +109,11 @@ impl Worker {
         let (transport, experience) = (Arc::downgrade(&self.transport), Arc::downgrade(&self.experience));
         tokio::spawn(keep_house(transport, experience, self.shared.clone()));
     }
+}
+
+async fn counted(connected: Connected, taken: impl Future<Output = ()>) {
+    taken.await;
+    drop(connected);
 }
 
 async fn keep_house(transport: Weak<Transport>, experience: Weak<Experience>, shared: Arc<Shared>) {

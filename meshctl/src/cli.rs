@@ -233,7 +233,10 @@ pub(crate) enum Command {
     },
     /// Print the manual page (roff)
     #[command(hide = true)]
-    Man,
+    Man {
+        /// Write the pages of all commands into this folder
+        folder: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -73,7 +73,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "meshctl", &mut std::io::stdout());
             Ok(())
         }
-        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?),
+        Command::Man { folder: Some(folder) } => Ok(clap_mangen::generate_to(Cli::command(), folder)?),
+        Command::Man { folder: None } => {
+            Ok(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?)
+        }
     }
 }
 

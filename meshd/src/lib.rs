@@ -26,6 +26,7 @@ pub mod rights;
 pub mod rollback;
 pub mod run;
 pub mod schedule;
+pub mod service;
 pub mod settings;
 pub mod telemetry;
 pub mod wake;

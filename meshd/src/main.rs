@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, reason = "what a command answers belongs on standard output")]
 
 use std::{
-    io::{self, IsTerminal},
+    io,
     net::SocketAddr,
     num::NonZero,
     path::{Path, PathBuf},
@@ -14,12 +14,13 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use meshd::{
-    authority::unlock::unlock,
+    authority::unlock::{SEAL_FILE, draw, unlock},
     dev, home,
     init::{self, Founding, Resuming},
     join::{self, Joining},
     run::{self, Plan, Server, Sockets},
-    settings::{self, Settings},
+    service,
+    settings::{self, SealSource, Settings},
 };
 use model::name::Name;
 use registry::Addresses;
@@ -63,6 +64,9 @@ enum Verb {
         /// A file with the recovery passphrase, where the snapshot's root was sealed with another secret than this server's.
         #[arg(long, value_name = "FILE", requires = "from_snapshot")]
         recovery_passphrase_file: Option<PathBuf>,
+        /// Leave it to others to start the server.
+        #[arg(long)]
+        no_start: bool,
     },
     /// Make this server a member of a cluster that exists.
     Join {
@@ -73,11 +77,20 @@ enum Verb {
         token: String,
         #[command(flatten)]
         config: Config,
+        /// Leave it to others to start the server.
+        #[arg(long)]
+        no_start: bool,
     },
     /// Work with snapshots without a running server.
     Snapshot {
         #[command(subcommand)]
         command: Snapshot,
+    },
+    /// Write the manual's pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// Where.
+        folder: PathBuf,
     },
     /// Print a script that completes commands in a shell.
     Completion {
@@ -112,7 +125,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
+    host::log::start("info,openraft=error");
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("a crypto provider was installed already");
     }
@@ -139,14 +152,17 @@ async fn obey(cli: Cli) -> anyhow::Result<()> {
         None if cli.dev => develop(cli.listen, cli.data_dir).await,
         None => Ok(Cli::command().print_help()?),
         Some(Verb::Run { config }) => serve(config.read()?).await,
-        Some(Verb::Init { config, from_snapshot: None, .. }) => initialise(config).await,
-        Some(Verb::Init { config, from_snapshot: Some(file), recovery_passphrase_file }) => {
-            resume(config, &file, recovery_passphrase_file).await
+        Some(Verb::Init { config, from_snapshot: None, no_start, .. }) => initialise(config, !no_start).await,
+        Some(Verb::Init { config, from_snapshot: Some(file), recovery_passphrase_file, no_start }) => {
+            resume(config, &file, recovery_passphrase_file, !no_start).await
         }
         Some(Verb::Snapshot { command: Snapshot::Export { data_dir, file } }) => {
             export(&data_dir, &file).await
         }
-        Some(Verb::Join { address, token, config }) => join_cluster(&address, &token, config).await,
+        Some(Verb::Join { address, token, config, no_start }) => {
+            join_cluster(&address, &token, config, !no_start).await
+        }
+        Some(Verb::Man { folder }) => Ok(clap_mangen::generate_to(Cli::command(), folder)?),
         Some(Verb::Completion { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "meshd", &mut io::stdout());
             Ok(())
@@ -208,16 +224,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         (settings.registry.snapshot_every, settings.registry.log_kept);
     let Settings { snapshots, limits, .. } = settings;
     let server = Server::start(Plan { registry, opening, sockets, snapshots, limits }).await?;
+    service::answers();
     if stop.run_until_cancelled(server.ready()).await == Some(true) {
+        service::has_caught_up();
         tracing::info!(member = member.id, api = %api, "ready");
     }
     server.run_until(stop).await?;
     Ok(())
 }
 
-async fn initialise(config: Config) -> anyhow::Result<()> {
+async fn initialise(config: Config, start: bool) -> anyhow::Result<()> {
     let settings = config.read()?;
     let (api, raft) = settings.advertised(name_of(&settings)?.as_str());
+    draw(&settings.seal)?;
     let unlock = unlock(&settings.seal)?;
     let founded = init::init(Founding {
         data_dir: &settings.data_dir,
@@ -225,7 +244,9 @@ async fn initialise(config: Config) -> anyhow::Result<()> {
         addresses: Addresses { api: api.to_string(), raft: raft.to_string() },
         unlock,
     });
-    let founded = founded.await?;
+    let founded = founded.await;
+    service::give(&settings.data_dir)?;
+    let founded = founded?;
     println!("The cluster {} is made; this server is its first member.", founded.cluster);
     println!();
     println!("Recovery passphrase: {}", founded.recovery.expose());
@@ -236,18 +257,22 @@ async fn initialise(config: Config) -> anyhow::Result<()> {
     println!("  export MESH_TOKEN={}", founded.admin);
     println!("  export MESH_CACERT={}", founded.root_file.display());
     println!();
-    println!("Next:");
-    println!("  1. start it:              meshd run --config {}", config.config.display());
-    println!("  2. let servers join:      meshctl token join cp2 --server");
-    println!("     and on each of them:   meshd join https://{api} --token TOKEN");
-    println!("  3. let hosts join:        meshctl token join host-a --service 'default/*'");
-    println!("     and on each of them:   mesh-proxy join https://{api} --token TOKEN");
+    config.start(start)?;
+    println!("Next, with these three in the environment:");
+    println!("  let a server join:    meshctl token join cp2 --server");
+    println!("  and on it:            meshd join https://{api} --token TOKEN");
+    println!("  let a host join:      meshctl token join host-a --service 'default/*'");
+    println!("  and on it:            mesh-proxy join https://{api} --token TOKEN");
+    if settings.seal == SealSource::Credential {
+        println!("Servers that have a copy of {SEAL_FILE} can sign the intermediates of others, too.");
+    }
     Ok(())
 }
 
 /// A new cluster that goes on from a snapshot.
-async fn resume(config: Config, file: &Path, recovery: Option<PathBuf>) -> anyhow::Result<()> {
+async fn resume(config: Config, file: &Path, recovery: Option<PathBuf>, start: bool) -> anyhow::Result<()> {
     let settings = config.read()?;
+    draw(&settings.seal)?;
     let (api, raft) = settings.advertised(name_of(&settings)?.as_str());
     let recovery = recovery.map(|path| -> anyhow::Result<_> {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -261,7 +286,9 @@ async fn resume(config: Config, file: &Path, recovery: Option<PathBuf>) -> anyho
         unlock: unlock(&settings.seal)?,
         recovery: recovery.transpose()?,
     });
-    let resumed = resumed.await?;
+    let resumed = resumed.await;
+    service::give(&settings.data_dir)?;
+    let resumed = resumed?;
     println!("The cluster {} goes on from revision {}.", resumed.cluster, resumed.revision);
     println!("This server is its first member, with id {}.", resumed.member);
     println!();
@@ -273,12 +300,11 @@ async fn resume(config: Config, file: &Path, recovery: Option<PathBuf>) -> anyho
     println!("  export MESH_TOKEN={}", resumed.admin);
     println!("  export MESH_CACERT={}", resumed.root_file.display());
     println!();
-    println!("Next:");
-    println!("  1. start it:              meshd run --config {}", config.config.display());
-    println!("  2. let servers join, each with an empty data folder:");
-    println!("                            meshctl token join cp2 --server");
-    println!("                            meshd join https://{api} --token TOKEN");
-    println!("  Hosts come back by themselves, if their `servers` name this address.");
+    config.start(start)?;
+    println!("Next, let servers join, each with an empty data folder:");
+    println!("  meshctl token join cp2 --server");
+    println!("  meshd join https://{api} --token TOKEN");
+    println!("Hosts come back by themselves, if their `servers` name this address.");
     Ok(())
 }
 
@@ -301,7 +327,7 @@ async fn export(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn join_cluster(address: &str, token: &str, config: Config) -> anyhow::Result<()> {
+async fn join_cluster(address: &str, token: &str, config: Config, start: bool) -> anyhow::Result<()> {
     let settings = config.read()?;
     let node = name_of(&settings)?;
     let member = join::join(Joining {
@@ -312,13 +338,24 @@ async fn join_cluster(address: &str, token: &str, config: Config) -> anyhow::Res
         data_dir: &settings.data_dir,
         trust_domain: &settings.trust_domain,
     });
-    let member = member.await?;
-    println!("This server is member {member}. Start it, and it votes as soon as it has caught up:");
-    println!("  meshd run --config {}", config.config.display());
-    Ok(())
+    let member = member.await;
+    service::give(&settings.data_dir)?;
+    println!("This server is member {}. It votes as soon as it has caught up.", member?);
+    config.start(start)
 }
 
 impl Config {
+    /// Lets systemd run the server, or says how to run it.
+    fn start(&self, start: bool) -> anyhow::Result<()> {
+        if start && service::start(&self.config)? {
+            println!("It runs, now and after each boot: systemctl status {}", service::UNIT);
+        } else {
+            println!("Start it: meshd run --config {}", self.config.display());
+        }
+        println!();
+        Ok(())
+    }
+
     fn read(&self) -> anyhow::Result<Settings> {
         let file = self.config.display().to_string();
         let text = std::fs::read_to_string(&self.config).with_context(|| file.clone())?;
@@ -335,13 +372,6 @@ fn name_of(settings: &Settings) -> anyhow::Result<Name> {
     let host = uname.nodename().to_string_lossy().to_ascii_lowercase();
     let short = host.split('.').next().unwrap_or_default();
     short.parse().with_context(|| format!("the host is called '{host}', which is no name here: set `node`"))
-}
-
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("MESH_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=error"));
-    let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
 }
 
 /// Cancelled by SIGTERM and SIGINT.

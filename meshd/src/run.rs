@@ -21,7 +21,7 @@ use crate::{
     load::Limits,
     members::{Dialling, Members},
     proxies::{Batches, Proxies},
-    schedule,
+    schedule, service,
     settings::Schedule,
     telemetry::{self, Metrics, Sources},
     wake::Wake,
@@ -156,6 +156,7 @@ impl Server {
         self.tasks.spawn_on(batches.run(registry.clone(), stop.clone()), self.apart.handle());
         self.tasks.spawn(divergence::watch(registry.clone(), authority.clone(), stop.clone()));
         self.tasks.spawn(leader::run(registry.clone(), stop.clone()));
+        self.tasks.spawn(service::stay_alive(self.apart.handle().clone(), stop.clone()));
     }
 
     fn spawn_listeners(
@@ -221,6 +222,7 @@ impl Server {
             () = stop.cancelled() => None,
             reason = self.registry.refused() => Some(reason),
         };
+        service::ends();
         let leadership = *self.registry.leadership().borrow();
         if leadership.is_me && self.registry.status().voters.len() > 1 {
             match tokio::time::timeout(HANDOVER_TIMEOUT, self.registry.transfer_leader(None)).await {

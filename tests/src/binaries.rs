@@ -14,6 +14,15 @@ pub fn previous(name: &str) -> PathBuf {
     path
 }
 
+/// The folder of all that is built.
+///
+/// # Panics
+/// Never, for a program that cargo built.
+pub fn target() -> PathBuf {
+    let own = path("meshd");
+    own.parent().and_then(Path::parent).expect("programs stand in target/<profile>").to_owned()
+}
+
 /// The path of one of the workspace's programs, built with the same profile as the caller.
 ///
 /// # Panics

@@ -103,14 +103,29 @@ impl Field {
         ["ip", "netns", "exec", &format!("{}-h{{n}}", self.name)].map(str::to_owned).to_vec()
     }
 
+    /// Runs `body` on a host, in a thread of its own, beside what the caller does.
+    ///
+    /// # Panics
+    /// In that thread, if the host is not there.
+    pub fn beside<T: Send + 'static>(
+        &self,
+        host: u8,
+        body: impl AsyncFnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        let space = self.space(host);
+        std::thread::spawn(move || {
+            enter(&space).expect("the host is there");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(body())
+        })
+    }
+
     /// Moves the calling thread, and what it starts from now on, to the clients' host.
     ///
     /// # Errors
     /// If this is not root.
     pub fn enter(&self) -> anyhow::Result<()> {
-        let space = std::fs::File::open(format!("/run/netns/{}", self.space(CLIENTS)))?;
-        move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))?;
-        Ok(())
+        enter(&self.space(CLIENTS))
     }
 
     /// From now on these packets are dropped, and no others.
@@ -155,6 +170,11 @@ impl Field {
         format!("{}-switch", self.name)
     }
 
+    /// The network namespace of a host.
+    pub fn space_of(&self, host: u8) -> String {
+        self.space(host)
+    }
+
     fn space(&self, host: u8) -> String {
         format!("{}-h{host}", self.name)
     }
@@ -168,6 +188,12 @@ impl Drop for Field {
             let _ = ip(&["netns", "delete", &space]);
         }
     }
+}
+
+fn enter(space: &str) -> anyhow::Result<()> {
+    let space = std::fs::File::open(format!("/run/netns/{space}"))?;
+    move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))?;
+    Ok(())
 }
 
 /// Removes the namespaces of tests that are no more.

@@ -15,13 +15,19 @@ use tokio::net::TcpStream;
 pub struct Plain {
     address: SocketAddr,
     host: String,
+    keeps: bool,
     idle: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
 }
 
 impl Plain {
     /// A client of `address`, where the service calls itself `host`.
     pub fn new(address: SocketAddr, host: &str) -> Self {
-        Self { address, host: host.to_owned(), idle: Mutex::new(Vec::new()) }
+        Self { address, host: host.to_owned(), keeps: true, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// One that dials anew for each call.
+    pub fn dialling(address: SocketAddr, host: &str) -> Self {
+        Self { keeps: false, ..Self::new(address, host) }
     }
 
     /// One call, once.
@@ -43,8 +49,9 @@ impl Plain {
         let request = request.body(Empty::new())?;
         let (parts, body) = connection.send_request(request).await.context("no answer")?.into_parts();
         let body = body.collect().await.context("the answer broke off")?.to_bytes();
-        let mut idle = self.idle.lock().expect("nothing panics while it is held");
-        idle.push(connection);
+        if self.keeps {
+            self.idle.lock().expect("nothing panics while it is held").push(connection);
+        }
         Ok(Response::from_parts(parts, body))
     }
 

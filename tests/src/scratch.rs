@@ -63,7 +63,8 @@ impl Drop for Scratch {
 fn collect(folder: &Path, logs: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.is_dir() {
+        // A booted host's own files are its journal's matter.
+        if path.is_dir() && !["upper", "root", "work"].iter().any(|layer| path.ends_with(layer)) {
             collect(&path, logs);
         } else if path.extension().is_some_and(|end| end == "log") {
             logs.push(path);

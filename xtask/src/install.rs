@@ -32,6 +32,19 @@ const FOR_TESTS: &[Package] = &[
     ("python3", "python3", "services and callers that we did not write"),
 ];
 
+/// For `cargo xtask dist`, and for the hosts on which tests install what it makes.
+const FOR_DIST: &[Package] = &[
+    ("dpkg-dev", "dpkg-shlibdeps", "what a package needs"),
+    ("reprepro", "reprepro", "the apt repository"),
+    ("createrepo-c", "createrepo_c", "the yum repository"),
+    ("gpg", "gpg", "their signatures"),
+    ("gpg-agent", "gpg-agent", "their signatures"),
+    ("lintian", "lintian", "Debian's rules for packages"),
+    ("rpm", "rpm", "what a package for dnf holds"),
+    ("mmdebstrap", "mmdebstrap", "the root file system of hosts"),
+    ("systemd-container", "systemd-nspawn", "hosts that boot"),
+];
+
 /// For `cargo xtask bench`.
 const FOR_BENCH: &[Package] = &[
     ("etcd-server", "etcd", "the registry's peer"),
@@ -59,6 +72,13 @@ pub fn for_tests() -> Result<()> {
     python(PYTHON_FOR_TESTS)
 }
 
+/// What makes packages.
+pub fn for_dist() -> Result<()> {
+    debian(FOR_DIST)?;
+    cargo_tool("cargo-deb")?;
+    cargo_tool("cargo-generate-rpm")
+}
+
 /// The peers of the bench, and what puts load on them.
 pub fn for_bench() -> Result<()> {
     let mut wanted = missing(FOR_BENCH, |program| find(program).is_some());
@@ -72,6 +92,7 @@ pub fn for_bench() -> Result<()> {
 /// Everything.
 pub fn all() -> Result<()> {
     for_tests()?;
+    for_dist()?;
     for_bench()?;
     cargo_tool("cargo-nextest")?;
     cargo_tool("cargo-deny")

@@ -10,8 +10,10 @@ use clap::{Parser, Subcommand};
 
 mod clock;
 mod command;
+mod dist;
 mod fuzz;
 mod group;
+mod image;
 mod install;
 mod nextest;
 mod previous;
@@ -42,6 +44,17 @@ enum Verb {
         #[arg(long)]
         full: bool,
     },
+    /// Packages for apt and dnf, with signed repositories, in target/dist
+    Dist {
+        /// The profile of the binaries; `dev` is what tests install
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// The gpg key that signs; a key for tests where none is named
+        #[arg(long)]
+        sign: Option<String>,
+    },
+    /// The root file system of the hosts that tests boot
+    Image,
     /// Installs what tests and benches need beyond a Rust toolchain, and nothing that is there
     Install,
     /// What must hold before a push: format, lints, tests, docs, licences; writes nothing
@@ -87,6 +100,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Demo { arguments } => release::demo(&arguments),
         Verb::Test { full } => test::run(full),
+        Verb::Dist { profile, sign } => dist::Dist { profile, sign }.run().map(|()| ExitCode::SUCCESS),
+        Verb::Image => image::make().map(|()| ExitCode::SUCCESS),
         Verb::Install => install::all().map(|()| ExitCode::SUCCESS),
         Verb::Verify => verify::verify(),
         Verb::Fix => verify::fix(),

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::command::{cargo, run as run_command};
 use crate::fuzz::{self, Search};
 use crate::group::Groups;
-use crate::{install, nextest, previous, verify};
+use crate::{dist, image, install, nextest, previous, verify};
 
 // Budgets for two cores from a clean clone. Their sum stays under the 35 minutes that a run may take.
 const INSTALL: Duration = minutes(2);
@@ -20,7 +20,9 @@ const FUZZ: Duration = minutes(5);
 const PREVIOUS: Duration = minutes(4);
 const BUILD: Duration = minutes(5);
 const DOC_TESTS: Duration = minutes(1);
-const TESTS: Duration = minutes(17);
+// Packages of what was built, and the root file system of the hosts that install them.
+const PACKAGES: Duration = minutes(3);
+const TESTS: Duration = minutes(15);
 
 const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
@@ -37,6 +39,10 @@ pub fn run(full: bool) -> Result<ExitCode> {
     });
     groups.run("previous", PREVIOUS, previous::build);
     groups.run("build", BUILD, build);
+    groups.run("packages", PACKAGES, || {
+        dist::Dist { profile: "dev".to_owned(), sign: None }.run()?;
+        image::make()
+    });
     groups.run("doc tests", DOC_TESTS, || {
         run_command(&mut cargo(&["test", "--workspace", "--locked", "--quiet", "--doc"]))
     });
@@ -95,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_budgets_fit_into_what_a_run_may_take() {
-        let sum = INSTALL + TIDY + GRAPH + FUZZ + PREVIOUS + BUILD + DOC_TESTS + TESTS;
+        let sum = INSTALL + TIDY + GRAPH + FUZZ + PREVIOUS + BUILD + PACKAGES + DOC_TESTS + TESTS;
         assert!(sum < minutes(35), "{sum:?}");
     }
 }

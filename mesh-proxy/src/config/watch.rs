@@ -15,6 +15,7 @@ use tokio::{
     task::JoinHandle,
     time::{interval, sleep},
 };
+use tokio_util::sync::CancellationToken;
 use traffic::compile::{Inputs, LocalApp, compile};
 
 use super::{
@@ -24,6 +25,7 @@ use super::{
 use crate::{
     clock,
     control::{Control, ControlError},
+    handover::Orders,
     identity::Identity,
     services::{Instance, Services, targets},
     shared::{Config, Shared},
@@ -67,10 +69,14 @@ pub struct Follower {
     pub node: watch::Sender<Option<NodeSpec>>,
     /// In whose name the host router calls, where the settings say so.
     pub router_identity: Option<ServiceName>,
+    /// Says whether this process may write to the disk.
+    pub orders: Orders,
+    /// Set when the control plane has once said all that there is.
+    pub in_sync: CancellationToken,
 }
 
 /// What is held, and what of it is on its way elsewhere.
-struct Position {
+pub struct Position {
     held: Held,
     /// Destinations that were asked for since the stream began.
     asked: BTreeSet<ServiceName>,
@@ -89,8 +95,8 @@ impl Position {
 }
 
 impl Follower {
-    /// Puts in force what the disk holds, then follows the control plane for as long as it is polled.
-    pub async fn run(mut self) {
+    /// Puts in force what the disk holds.
+    pub fn begin(&mut self) -> Position {
         let held = self.cache.load().unwrap_or_else(|error| {
             tracing::warn!(%error, "no configuration from the disk");
             None
@@ -100,6 +106,11 @@ impl Follower {
         let (asked, epoch) = (BTreeSet::new(), self.control.epoch());
         let mut position = Position { held, asked, epoch, resume, unwritten: false, writing: None };
         self.put_in_force(&mut position);
+        position
+    }
+
+    /// Follows the control plane for as long as it is polled.
+    pub async fn run(mut self, mut position: Position) {
         let mut pause = PAUSE;
         loop {
             let revision = position.held.revision;
@@ -185,6 +196,7 @@ impl Follower {
             Step::Complete { changed } => {
                 position.held.epoch.clone_from(&position.epoch);
                 position.resume = true;
+                self.in_sync.cancel();
                 if changed {
                     self.put_in_force(position);
                 } else {
@@ -261,7 +273,7 @@ impl Follower {
     fn write(&self, position: &mut Position) {
         let writing = position.writing.as_ref().is_some_and(|writing| !writing.is_finished());
         // What could not be compiled is not what a restart should find.
-        if writing || !position.unwritten || self.acks.borrow().nack.is_some() {
+        if writing || !position.unwritten || self.acks.borrow().nack.is_some() || !self.orders.speaks() {
             return;
         }
         position.unwritten = false;

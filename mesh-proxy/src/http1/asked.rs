@@ -33,6 +33,8 @@ pub(super) struct State {
     unasked: bool,
     /// The connection is to end with what it carries.
     pub(super) drains: bool,
+    /// It ends as soon as it carries nothing.
+    pub(super) ends_idle: bool,
 }
 
 /// The body of a request.
@@ -41,7 +43,14 @@ pub struct Asked(Served);
 impl Served {
     pub(super) fn new(io: Box<dyn Io>) -> Self {
         let decoder = Decoder::new(Length::Exactly(0));
-        let state = State { wire: Some(Wire::new(io)), decoder, to_say: b"", unasked: false, drains: false };
+        let state = State {
+            wire: Some(Wire::new(io)),
+            decoder,
+            to_say: b"",
+            unasked: false,
+            drains: false,
+            ends_idle: false,
+        };
         Self(Arc::new(Mutex::new(state)))
     }
 

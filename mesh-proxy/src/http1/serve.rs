@@ -70,11 +70,26 @@ pub async fn serve<F>(
     let refused = match end {
         End::Close(refused) => refused,
         End::Drain => {
-            served.with(|state| state.drains = true);
+            let idle_until = ends.idle_until.take();
+            served.with(|state| (state.drains, state.ends_idle) = (true, idle_until.is_none()));
+            let idle = async {
+                match idle_until {
+                    Some(until) => until.cancelled().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = talk.as_mut() => return,
                 refused = ends.cut() => refused,
+                () = idle => {
+                    served.with(|state| state.ends_idle = true);
+                    tokio::select! {
+                        biased;
+                        () = talk.as_mut() => return,
+                        refused = ends.cut() => refused,
+                    }
+                }
             }
         }
     };
@@ -132,7 +147,7 @@ async fn next(served: &Served, mut patience: Pin<&mut Sleep>) -> Result<Option<B
         let head = served.with(|state| match &mut state.wire {
             None => Poll::Ready(Ok(None)),
             Some(wire) => match wire.poll_head(cx) {
-                Poll::Pending if state.drains && !wire.is_ahead() => Poll::Ready(Ok(None)),
+                Poll::Pending if state.ends_idle && !wire.is_ahead() => Poll::Ready(Ok(None)),
                 head => head,
             },
         });

@@ -48,7 +48,8 @@ impl Inbound {
         if !matches!(detected, Detected::Http1 | Detected::Http2) && !protocol.is_http() {
             return self.plain_stream(&connection, stream).await;
         }
-        let ends = Ends { draining: self.shared.draining.clone(), life: None };
+        let (draining, idle_until) = (self.shared.draining.clone(), Some(self.shared.closing.clone()));
+        let ends = Ends { draining, idle_until, life: None };
         let connection = Arc::new(connection);
         let serve = move |request| self.clone().serve(connection.clone(), request);
         match detected {

@@ -17,6 +17,7 @@ use tokio::{
 use traffic::endpoint::health::Plan;
 
 mod grpc;
+pub mod memory;
 
 use crate::{
     checker, heads,

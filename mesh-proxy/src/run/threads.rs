@@ -6,13 +6,13 @@ use std::{
     thread::JoinHandle,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::RunError;
 use crate::{
     inbound,
-    listener::{BindError, Bound},
+    listener::{BindError, Bound, Sockets},
     outbound::Entry,
     settings::Settings,
     shared::Shared,
@@ -27,19 +27,27 @@ pub(super) enum Socket {
     Inbound(TcpListener, CancellationToken),
     Plain(TcpListener, CancellationToken),
     Outbound(Entry, TcpListener, CancellationToken),
+    /// No socket: are you there?
+    Ping(oneshot::Sender<()>),
 }
 
 /// The runtime threads.
 pub(super) struct Threads {
     pub(super) senders: Vec<mpsc::Sender<Socket>>,
     pub(super) counts: Vec<Arc<Counts>>,
+    pub(super) sockets: Sockets,
     joins: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
-    pub(super) fn start(shared: &Arc<Shared>, outlets: &Outlets, count: usize) -> Result<Self, RunError> {
-        let (tls, mut threads) =
-            (inbound::tls(shared), Self { senders: Vec::new(), counts: Vec::new(), joins: Vec::new() });
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        outlets: &Outlets,
+        count: usize,
+        sockets: Sockets,
+    ) -> Result<Self, RunError> {
+        let tls = inbound::tls(shared);
+        let mut threads = Self { senders: Vec::new(), counts: Vec::new(), sockets, joins: Vec::new() };
         for n in 0..count {
             let failed = |source| RunError::Io { what: "a runtime thread".to_owned(), source };
             let runtime =
@@ -64,18 +72,18 @@ impl Threads {
     ) -> Result<Option<SocketAddr>, RunError> {
         let mut inbound = None;
         for &address in &settings.listen.inbound.0 {
-            let bound = Bound::new(address)?;
+            let bound = self.sockets.bind(address)?;
             inbound = inbound.or(Some(bound.address()));
             tracing::info!(address = %bound.address(), "taking calls of other proxies");
             self.spread(bound, |socket| Socket::Inbound(socket, stop.clone())).await?;
         }
         for &address in &settings.listen.inbound_plain.0 {
-            let bound = Bound::new(address)?;
+            let bound = self.sockets.bind(address)?;
             tracing::info!(address = %bound.address(), "taking captured calls from outside the mesh");
             self.spread(bound, |socket| Socket::Plain(socket, stop.clone())).await?;
         }
         for &address in &settings.listen.host_router.0 {
-            let bound = Bound::new(address)?;
+            let bound = self.sockets.bind(address)?;
             let entry = Entry::HostRouter { port: bound.address().port() };
             tracing::info!(address = %bound.address(), "routing by Host");
             self.spread(bound, |socket| Socket::Outbound(entry.clone(), socket, stop.clone())).await?;
@@ -89,12 +97,24 @@ impl Threads {
         bound: Bound,
         socket: impl Fn(TcpListener) -> Socket,
     ) -> Result<(), BindError> {
-        for (own, sender) in bound.split(self.senders.len())?.into_iter().zip(&self.senders) {
+        // Where there are more sockets than threads, some have two.
+        for (own, sender) in bound.split(self.senders.len())?.into_iter().zip(self.senders.iter().cycle()) {
             if sender.send(socket(own)).await.is_err() {
                 tracing::error!("a runtime thread has ended");
             }
         }
         Ok(())
+    }
+
+    /// Whether each of them still does what it is asked.
+    pub(super) async fn all_there(&self) -> bool {
+        for sender in &self.senders {
+            let (there, answer) = oneshot::channel();
+            if sender.send(Socket::Ping(there)).await.is_err() || answer.await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -105,6 +125,11 @@ async fn serve(worker: Worker, first: bool, mut sockets: mpsc::Receiver<Socket>)
             Socket::Inbound(socket, stop) => worker.listen_inbound(socket, stop),
             Socket::Plain(socket, stop) => worker.listen_plain(socket, stop),
             Socket::Outbound(entry, socket, stop) => worker.listen_outbound(entry, socket, stop),
+            Socket::Ping(there) => {
+                // Who asked may have given up.
+                let _ = there.send(());
+                continue;
+            }
         };
         if let Err(error) = listening {
             tracing::error!(%error, "a socket cannot be used");

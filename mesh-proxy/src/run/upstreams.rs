@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr};
 use tokio_util::sync::CancellationToken;
 
 use super::{Socket, Threads};
-use crate::{listener::Bound, outbound::Entry, services::Services};
+use crate::{outbound::Entry, services::Services};
 
 /// The listeners that are open.
 #[derive(Default)]
@@ -21,6 +21,7 @@ impl Upstreams {
             let stays = entries.iter().any(|(wanted, listen)| listen == address && wanted == entry);
             if !stays {
                 stop.cancel();
+                threads.sockets.forget(*address);
             }
             stays
         });
@@ -46,14 +47,14 @@ impl Upstreams {
         entry: &Entry,
         address: SocketAddr,
     ) -> Result<CancellationToken, crate::listener::BindError> {
-        let (bound, stop) = (Bound::new(address)?, CancellationToken::new());
+        let (bound, stop) = (threads.sockets.bind(address)?, CancellationToken::new());
         tracing::info!(%address, ?entry, "taking calls of local applications");
         threads.spread(bound, |socket| Socket::Outbound(entry.clone(), socket, stop.clone())).await?;
         Ok(stop)
     }
 
-    /// Closes all.
-    pub(super) fn stop(&mut self) {
+    /// Takes no more connections here; what waits to be taken may be a successor's.
+    pub(super) fn leave(&mut self) {
         self.open.drain().for_each(|(_, (_, stop))| stop.cancel());
     }
 }

@@ -181,7 +181,7 @@ impl Dialler {
                 self.lacking.found(hop, clock::now());
                 return Err(SendError::Connect(format!("{}: it does not speak mesh/1", hop.endpoint)));
             }
-            let ends = Ends { draining: CancellationToken::new(), life: Some(life) };
+            let ends = Ends { draining: CancellationToken::new(), idle_until: None, life: Some(life) };
             mux::dialled(stream, ends, counts).await
         };
         in_time(hop, patience, dialled).await

@@ -16,7 +16,8 @@ pub(crate) struct Comparison {
     pub(crate) peer_value: Option<f64>,
     /// Of both figures.
     pub(crate) unit: &'static str,
-    /// The median of the rounds' ratios, ours ÷ peer; ours itself where there is no peer.
+    /// The median of the rounds' ratios, ours ÷ peer; ours ÷ the goal where there is no peer, and ours itself where that is 0
+    /// or not set.
     pub(crate) ratio: f64,
     /// What the ratio should be; empty where nothing is set.
     pub(crate) goal: String,
@@ -89,12 +90,15 @@ pub(crate) fn alone(name: &str, unit: &'static str, ours: &Rounds) -> Comparison
 impl Comparison {
     /// Judged by a goal.
     pub(crate) fn with_goal(self, goal: Goal) -> Self {
+        let alone = self.peer.is_none();
+        let figure = if alone { self.ours } else { self.ratio };
         let (sign, bound, met) = match goal {
-            Goal::AtLeast(bound) => ('≥', bound, self.ratio >= bound),
-            Goal::AtMost(bound) => ('≤', bound, self.ratio <= bound),
+            Goal::AtLeast(bound) => ('≥', bound, figure >= bound),
+            Goal::AtMost(bound) => ('≤', bound, figure <= bound),
         };
-        let unit = if self.peer.is_some() { "×" } else { self.unit };
-        Self { goal: format!("{sign} {bound} {unit}"), met, ..self }
+        let unit = if alone { self.unit } else { "" };
+        let ratio = if alone && bound != 0.0 { rounded(self.ours / bound) } else { self.ratio };
+        Self { goal: format!("{sign} {bound} {unit}").trim_end().to_owned(), met, ratio, ..self }
     }
 }
 
@@ -150,7 +154,11 @@ mod tests {
         assert!(ratio().with_goal(Goal::AtMost(0.5)).met);
         assert!(!ratio().with_goal(Goal::AtLeast(0.8)).met);
         let alone = alone("y", "MB", &two).with_goal(Goal::AtMost(1.0));
-        assert_eq!((alone.met, alone.goal.as_str()), (false, "≤ 1 MB"));
-        assert_eq!(ratio().with_goal(Goal::AtMost(0.5)).goal, "≤ 0.5 ×");
+        assert_eq!((alone.met, alone.goal.as_str(), alone.ratio), (false, "≤ 1 MB", 2.0));
+        assert_eq!(ratio().with_goal(Goal::AtMost(0.5)).goal, "≤ 0.5");
+        let none = super::alone("y", "", &Rounds(vec![0.0])).with_goal(Goal::AtMost(0.0));
+        assert_eq!((none.met, none.goal.as_str(), none.ratio), (true, "≤ 0", 0.0));
+        let fast = super::alone("y", "ms", &two).with_goal(Goal::AtMost(8.0));
+        assert_eq!((fast.met, fast.ratio), (true, 0.25));
     }
 }

@@ -1,0 +1,282 @@
+//! Real hosts: systemd as process 1, our packages installed with apt from our repository, everything by systemctl and the
+//! commands that a user types.
+
+mod heavy {
+    use std::{
+        path::Path,
+        process::{Command, Stdio},
+        time::Duration,
+    };
+
+    use mesh_tests::{
+        binaries,
+        machine::Machine,
+        netns::{self, Field},
+        plain::Plain,
+        process::Process,
+        scratch::Scratch,
+        steady::{Seen, Steady},
+        tour,
+        wait::until,
+    };
+
+    use tokio::sync::watch;
+
+    /// How long the mesh may take to do what it does by itself.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    /// Where the repositories are served.
+    const REPOSITORY: u16 = 8_000;
+
+    /// Hosts that know each other by name, and our repository.
+    async fn boot(field: &Field, scratch: &Scratch, names: &[&str]) -> Vec<Machine> {
+        let mut machines = Vec::new();
+        for (number, name) in (1..).zip(names) {
+            let machine = Machine::boot(field, scratch.path(), number, name).await.expect("a host");
+            let known: String =
+                (1..).zip(names).map(|(n, name)| format!("{} {name}\n", field.address(n))).collect();
+            machine.write("/etc/hosts", &format!("127.0.0.1 localhost\n{known}"));
+            let from = format!("http://{}:{REPOSITORY}", field.address(0));
+            machine.fine(&format!(
+                "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/* && mkdir -p /etc/apt/keyrings \
+                 && curl -fsS {from}/apt/mesh.asc > /etc/apt/keyrings/mesh.asc"
+            ));
+            let list = format!("deb [signed-by=/etc/apt/keyrings/mesh.asc] {from}/apt stable main\n");
+            machine.write("/etc/apt/sources.list.d/mesh.list", &list);
+            machine.fine("apt-get update -q");
+            machines.push(machine);
+        }
+        machines
+    }
+
+    /// Serves what `cargo xtask dist` made.
+    fn serve(scratch: &Scratch) -> Process {
+        let dist = binaries::target().join("dist");
+        assert!(dist.join("apt/dists/stable/InRelease").exists(), "cargo xtask dist --profile dev");
+        let mut server = Command::new("python3");
+        server.args(["-m", "http.server", "--directory"]).arg(dist).arg(REPOSITORY.to_string());
+        Process::spawn("repository", scratch.path(), server.stdin(Stdio::null())).expect("python3")
+    }
+
+    /// From a bare Debian to a call between two hosts, as the README has it.
+    #[test]
+    fn the_tour_of_the_readme_works_as_it_stands() {
+        netns::inside(5, async |field| {
+            let scratch = Scratch::new("tour");
+            let _repository = serve(&scratch);
+            let machines = boot(field, &scratch, &["cp1", "cp2", "cp3", "host-a", "host-b"]).await;
+            let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+            let steps = tour::steps(&readme);
+            assert!(steps.len() > 10, "{steps:?}");
+            tour::take(&steps, &machines.iter().collect::<Vec<_>>());
+        });
+    }
+
+    /// Answers after up to 300 ms on 8081, and echoes on 8082.
+    const APPLICATIONS: &str = "import http.server, random, socketserver, threading, time
+class Http(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def do_GET(self):
+        time.sleep(random.choice([0, 0, 0, 0.3]))
+        self.send_response(200)
+        self.send_header('content-length', '2')
+        self.end_headers()
+        self.wfile.write(b'ok')
+    def log_message(self, *a):
+        pass
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(4096):
+            self.request.sendall(data)
+class Tcp(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+threading.Thread(target=Tcp(('127.0.0.1', 8082), Echo).serve_forever, daemon=True).start()
+http.server.ThreadingHTTPServer.request_queue_size = 256
+http.server.ThreadingHTTPServer(('127.0.0.1', 8081), Http).serve_forever()
+";
+    const ORDERS: &str = "[service]
+name = \"orders\"
+port = 8081
+service_port = 80
+protocol = \"http\"
+[service.check]
+http = \"/\"
+";
+    const ECHO: &str = "[service]
+name = \"echo\"
+port = 8082
+protocol = \"tcp\"
+";
+    const WEB: &str = "[service]
+name = \"web\"
+[[upstream]]
+service = \"orders\"
+listen = \"127.0.0.1:9001\"
+[[upstream]]
+service = \"echo\"
+listen = \"127.0.0.1:9002\"
+";
+
+    /// A control plane and two hosts, of which one calls the other.
+    async fn mesh(field: &Field, scratch: &Scratch) -> [Machine; 3] {
+        let machines = boot(field, scratch, &["cp1", "host-a", "host-b"]).await;
+        let [cp, a, b] = <[Machine; 3]>::try_from(machines).expect("three hosts");
+        let said = cp.fine("apt-get install -y -q meshd meshctl && meshd init");
+        let exports: String = said
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("export "))
+            .fold(String::new(), |all, line| all + line + "\n");
+        cp.write("/srv/admin", &exports);
+        b.write("/srv/applications.py", APPLICATIONS);
+        b.fine("systemd-run -q --unit applications python3 /srv/applications.py");
+        for (machine, services) in
+            [(&a, "--service default/web"), (&b, "--service default/orders --service default/echo")]
+        {
+            let name = machine.name();
+            let token = cp.fine(&format!(". /srv/admin; meshctl token join {name} --node {name} {services}"));
+            machine.fine(&format!(
+                "apt-get install -y -q mesh-proxy && mesh-proxy join https://cp1:8443 --token {token}"
+            ));
+        }
+        a.write("/etc/mesh/services.d/web.toml", WEB);
+        b.write("/etc/mesh/services.d/orders.toml", ORDERS);
+        b.write("/etc/mesh/services.d/echo.toml", ECHO);
+        for machine in [&a, &b] {
+            machine.fine("systemctl reload mesh-proxy");
+        }
+        let works = || async {
+            let said = a.run("curl -sS --fail http://127.0.0.1:9001/ && echo hi | nc -N 127.0.0.1 9002");
+            if said.out == "okhi\n" { Ok(()) } else { Err(format!("{}{}", said.out, said.err)) }
+        };
+        until("both services answer", PATIENCE, works).await.expect("a mesh");
+        [cp, a, b]
+    }
+
+    fn main_pid(machine: &Machine) -> String {
+        machine.fine("systemctl show --property MainPID --value mesh-proxy").trim().to_owned()
+    }
+
+    /// Waits until another worker serves than `before` did.
+    async fn until_other(machine: &Machine, before: &str) {
+        let serves = || async {
+            let status = machine.run("systemctl show --property ActiveState,StatusText mesh-proxy").out;
+            if status.contains("=active") && status.contains(" serves") && main_pid(machine) != before {
+                Ok(())
+            } else {
+                Err(status)
+            }
+        };
+        until("another worker serves", PATIENCE, serves).await.expect("it does");
+    }
+
+    /// Does something after which another worker has to serve.
+    async fn replace(machine: &Machine, by: &str) {
+        let before = main_pid(machine);
+        machine.fine(&by.replace("MAINPID", &before));
+        until_other(machine, &before).await;
+    }
+
+    /// Installs a version that does not come to serve, lets systemd try it, and puts the good one back.
+    async fn fail(machine: &Machine, bad: &str) {
+        machine.write("/srv/bad", &format!("#!/bin/sh\n{bad}\n"));
+        machine.fine(
+            "cp /usr/bin/mesh-proxy /srv/good && chmod +x /srv/bad && mv /srv/bad /usr/bin/mesh-proxy \
+             && systemctl restart --no-block mesh-proxy",
+        );
+        let tried = || async {
+            let restarts = machine.fine("systemctl show --property NRestarts --value mesh-proxy");
+            if restarts.trim().parse::<u32>().is_ok_and(|n| n >= 2) { Ok(()) } else { Err(restarts) }
+        };
+        until("systemd tries again and again", PATIENCE, tried).await.expect("it does");
+        machine.fine("mv /srv/good /usr/bin/mesh-proxy");
+        until_other(machine, "").await;
+        machine.fine("systemctl reset-failed mesh-proxy; systemctl is-active mesh-proxy");
+    }
+
+    fn drop_in(machine: &Machine, text: &str) {
+        machine.write("/etc/systemd/system/mesh-proxy.service.d/test.conf", &format!("[Service]\n{text}\n"));
+        machine.fine("systemctl daemon-reload");
+    }
+
+    /// A stream of bytes that is never cut off, and calls on new and on kept connections, through restarts of either side,
+    /// an upgrade, a supervisor that is killed, and versions that fail or hang at their start.
+    #[test]
+    fn restarts_and_upgrades_lose_no_call_and_cut_no_stream() {
+        netns::inside(3, async |field| {
+            let scratch = Scratch::new("restarts");
+            let _repository = serve(&scratch);
+            let [cp, a, b] = mesh(field, &scratch).await;
+            let (stop, stopped) = watch::channel(false);
+            let load = field.beside(2, move || load(stopped));
+            for machine in [&a, &b] {
+                drop_in(machine, "TimeoutStartSec=3s");
+                replace(machine, "systemctl restart mesh-proxy").await;
+                replace(machine, "systemctl restart mesh-proxy").await;
+                replace(machine, "kill -9 MAINPID").await;
+                replace(machine, "apt-get install -y -q --reinstall mesh-proxy").await;
+                fail(machine, "exit 1").await;
+                fail(machine, "exec sleep 100").await;
+            }
+            stop.send_replace(true);
+            let (kept, dialled, echoed) = load.join().expect("no panic");
+            let (answered, failures) = seen(&kept, &dialled);
+            println!("{answered} calls, {} failed; {echoed} echoes on one stream", failures.len());
+            assert!(answered > 1_000 && echoed > 100);
+            assert!(failures.is_empty(), "{failures:?}");
+            // What is lost where workers are killed at a restart is noticed.
+            drop_in(&a, "KillMode=mixed");
+            let (stop, stopped) = watch::channel(false);
+            let load = field.beside(2, move || calls(stopped));
+            for _ in 0..3 {
+                replace(&a, "systemctl restart mesh-proxy").await;
+            }
+            stop.send_replace(true);
+            let (kept, dialled) = load.join().expect("no panic");
+            assert!(!seen(&kept, &dialled).1.is_empty(), "it should have lost calls");
+            // A real stop leaves nothing.
+            b.fine("systemctl stop mesh-proxy");
+            assert_eq!(b.run("pgrep -u mesh-proxy").out, "", "{}", b.journal());
+            assert_eq!(b.fine("ss -Hltn 'sport = 15008'"), "");
+            let endpoints = cp.fine(". /srv/admin; meshctl get endpoints");
+            assert!(!endpoints.contains("host-b"), "{endpoints}");
+        });
+    }
+
+    /// How many calls were answered, and why others were not.
+    fn seen<'a>(kept: &'a Seen, dialled: &'a Seen) -> (u64, Vec<&'a str>) {
+        let failures = kept.failures.iter().chain(&dialled.failures);
+        (kept.answered() + dialled.answered(), failures.map(|failure| failure.reason.as_str()).collect())
+    }
+
+    /// Calls and a stream of bytes until they are stopped, from host A.
+    async fn load(mut stopped: watch::Receiver<bool>) -> (Seen, Seen, u64) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let calls = tokio::spawn(calls(stopped.clone()));
+        let mut stream = tokio::net::TcpStream::connect("127.0.0.1:9002").await.expect("the echo is there");
+        let mut echoed = 0;
+        while !*stopped.borrow_and_update() {
+            stream.write_all(b"x").await.expect("the stream lives");
+            let mut byte = [0];
+            tokio::time::timeout(PATIENCE, stream.read_exact(&mut byte))
+                .await
+                .expect("in time")
+                .expect("the stream lives");
+            echoed += 1;
+            // Pace: a byte now and then.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (kept, dialled) = calls.await.expect("no panic");
+        (kept, dialled, echoed)
+    }
+
+    /// Calls on kept connections and on new ones.
+    async fn calls(mut stopped: watch::Receiver<bool>) -> (Seen, Seen) {
+        let orders = ([127, 0, 0, 1], 9_001).into();
+        let kept = Steady::start(Plain::new(orders, "orders"), 40);
+        let dialled = Steady::start(Plain::dialling(orders, "orders"), 40);
+        // Who stops them may be gone.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        (kept.stop().await, dialled.stop().await)
+    }
+}
