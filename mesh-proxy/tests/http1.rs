@@ -317,6 +317,7 @@ async fn a_proxy_that_goes_away_closes_what_is_idle_and_lets_the_rest_end() {
     busy.send(GET).await;
     wire.head().await;
     caller_proxy.shared.draining.cancel();
+    caller_proxy.shared.closing.cancel();
     assert_eq!(idle.rest().await, b"");
     wire.send(OK).await;
     let answer = busy.answer().await;
@@ -325,4 +326,35 @@ async fn a_proxy_that_goes_away_closes_what_is_idle_and_lets_the_rest_end() {
         ("ok", &"close".parse().expect("a value"))
     );
     assert_eq!(busy.rest().await, b"");
+}
+
+/// Whose caller may be about to ask is not closed before it did: a successor takes new connections, but not this one.
+#[tokio::test]
+async fn a_proxy_that_hands_over_answers_once_more_on_what_is_idle() {
+    let (_world, [caller_proxy, _], upstream, app) = pair().await;
+    let (mut idle, mut left) = (Http1::connect(upstream).await, Http1::connect(upstream).await);
+    let mut wire = None;
+    for caller in [&mut idle, &mut left] {
+        caller.send(GET).await;
+        let wire = match &mut wire {
+            Some(wire) => wire,
+            none => none.insert(app.connection().await),
+        };
+        wire.head().await;
+        wire.send(OK).await;
+        assert_eq!(caller.answer().await.body, "ok");
+    }
+    caller_proxy.shared.draining.cancel();
+    idle.send(GET).await;
+    let mut wire = wire.expect("one was made");
+    wire.head().await;
+    wire.send(OK).await;
+    let answer = idle.answer().await;
+    assert_eq!(
+        (answer.body.as_str(), &answer.headers["connection"]),
+        ("ok", &"close".parse().expect("a value"))
+    );
+    assert_eq!(idle.rest().await, b"");
+    caller_proxy.shared.closing.cancel();
+    assert_eq!(left.rest().await, b"");
 }
