@@ -1,12 +1,16 @@
-//! What only the leader does beside ordering the log: it makes the voters what the state says the members are, and
-//! drops distrust that nothing alive can fall under any more.
+//! What only the leader does beside ordering the log: it makes the voters what the state says the members are, drops
+//! distrust that nothing alive can fall under any more, and gives Services that are older than virtual IPs theirs.
 
 use std::time::Duration;
 
 use ca::profile::{INTERMEDIATE_LIFE, TTL_MAX};
-use model::trust::BACKDATE;
-use registry::{ClusterStatus, Command, MemberId, MembershipError, Registry, State, TrustChange};
+use model::{name::ServiceName, trust::BACKDATE};
+use registry::{
+    ClusterStatus, Command, MemberId, MembershipError, NUMBERED_MAX, Registry, State, TrustChange,
+    VIRTUAL_IPS_SINCE,
+};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::clock;
 
@@ -60,7 +64,7 @@ pub fn next(state: &State, status: &ClusterStatus) -> Option<Step> {
 /// Does the leader's duties until `stop`; on other members it only waits.
 pub async fn run(registry: Registry, stop: CancellationToken) {
     let leadership = registry.leadership();
-    let mut steps = 0_u32;
+    let (mut steps, mut numbered) = (0_u32, None);
     while stop.run_until_cancelled(tokio::time::sleep(STEP_EVERY)).await.is_some() {
         if !leadership.borrow().is_me {
             continue;
@@ -77,6 +81,7 @@ pub async fn run(registry: Registry, stop: CancellationToken) {
         if steps.is_multiple_of(PRUNE_STEPS) {
             prune(&registry, &state).await;
         }
+        number(&registry, &state, &mut numbered).await;
         steps = steps.wrapping_add(1);
     }
 }
@@ -109,11 +114,39 @@ async fn prune(registry: &Registry, state: &State) {
     }
 }
 
+/// Gives Services that are older than virtual IPs theirs, some with each step, once every member understands that. `done`
+/// is the history in which none is left: all later ones have theirs from the start.
+async fn number(registry: &Registry, state: &State, done: &mut Option<Uuid>) {
+    if *done == state.epoch() {
+        return;
+    }
+    match unnumbered(state) {
+        None => {}
+        Some(services) if services.is_empty() && state.version_used() >= VIRTUAL_IPS_SINCE => {
+            *done = state.epoch();
+        }
+        Some(services) => match registry.propose(Command::Number(services)).await {
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "Services wait for their virtual IPs"),
+        },
+    }
+}
+
+/// The next Services that lack virtual IPs; `None` while a member does not know of such.
+fn unnumbered(state: &State) -> Option<Vec<ServiceName>> {
+    let known = state.epoch().is_some() && state.command_version() >= VIRTUAL_IPS_SINCE;
+    known.then(|| state.without_virtual_ips().take(NUMBERED_MAX).collect())
+}
+
 #[cfg(test)]
 mod tests {
-    use model::duration::Millis;
-    use registry::{Addresses, Admission, Entry, MemberChange};
-    use uuid::Uuid;
+    use model::{
+        duration::Millis,
+        kind::Kind,
+        object::{Key, Object},
+    };
+    use registry::{Addresses, Admission, Change, Entry, Expect, MemberChange, Write};
+    use serde_json::Map;
 
     use super::*;
 
@@ -123,8 +156,9 @@ mod tests {
         let mut apply = |command| drop(state.apply(Entry { at: Millis(1), command }));
         let domain = "mesh.internal".parse().expect("a domain");
         apply(Command::Trust(TrustChange::Found { domain, epoch: Uuid::nil() }));
-        for _ in 0..members {
-            let admission = Admission { addresses: Addresses::default(), incarnation: Uuid::new_v4() };
+        for id in 1..=members {
+            let incarnation = Uuid::from_u128(u128::from(id));
+            let admission = Admission { addresses: Addresses::default(), incarnation };
             apply(Command::Member(MemberChange::Admit(admission)));
         }
         gone.iter().for_each(|&id| apply(Command::Member(MemberChange::Forget { id })));
@@ -178,6 +212,47 @@ mod tests {
         let one_of_two_left = silent(3, status(&[1, 2, 3], &[]));
         assert_eq!(next(&state(3, &[2]), &one_of_two_left), None, "member 3 is needed without member 2");
         assert_eq!(next(&state(3, &[3]), &one_of_two_left), Some(Step::Remove(3)), "the silent one may go");
+    }
+
+    #[test]
+    fn virtual_ips_wait_for_the_last_member_and_come_some_at_a_time() {
+        let mut state = state(2, &[]);
+        let boot = |id, command_version| {
+            let (incarnation, addresses, program) = (Uuid::from_u128(id), None, None);
+            let id = MemberId::try_from(id).expect("small");
+            let boot = MemberChange::Boot {
+                id,
+                incarnation,
+                boot: 1,
+                nonce: Uuid::nil(),
+                command_version,
+                addresses,
+                program,
+            };
+            Command::Member(boot)
+        };
+        let mut apply = |command| state.apply(Entry { at: Millis(1), command }).to_string();
+        let service = |n: usize| {
+            let key = Key::namespaced(
+                Kind::Service,
+                "default".parse().expect("a name"),
+                format!("s{n}").parse().expect("a name"),
+            );
+            Change::Put { object: Object::new(key, Map::new()), expect: Expect::Any, credential: None }
+        };
+        let changes = (0..NUMBERED_MAX + 1).map(service).collect();
+        apply(Command::Write(Write { actor: "test".to_owned(), changes }));
+        for (id, version) in [(1_u128, VIRTUAL_IPS_SINCE), (2, VIRTUAL_IPS_SINCE - 1)] {
+            assert_eq!(apply(boot(id, version)), "done");
+        }
+        assert_eq!(unnumbered(&state), None, "member 2 is of the previous release");
+        let mut apply = |command| state.apply(Entry { at: Millis(1), command }).to_string();
+        assert_eq!(apply(boot(2, VIRTUAL_IPS_SINCE)), "done");
+        for left in [NUMBERED_MAX, 1, 0] {
+            let some = unnumbered(&state).expect("all understand it");
+            assert_eq!(some.len(), left);
+            state.apply(Entry { at: Millis(1), command: Command::Number(some) });
+        }
     }
 
     #[test]

@@ -108,8 +108,10 @@ fn registered(object: &Object) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use registry::Command;
+
     use super::*;
-    use crate::api::testing::{delete, object, put, state, write};
+    use crate::api::testing::{apply, delete, object, put, state, write};
 
     /// What no rollback may touch, if a change does.
     fn trespass(changes: &[Change]) -> Option<Key> {
@@ -173,6 +175,27 @@ mod tests {
             assert!(state.get(&object(text).key()).is_some(), "{text} stands");
         }
         assert!(plan(&state, then).expect("kept").is_empty(), "nothing is left to do");
+    }
+
+    #[test]
+    fn virtual_ips_are_never_rolled_back() {
+        let mut state = furnished();
+        let then = state.revision();
+        let services = ["shop/web", "shop/old"].map(|name| name.parse().expect("a service"));
+        apply(&mut state, Command::Number(services.to_vec()));
+        let given = services.clone().map(|service| state.virtual_ips(&service));
+        put(&mut state, r#"Service shop/web {"ports":[{"port":81}]}"#);
+        delete(&mut state, "Service shop/old");
+        put(&mut state, r#"Service shop/late {"ports":[{"port":1}]}"#);
+        let changes: Vec<_> = plan(&state, then).expect("kept").iter().map(Step::change).collect();
+        write(&mut state, changes).expect("it can be written");
+        assert_eq!(
+            services.map(|service| state.virtual_ips(&service)),
+            given,
+            "also of what was gone meanwhile"
+        );
+        state.check().expect("the state keeps its invariants");
+        assert!(plan(&state, then).expect("kept").is_empty(), "none of them is something to take back");
     }
 
     #[test]

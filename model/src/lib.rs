@@ -20,4 +20,5 @@ pub mod saved;
 pub mod shape;
 pub mod token;
 pub mod trust;
+pub mod virtualip;
 pub mod watch;

@@ -22,6 +22,7 @@ pub(crate) mod bytes_field;
 mod reply;
 mod restore;
 
+use crate::state::VIRTUAL_IPS_SINCE;
 pub use reply::{Joined, Outcome, Refusal, Reply, Written};
 pub use restore::{Founder, RestoreCommit, RestoreStep};
 
@@ -30,7 +31,7 @@ pub type MemberId = u64;
 
 /// The version of the commands that this program understands. Raised with each new variant or field that an older
 /// program must not miss; the leader proposes none above the cluster's minimum.
-pub const COMMAND_VERSION: u32 = 2;
+pub const COMMAND_VERSION: u32 = 3;
 /// How deep batches nest: the leader's own around one that a client made. Deeper ones come only from a bug.
 pub const BATCH_DEPTH_MAX: usize = 3;
 
@@ -66,6 +67,9 @@ pub enum Command {
     Member(MemberChange),
     /// A snapshot comes back. Since version 2.
     Restore(RestoreStep),
+    /// These Services, which are older than virtual IPs, get theirs; others get theirs from now on when they come. Since
+    /// version 3.
+    Number(Vec<ServiceName>),
 }
 
 /// Changes of objects; all or nothing.
@@ -342,6 +346,7 @@ impl Command {
             Self::Member(MemberChange::Boot { program: Some(_), .. }) => 2,
             Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => 1,
             Self::Restore(_) => 2,
+            Self::Number(_) => VIRTUAL_IPS_SINCE,
         }
     }
 
@@ -357,7 +362,7 @@ impl Command {
             Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => true,
             // The second run of a commit finds no pieces; whether the first was done, the epoch tells.
             Self::Restore(RestoreStep::Commit(_)) => false,
-            Self::Restore(_) => true,
+            Self::Restore(_) | Self::Number(_) => true,
         }
     }
 }
@@ -389,6 +394,7 @@ impl fmt::Display for Command {
             Self::Trust(_) => f.write_str("trust"),
             Self::Member(_) => f.write_str("member"),
             Self::Restore(step) => f.write_str(step.about()),
+            Self::Number(services) => write!(f, "number {}", services.len()),
         }
     }
 }

@@ -28,4 +28,4 @@ pub use raft::{
     ClusterStatus, Dial, KeepAlive, KeepAlives, Leadership, MembershipError, OpenError, ProposeError,
     ReadError, Recovery, Registry, RestoreError, Settings, SnapshotError, Source, Stream, Tuning,
 };
-pub use state::{Compacted, Held, Member, Revision, Session, State, Trust};
+pub use state::{Compacted, Held, Member, NUMBERED_MAX, Revision, Session, State, Trust, VIRTUAL_IPS_SINCE};

@@ -15,6 +15,7 @@ mod history;
 mod image;
 mod join;
 mod member;
+mod numbers;
 mod objects;
 mod query;
 mod restore;
@@ -28,6 +29,8 @@ pub use check::Broken;
 pub use history::{Changed, Compacted, HISTORY_BYTES_MAX, HISTORY_REVISIONS_MAX, History, Revision};
 pub use image::{Blob, Image, ImageError, ImageOf, Sum};
 pub use member::{MEMBERS_MAX, Member, Members};
+use numbers::Numbers;
+pub use numbers::{Holder, KEPT_BACK, KEPT_BACK_MAX, NUMBERED_MAX, VIRTUAL_IPS_SINCE};
 pub use objects::Objects;
 pub use restore::{STAGED_BYTES_MAX, STAGED_PARTS_MAX};
 pub use session::{
@@ -54,6 +57,8 @@ pub struct State {
     members: Members,
     /// Pieces of a snapshot that is being restored.
     staged: Table<(Uuid, u32), Blob>,
+    /// What the virtual IPs of Services are made of.
+    numbers: Numbers,
     history: History,
     /// Whether the entry that is being applied changed anything so far.
     touched: bool,
@@ -81,6 +86,7 @@ impl State {
             trust: Table::new(5),
             members: Members::new(),
             staged: Table::new(9),
+            numbers: Numbers::new(),
             history: History::new(revisions_max),
             touched: false,
             restored: false,
@@ -142,6 +148,7 @@ impl State {
             Command::Trust(change) => self.change_trust(change),
             Command::Member(change) => self.change_members(change),
             Command::Restore(step) => self.restore(step),
+            Command::Number(services) => Ok(self.number(&services)),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -125,6 +125,8 @@ pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot,
         trust_generation: inputs.trust_generation,
         place: place.and_then(|item| item.place()).cloned(),
         hostnames: destinations.values().map(by_hostname).collect(),
+        virtual_ips: destinations.values().flat_map(by_virtual_ip).collect(),
+        namespaces: destinations.keys().map(|service| service.namespace.clone()).collect(),
         destinations,
         inbound: guard::inbound(&guards, &conducts, inputs),
         callers: inputs.callers.clone(),
@@ -134,6 +136,10 @@ pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot,
 
 fn by_hostname(destination: &Arc<Destination>) -> (Arc<str>, Arc<Destination>) {
     (Arc::clone(&destination.hostname), Arc::clone(destination))
+}
+
+fn by_virtual_ip(destination: &Arc<Destination>) -> impl Iterator<Item = (IpAddr, Arc<Destination>)> {
+    destination.virtual_ips.iter().map(|ip| (*ip, Arc::clone(destination)))
 }
 
 /// Endpoints and routes of services that are not there belong nowhere yet.

@@ -2,8 +2,8 @@
 //! makes. A request looks things up here; nothing is parsed, locked or counted.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    collections::{BTreeMap, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub place: Option<Place>,
     pub(crate) destinations: HashMap<ServiceName, Arc<Destination>>,
     pub(crate) hostnames: HashMap<Arc<str>, Arc<Destination>>,
+    pub(crate) virtual_ips: HashMap<IpAddr, Arc<Destination>>,
+    pub(crate) namespaces: HashSet<Name>,
     pub(crate) inbound: Inbound,
     pub(crate) callers: BTreeMap<ServiceName, Labels>,
     pub(crate) sources: Sources,
@@ -58,12 +60,14 @@ pub struct Place {
 pub struct Destination {
     pub(crate) name: ServiceName,
     pub(crate) hostname: Arc<str>,
+    pub(crate) virtual_ips: Vec<IpAddr>,
     pub(crate) ports: Vec<Port>,
 }
 
 /// A port of a destination.
 #[derive(Debug)]
 pub struct Port {
+    pub(crate) name: Option<Name>,
     pub(crate) number: u16,
     pub(crate) protocol: Protocol,
     pub(crate) backend: Arc<Backend>,
@@ -138,6 +142,8 @@ impl Snapshot {
             place: None,
             destinations: HashMap::new(),
             hostnames: HashMap::new(),
+            virtual_ips: HashMap::new(),
+            namespaces: HashSet::new(),
             inbound: Inbound::default(),
             callers: BTreeMap::new(),
             sources: Sources::default(),
@@ -157,6 +163,16 @@ impl Snapshot {
             return self.hostnames.get(host.to_ascii_lowercase().as_str());
         }
         self.hostnames.get(host)
+    }
+
+    /// The service that has this virtual IP.
+    pub fn by_virtual_ip(&self, ip: IpAddr) -> Option<&Arc<Destination>> {
+        self.virtual_ips.get(&ip)
+    }
+
+    /// Whether a service of the mesh is in that namespace.
+    pub fn has_services_in(&self, namespace: &Name) -> bool {
+        self.namespaces.contains(namespace)
     }
 
     /// All services of the mesh, in no order.
@@ -188,6 +204,11 @@ impl Destination {
         &self.hostname
     }
 
+    /// Its virtual IPs; none where the registry gave it none.
+    pub fn virtual_ips(&self) -> &[IpAddr] {
+        &self.virtual_ips
+    }
+
     /// Its ports, in the order of the Service.
     pub fn ports(&self) -> &[Port] {
         &self.ports
@@ -213,6 +234,11 @@ impl Destination {
 // === impl Port ===
 
 impl Port {
+    /// Its name, which a service's only port may lack.
+    pub fn name(&self) -> Option<&Name> {
+        self.name.as_ref()
+    }
+
     /// What callers dial.
     pub fn number(&self) -> u16 {
         self.number

@@ -70,6 +70,8 @@ pub fn found(
         Command::Trust(TrustChange::SealRoot { blob }),
         Command::Trust(TrustChange::SetIntermediate { member, pem }),
         administrator(ADMIN, Credential { id: drawn.id, hash: drawn.hash }),
+        // Whoever is first has virtual IPs from the start.
+        Command::Number(Vec::new()),
     ];
     Ok(Founded { genesis, root_pem: root.certificate_pem(), recovery, admin })
 }

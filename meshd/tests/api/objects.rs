@@ -19,6 +19,7 @@ PUT /v1/namespaces/default/services/orders
 .spec {"ports":[{"port":80}]}
 .status.effective.ports[0] {"port":80,"targetPort":80,"protocol":"auto"}
 .status.hostname "orders.default.mesh"
+.status.virtualIPs ["240.0.0.1","fd6d:6573:6800::1"]
 .status.endpoints {"ready":0,"total":0}
 .status.conditions []
 $made .metadata.revision

@@ -165,6 +165,7 @@ impl State {
     pub(super) fn stamp(&mut self, mut object: Object) -> Arc<Object> {
         object.metadata.revision = self.pending_revision();
         object.metadata.updated_at = self.time;
+        self.say_virtual_ips(&mut object);
         let object = Arc::new(object);
         self.objects.put(object.clone());
         self.touched = true;
@@ -173,6 +174,9 @@ impl State {
 
     pub(super) fn discard(&mut self, key: &Key) {
         self.touched |= self.objects.remove(key).is_some();
+        if let Some(service) = service_name(key).filter(|_| key.kind == Kind::Service) {
+            self.let_virtual_ips_go(&service);
+        }
     }
 }
 

@@ -62,6 +62,9 @@ impl State {
                 "a join record without a secret, or a member with an id that is not given yet".to_owned(),
             );
         }
+        if let Some(what) = self.misnumbered() {
+            return broken(what);
+        }
         if !self.history.sound(self.revision) {
             return broken("the history keeps what is not, or what it says it dropped".to_owned());
         }

@@ -95,7 +95,8 @@ impl State {
         let tables = tables.chain(self.credentials.records()).chain(self.joins.records());
         let tables = tables.chain(self.trust.records()).chain(members.by_id.records());
         let tables = tables.chain(members.next.records()).chain(members.used.records());
-        tables.chain(self.staged.records())
+        let tables = tables.chain(self.staged.records());
+        tables.chain(self.numbers.holders.records()).chain(self.numbers.last.records())
     }
 
     /// How many records a snapshot has.
@@ -104,7 +105,8 @@ impl State {
         let objects = self.objects.len() + self.sessions.table().len();
         let secrets = self.credentials.len() + self.joins.len() + self.trust.len();
         let members = members.by_id.len() + members.next.len() + members.used.len();
-        objects + secrets + members + self.staged.len() + self.history.len()
+        let numbers = self.numbers.holders.len() + self.numbers.last.len();
+        objects + secrets + members + self.staged.len() + numbers + self.history.len()
     }
 
     /// What changed since `before`, of the same cluster, in [`State::records`]; `None` is gone.
@@ -121,8 +123,11 @@ impl State {
         let numbers = self.members.next.record_changes(&before.members.next);
         let used = self.members.used.record_changes(&before.members.used);
         let staged = self.staged.record_changes(&before.staged);
+        let holders = self.numbers.holders.record_changes(&before.numbers.holders);
+        let last = self.numbers.last.record_changes(&before.numbers.last);
         let tables = objects.chain(hosts).chain(secrets).chain(joins).chain(trust);
         let tables = tables.chain(members).chain(numbers).chain(used).chain(staged);
+        let tables = tables.chain(holders).chain(last);
         tables.chain(self.history.record_changes(&before.history))
     }
 
@@ -174,6 +179,8 @@ impl State {
             7 => self.members.next.load(key, value)?,
             8 => self.members.used.load(key, value)?,
             9 => self.staged.load(key, value)?,
+            10 => self.numbers.load(key, value)?,
+            11 => self.numbers.last.load(key, value)?,
             BLOCK_TAG => self.history.load_block(value)?,
             REVISION_TAG => self.history.load_revision(value)?,
             other => return Err(ImageError::Tag(other)),

@@ -159,6 +159,8 @@ impl State {
             self.members.next.hash(),
             self.members.used.hash(),
             self.staged.hash(),
+            self.numbers.holders.hash(),
+            self.numbers.last.hash(),
             digest(b"scalars", &scalars),
         ]
         .into_iter()

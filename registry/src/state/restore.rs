@@ -12,7 +12,9 @@ use model::{
 };
 use uuid::Uuid;
 
-use super::{Blob, History, Member, Members, Objects, State, Trust, objects::endpoint, table::Table};
+use super::{
+    Blob, History, Member, Members, Objects, State, Trust, VIRTUAL_IPS_SINCE, objects::endpoint, table::Table,
+};
 use crate::{
     command::{Founder, Refusal, Reply, RestoreCommit, RestoreStep},
     saved::{self, PIECE_BYTES_MAX},
@@ -74,6 +76,9 @@ impl State {
 
     fn put_in_force(&mut self, commit: RestoreCommit) -> Result<(), Refusal> {
         let saved = self.assembled(&commit)?;
+        if commit.founder.is_none() {
+            self.may_number(&saved)?;
+        }
         self.staged = Table::new(self.staged.tag());
         self.revision = self.revision.max(saved.revision);
         self.time = self.time.max(saved.time);
@@ -82,6 +87,15 @@ impl State {
             Some(founder) => self.begin_with(saved, founder, commit.epoch),
             None => self.take_back(&saved, commit.epoch),
         }
+    }
+
+    /// A member that does not know of virtual IPs cannot read a snapshot that has some: no other takes it either.
+    fn may_number(&self, saved: &Self) -> Result<(), Refusal> {
+        if saved.numbers.is_empty() || self.members.used() >= VIRTUAL_IPS_SINCE {
+            return Ok(());
+        }
+        let reason = "it has virtual IPs, which not all servers of this cluster understand yet".to_owned();
+        Err(Refusal::Restore { reason })
     }
 
     /// The state that the pieces make.
@@ -127,6 +141,10 @@ impl State {
         self.sessions = saved.sessions;
         self.credentials = saved.credentials;
         self.joins = saved.joins;
+        self.numbers = saved.numbers;
+        if !self.numbers.is_empty() {
+            self.note_version(VIRTUAL_IPS_SINCE);
+        }
         self.trust.insert((), trust);
         Ok(())
     }
@@ -135,6 +153,7 @@ impl State {
     fn take_back(&mut self, saved: &Self, epoch: Uuid) -> Result<(), Refusal> {
         let before = self.objects.clone();
         self.take_back_trust(saved, epoch)?;
+        self.recall_virtual_ips(saved);
         self.take_back_objects(&saved.objects);
         let here = self.sessions.iter().map(|(node, _)| node.clone());
         let lost: Vec<_> = here.filter(|node| !self.may_stay(node)).collect();

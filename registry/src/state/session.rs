@@ -18,6 +18,7 @@ use crate::command::{Claim, Refusal, Register, Reply, SessionRef};
 
 mod claims;
 
+pub(super) use claims::service_key;
 pub use claims::{CONDITIONS_MAX, MANAGED_BY, REGISTRATION};
 
 /// The most services of one node: a host runs dozens; more is a mistake of its configuration.

@@ -47,6 +47,7 @@ const FURNITURE: &[&str] = &[
     "join door h1 k1",
     "register h1 shop/web:80 default/own:90",
     "put Role/ops rules=[]",
+    "number shop/web",
 ];
 
 #[test]
@@ -143,6 +144,9 @@ fn command(line: &str) -> Command {
         }),
         ["distrust", id] => {
             Command::Trust(TrustChange::Distrust(Refused::Id(id.parse::<SpiffeId>().expect("an id"))))
+        }
+        ["number", ref services @ ..] => {
+            Command::Number(services.iter().map(|service| service.parse().expect("a service")).collect())
         }
         ["admit", folder] => Command::Member(MemberChange::Admit(admission(folder))),
         ["boot", id, folder, boot, nonce] => Command::Member(MemberChange::Boot {
@@ -282,6 +286,7 @@ fn show(state: &State, what: &str) -> String {
     let lines = match words[..] {
         ["sessions"] => show_sessions(state),
         ["history", since] => show_history(state, since.parse().expect("a revision")),
+        ["numbers"] => show_numbers(state),
         ["trust"] => vec![show_trust(state)],
         ["token", id] => vec![show_token(state, id)],
         ["of", service] => {
@@ -326,6 +331,14 @@ fn show_history(state: &State, since: u64) -> Vec<String> {
             })
             .collect(),
     }
+}
+
+fn show_numbers(state: &State) -> Vec<String> {
+    let one = |(number, holder): (&u32, &std::sync::Arc<Holder>)| {
+        let gone = holder.gone_at.map(|since| format!(", gone since {}", since.0 / 1_000));
+        format!("{number}: {}{}", holder.service, gone.unwrap_or_default())
+    };
+    state.numbers.holders.iter().map(one).collect()
 }
 
 fn show_trust(state: &State) -> String {

@@ -105,7 +105,7 @@ fn command(dice: &mut Dice) -> Command {
     let namespace = *dice.pick(&["default", "shop", "mesh-system"]);
     let service = *dice.pick(&["web", "orders"]);
     let session = SessionRef { node: node.clone(), generation: 1 + dice.below(60) };
-    match dice.below(20) {
+    match dice.below(21) {
         0..=1 => write(Kind::Namespace, None, namespace, json!({}), dice),
         2..=4 => {
             let granted = dice.pick(&["*/*", "default/*", "shop/*"]);
@@ -129,6 +129,7 @@ fn command(dice: &mut Dice) -> Command {
             let incarnation = Uuid::from_u128(1 + u128::from(dice.below(4)));
             Command::Member(MemberChange::Admit(Admission { addresses, incarnation }))
         }
+        19 => Command::Number(vec![format!("{namespace}/{service}").parse().expect("a name")]),
         _ => Command::Member(MemberChange::Forget { id: 1 + dice.below(4) }),
     }
 }

@@ -1,7 +1,7 @@
 //! Pure. What was read becomes what is looked up: first each service's back ends, then its ports with their routes, which
 //! may name back ends of other services.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use model::{
     identity::{SpiffeId, TrustDomain},
@@ -111,6 +111,13 @@ fn spec(service: &Item) -> &ServiceSpec {
     }
 }
 
+fn virtual_ips(service: &Item) -> &[IpAddr] {
+    match &service.read {
+        Read::Service { virtual_ips, .. } => virtual_ips,
+        _ => &[],
+    }
+}
+
 /// The endpoints that serve a port, of a subset if one is named.
 fn members<'a>(
     endpoints: &'a [&'a Arc<Item>],
@@ -204,6 +211,7 @@ fn destination(
         let backend = Arc::clone(&own.all[&(number, None)]);
         let stream = oldest(&streams).and_then(|route| route.rules.first());
         Port {
+            name: port.name.clone(),
             number,
             protocol: port.protocol,
             default: default_rule(&backend),
@@ -212,8 +220,9 @@ fn destination(
             routes: (!routes.is_empty()).then(|| RouteTable::new(routes, find)),
         }
     };
-    let hostname = name.hostname().into();
-    Destination { name: name.clone(), hostname, ports: spec(group.service).ports.iter().map(port).collect() }
+    let (hostname, virtual_ips) = (name.hostname().into(), virtual_ips(group.service).to_vec());
+    let ports = spec(group.service).ports.iter().map(port).collect();
+    Destination { name: name.clone(), hostname, virtual_ips, ports }
 }
 
 fn oldest<'a>(routes: &[&'a Route]) -> Option<&'a Route> {

@@ -1,6 +1,10 @@
 //! Pure. Objects, read: each by itself, once for each of its versions.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use model::{
     identity::{SpiffeId, TrustDomain},
@@ -9,6 +13,7 @@ use model::{
     name::{Name, ServiceName},
     object::{Key, Labels, Object, status},
     resource::{EndpointSpec, EndpointStatus, Resource, ServiceSpec},
+    virtualip::ServiceStatus,
 };
 
 use super::{Inputs, Nack};
@@ -33,6 +38,7 @@ pub(super) enum Read {
     Service {
         name: ServiceName,
         spec: ServiceSpec,
+        virtual_ips: Vec<IpAddr>,
     },
     Endpoint {
         service: ServiceName,
@@ -101,7 +107,7 @@ fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
     };
     let name = ServiceName::new(namespace.clone(), object.metadata.name.clone());
     match object.resource().map_err(|invalid| invalid.to_string())? {
-        Resource::Service(spec) => Ok(Read::Service { name, spec }),
+        Resource::Service(spec) => Ok(Read::Service { name, spec, virtual_ips: virtual_ips(object) }),
         Resource::Endpoint(spec) => {
             endpoint(object, namespace, spec, domain).map_err(|invalid| invalid.to_string())
         }
@@ -125,6 +131,12 @@ fn read_one(object: &Object, domain: &TrustDomain) -> Result<Read, String> {
         }
         _ => Ok(Read::Other),
     }
+}
+
+/// What the registry says of a Service. One that says it in another way has none: its calls go by its name all the same.
+fn virtual_ips(service: &Object) -> Vec<IpAddr> {
+    let said = service.status.as_ref().and_then(|said| status::<ServiceStatus>(said).ok());
+    said.map_or_else(Vec::new, |said| said.virtual_ips)
 }
 
 fn place(object: &Object) -> Result<Read, String> {

@@ -75,6 +75,27 @@ fn service(name: &str) -> ServiceName {
     name.parse().expect("a service")
 }
 
+#[test]
+fn virtual_ips_are_what_the_registry_says_and_a_service_may_have_none() {
+    let mut inputs = inputs(&[SHOP]);
+    let before = compile(None, &inputs).expect("it compiles");
+    assert!(before.destination(&service("default/orders")).expect("it is there").virtual_ips().is_empty());
+    let said = json!({"virtualIPs": ["240.0.0.7", "fd6d:6573:6800::7"], "conditions": [], "later": 1});
+    change(&mut inputs, &key(Kind::Service, "default", "orders"), |orders| orders.status = Some(said));
+    let odd = json!({"virtualIPs": 7});
+    change(&mut inputs, &key(Kind::Service, "shop", "web"), |web| web.status = Some(odd));
+    let after = compile(Some(&before), &inputs).expect("it compiles");
+    let at =
+        |ip: &str| after.by_virtual_ip(ip.parse().expect("an address")).map(|found| found.name().to_string());
+    assert_eq!(at("240.0.0.7").as_deref(), Some("default/orders"));
+    assert_eq!((at("fd6d:6573:6800::7"), at("240.0.0.8")), (at("240.0.0.7"), None));
+    let in_it = |namespace: &str| after.has_services_in(&namespace.parse().expect("a name"));
+    assert_eq!((in_it("default"), in_it("shop"), in_it("other")), (true, true, false));
+    let port =
+        after.destination(&service("default/orders")).and_then(|orders| orders.port(80)).expect("for HTTP");
+    assert_eq!((port.number(), port.name().map(|name| name.as_str())), (8080, Some("http")));
+}
+
 /// The names of a back end's endpoints.
 fn names(backend: &Backend) -> String {
     let names: Vec<_> = backend.endpoints().iter().map(|endpoint| endpoint.key.name().as_str()).collect();

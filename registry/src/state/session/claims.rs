@@ -36,7 +36,7 @@ impl State {
 
     /// Makes the Service, or gives one that registration made the ports that fit.
     fn extend_service(&mut self, claim: &Claim) {
-        let key = key(&claim.service);
+        let key = service_key(&claim.service);
         let Some(present) = self.objects.get(&key).cloned() else {
             self.store(new_service(key, claim));
             return;
@@ -57,13 +57,13 @@ impl State {
 
     /// Writes into a Service's status which claims do not fit it.
     pub(in crate::state) fn judge_claims(&mut self, service: &ServiceName) {
-        let key = key(service);
+        let key = service_key(service);
         let Some(object) = self.objects.get(&key).cloned() else { return };
         let conditions = match spec(&object) {
             Some(spec) => self.misfits(service, &spec),
             None => Vec::new(),
         };
-        let status = (!conditions.is_empty()).then(|| json!({"conditions": conditions}));
+        let status = with_conditions(object.status.as_ref(), conditions);
         if object.status != status {
             let mut object = (*object).clone();
             object.status = status;
@@ -160,6 +160,17 @@ fn spec(service: &Object) -> Option<ServiceSpec> {
     }
 }
 
-fn key(service: &ServiceName) -> Key {
+/// A status with these conditions and no others; none where nothing is said.
+fn with_conditions(status: Option<&Value>, conditions: Vec<Value>) -> Option<Value> {
+    let mut status = status.and_then(Value::as_object).cloned().unwrap_or_default();
+    status.remove("conditions");
+    if !conditions.is_empty() {
+        status.insert("conditions".to_owned(), Value::Array(conditions));
+    }
+    (!status.is_empty()).then_some(Value::Object(status))
+}
+
+/// The key of a Service.
+pub(in crate::state) fn service_key(service: &ServiceName) -> Key {
     Key::namespaced(Kind::Service, service.namespace.clone(), service.name.clone())
 }

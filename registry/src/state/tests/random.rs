@@ -31,7 +31,7 @@ fn any_line() -> impl Strategy<Value = String> {
         1 => node.clone().prop_map(|node| format!("delete Node/{node}")),
         3 => (namespace.clone(), service.clone(), 1..4u16, condition)
             .prop_map(|(ns, service, port, expect)| format!(r#"put Service/{ns}/{service} ports=[{{"port":{port}}}]{expect}"#)),
-        1 => (namespace.clone(), service.clone()).prop_map(|(ns, service)| format!("delete Service/{ns}/{service}")),
+        3 => (namespace.clone(), service.clone()).prop_map(|(ns, service)| format!("delete Service/{ns}/{service}")),
         6 => (node.clone(), namespace.clone(), service.clone(), 1..4u16)
             .prop_map(|(node, ns, service, port)| format!("register {node} {ns}/{service}:{port}")),
         2 => (node.clone(), 1..30u64).prop_map(|(node, generation)| format!("expire {node} {generation}")),
@@ -40,6 +40,8 @@ fn any_line() -> impl Strategy<Value = String> {
         2 => (1..3u8, 1..3u8).prop_map(|(id, uses)| format!("put JoinToken/t{id} uses={uses} services=[\"*/*\"] secret=s{id}")),
         1 => (1..3u8).prop_map(|id| format!("delete JoinToken/t{id}")),
         3 => (1..3u8, node, 1..4u8).prop_map(|(id, node, key)| format!("join s{id} {node} k{key}")),
+        2 => (prop::collection::vec((namespace, service), 0..3))
+            .prop_map(|some| some.iter().fold("number".to_owned(), |line, (ns, service)| format!("{line} {ns}/{service}"))),
         1 => Just("found mesh.internal".to_owned()),
         1 => (1..4u8).prop_map(|n| format!("root PEM{n}")),
         1 => (1..4u8).prop_map(|n| format!("admit folder{n}")),
@@ -49,7 +51,7 @@ fn any_line() -> impl Strategy<Value = String> {
 
 /// Entries: one command or several, at times that may go back.
 fn any_log() -> impl Strategy<Value = Vec<Entry>> {
-    let entry = (0..10_000u64, prop::collection::vec(any_line(), 1..5)).prop_map(|(at, lines)| {
+    let entry = (0..200_000u64, prop::collection::vec(any_line(), 1..5)).prop_map(|(at, lines)| {
         let mut commands: Vec<_> = lines.iter().map(|line| command(line)).collect();
         let command = if commands.len() == 1 { commands.remove(0) } else { Command::Batch(commands) };
         Entry { at: Millis(at), command }

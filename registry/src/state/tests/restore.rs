@@ -219,3 +219,62 @@ fn a_new_cluster_begins_with_everything_but_the_members() {
     let reply = steps(&saved, founder(3)).into_iter().map(|step| apply(&mut state, step)).last();
     assert!(matches!(reply, Some(Reply::Refused(_))), "only a new cluster begins so");
 }
+
+#[test]
+fn virtual_ips_of_the_present_stand_and_what_comes_back_has_its_own_where_nobody_else_does() {
+    let mut state = furnished();
+    lines(&mut state, &["put Service/shop/back ports=[]", "put Service/shop/taken ports=[]"]);
+    let saved = state.clone();
+    // Another cluster's past: there `taken` never was, and `rival` has its number.
+    let mut state = furnished();
+    lines(&mut state, &["put Service/shop/first ports=[]", "delete Service/shop/first"]);
+    lines(&mut state, &["put Service/shop/rival ports=[]", "put Service/shop/web ports=[{\"port\":81}]"]);
+    let ips = |state: &State, service: &str| state.virtual_ips(&service.parse().expect("a name"));
+    let (web, taken) = (ips(&state, "shop/web"), ips(&saved, "shop/taken"));
+    assert_eq!(ips(&state, "shop/rival"), taken);
+    assert_eq!(restore(&mut state, &saved), Reply::Nothing);
+    assert_eq!(ips(&state, "shop/web"), web, "what was there keeps its own");
+    assert_eq!(ips(&state, "shop/rival"), None, "it is gone, and its number is kept back");
+    let (back, instead) = (ips(&state, "shop/back"), ips(&state, "shop/taken"));
+    assert!(back.is_some() && instead.is_some() && instead != taken, "{back:?}, {instead:?}");
+}
+
+#[test]
+fn what_comes_back_to_a_cluster_that_lost_it_has_the_virtual_ips_that_it_had() {
+    let saved = furnished();
+    let mut state = State::new();
+    perform(&mut state, "found mesh.internal");
+    perform(&mut state, "number\nput Service/default/rival ports=[]");
+    let (rival, web) = ("default/rival".parse().expect("a name"), "shop/web".parse().expect("a name"));
+    assert_eq!(state.virtual_ips(&rival), saved.virtual_ips(&web), "the first one each");
+    restore(&mut state, &saved);
+    let mut later = State::new();
+    perform(&mut later, "found mesh.internal");
+    perform(&mut later, "number");
+    later.numbers.last.insert((), 40);
+    restore(&mut later, &saved);
+    assert_eq!(later.virtual_ips(&web), saved.virtual_ips(&web));
+    assert_ne!(state.virtual_ips(&web), saved.virtual_ips(&web), "another had it at the time");
+}
+
+#[test]
+fn a_snapshot_with_virtual_ips_waits_for_members_that_do_not_know_of_them() {
+    let saved = furnished();
+    let mut state = State::new();
+    perform(&mut state, "found mesh.internal");
+    let reply = restore(&mut state, &saved);
+    assert!(
+        matches!(&reply, Reply::Refused(Refusal::Restore { reason }) if reason.contains("understand yet")),
+        "{reply}"
+    );
+    perform(&mut state, "number");
+    assert_eq!(restore(&mut state, &saved), Reply::Nothing);
+    // A new cluster, which no older program can join from then on.
+    let mut fresh = State::new();
+    let founder = Founder { id: 2, admission: admission("new") };
+    for step in steps(&saved, Some(founder)) {
+        assert_eq!(apply(&mut fresh, step), Reply::Nothing);
+    }
+    assert_eq!(fresh.version_used(), VIRTUAL_IPS_SINCE);
+    assert_eq!(perform(&mut fresh, "show numbers"), perform(&mut saved.clone(), "show numbers"));
+}
