@@ -214,7 +214,8 @@ impl Admin {
             };
             let subscribed = config.has(destination.name());
             let ports: Vec<_> = destination.ports().iter().map(port).collect();
-            json!({"service": destination.name(), "subscribed": subscribed, "ports": ports})
+            let ips = destination.virtual_ips();
+            json!({"service": destination.name(), "virtualIPs": ips, "subscribed": subscribed, "ports": ports})
         };
         let node = self.identity.node();
         json!({

@@ -19,6 +19,8 @@ pub mod outbound;
 pub mod inbound;
 pub mod rates;
 
+pub mod dns;
+
 pub mod call;
 pub mod refused;
 pub mod splice;

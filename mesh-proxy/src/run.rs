@@ -28,7 +28,7 @@ use crate::{
     listener::{BindError, Sockets},
     register::{self, Place, Registrar, Standing, checks, checks::memory::Memory, route_to},
     services::Services,
-    settings::Settings,
+    settings::{DnsUpstream, Settings},
     shared::Shared,
     telemetry::{AccessLog, Outlets, open_spans},
 };
@@ -42,6 +42,8 @@ use upstreams::Upstreams;
 /// How long the other proxies get to hear that this host is going away, before its connections say so: a change reaches
 /// them within a fraction of this.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Where a host names its resolvers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How often it is looked whether calls are still under way.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a worker that starts waits to hear what the control plane has to say beyond what stands on the disk.
@@ -176,9 +178,9 @@ fn read_services(folder: &Path, before: &Services) -> Result<Services, RunError>
 }
 
 fn warn_about_capture(settings: &Settings) {
-    for key in settings.listen.captured() {
+    if !settings.listen.outbound.0.0.is_empty() {
         tracing::warn!(
-            "listen.{key} is set, but this version captures no calls of local applications: nothing listens there"
+            "listen.outbound is set, but this version captures no calls of local applications: nothing listens there"
         );
     }
 }
@@ -272,6 +274,7 @@ impl Hub {
         };
         let position = follower.begin();
         tasks.spawn(follower.run(position));
+        self.resolve_for_others(settings, &mut tasks);
         let memory = Memory::of_runtime_folder();
         let health = watch::Sender::new(memory.recall());
         tasks.spawn(checks::run(self.identity.node().node.clone(), self.services.clone(), health.clone()));
@@ -311,6 +314,18 @@ impl Hub {
                 _ = hand_over.wait_for(Option::is_some) => {}
             }
         });
+    }
+
+    /// Says who answers for names that are not of the mesh.
+    fn resolve_for_others(&self, settings: &Settings, tasks: &mut JoinSet<()>) {
+        let (shared, own) = (self.shared.clone(), settings.listen.dns.0.clone());
+        match &settings.dns_upstream {
+            DnsUpstream::Nobody => {}
+            DnsUpstream::These(resolvers) => shared.upstream.set(resolvers.clone()),
+            DnsUpstream::System => {
+                tasks.spawn(async move { shared.upstream.follow(Path::new(RESOLV_CONF), &own).await });
+            }
+        }
     }
 
     fn registrar(

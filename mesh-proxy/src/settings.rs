@@ -25,6 +25,8 @@ pub use service::{
 pub const THREADS_MAX: usize = 64;
 /// Runtime threads where the file says nothing, if the host has as many cores.
 pub const THREADS_DEFAULT: usize = 4;
+/// The port of resolvers.
+const DNS_PORT: u16 = 53;
 /// How long calls in flight get to end after SIGTERM, where the file says nothing.
 pub const DRAIN_DEFAULT: Timespan = Timespan::from_secs(10);
 
@@ -55,6 +57,8 @@ pub struct Settings {
     pub handover_drain: Timespan,
     /// In whose name the host router calls, where the host runs several services.
     pub host_router_identity: Option<ServiceName>,
+    /// Who answers for names that are not of the mesh, where `listen.dns` is asked for such.
+    pub dns_upstream: DnsUpstream,
     /// The listeners.
     pub listen: Listen,
     /// The log of calls.
@@ -75,8 +79,8 @@ pub struct Listen {
     pub outbound: Captured,
     /// Calls of local applications, told apart by their Host.
     pub host_router: Addresses,
-    /// Names of the mesh, for captured look-ups.
-    pub dns: Captured,
+    /// Look-ups of names of the mesh, over UDP and TCP.
+    pub dns: Addresses,
     /// Health, metrics, configuration; read-only.
     pub admin: Addresses,
 }
@@ -135,6 +139,18 @@ pub struct Addresses(pub Vec<SocketAddr>);
 #[serde(transparent)]
 pub struct Captured(pub Addresses);
 
+/// Who answers for names that are not of the mesh.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DnsUpstream {
+    /// Nobody: `""`. Whoever asks is refused, and asks its next resolver.
+    #[default]
+    Nobody,
+    /// The resolvers that `/etc/resolv.conf` names, whenever it does, but for ourselves: `"system"`.
+    System,
+    /// These.
+    These(Vec<SocketAddr>),
+}
+
 /// Parses `proxy.toml`; `file` is how errors call it.
 ///
 /// # Errors
@@ -157,6 +173,7 @@ impl Default for Settings {
             drain: DRAIN_DEFAULT,
             handover_drain: HANDOVER_DRAIN_DEFAULT,
             host_router_identity: None,
+            dns_upstream: DnsUpstream::default(),
             listen: Listen::default(),
             access_log: AccessLog::default(),
             tracing: Tracing::default(),
@@ -171,7 +188,7 @@ impl Default for Listen {
             inbound_plain: Addresses::default(),
             outbound: Captured::default(),
             host_router: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 15_080))]),
-            dns: Captured::default(),
+            dns: Addresses::default(),
             admin: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 15_000))]),
         }
     }
@@ -280,16 +297,7 @@ fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     }
 }
 
-// === impl Listen, Addresses, Output ===
-
-impl Listen {
-    /// The listeners that are set although this version captures nothing for them, by their keys.
-    pub fn captured(&self) -> impl Iterator<Item = &'static str> {
-        let Self { outbound, dns, .. } = self;
-        let all = [("outbound", outbound), ("dns", dns)];
-        all.into_iter().filter(|(_, addresses)| !addresses.0.0.is_empty()).map(|(key, _)| key)
-    }
-}
+// === impl Addresses, DnsUpstream, Output ===
 
 #[derive(Deserialize)]
 #[serde(
@@ -321,6 +329,22 @@ impl<'de> Deserialize<'de> for Addresses {
             .map(parse)
             .collect::<Result<_, _>>()
             .map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DnsUpstream {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = OneOrMany::deserialize(deserializer)?.texts();
+        if texts == ["system"] {
+            return Ok(Self::System);
+        }
+        let resolver = |text: String| {
+            let alone = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
+            let wrong = || format!("must be \"system\", \"\", or an address such as 192.0.2.1, is {text:?}");
+            text.parse().or(alone).map_err(|_| D::Error::custom(wrong()))
+        };
+        let these = texts.into_iter().map(resolver).collect::<Result<Vec<_>, _>>()?;
+        Ok(if these.is_empty() { Self::Nobody } else { Self::These(these) })
     }
 }
 

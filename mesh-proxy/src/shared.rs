@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use traffic::snapshot::Snapshot;
 
-use crate::{experience::Lore, rates::Rates};
+use crate::{dns::forward::Upstream, experience::Lore, rates::Rates};
 
 /// Destinations that wait to be subscribed: each is a name, asked for by calls that wait for it themselves.
 pub const WANTED_MAX: usize = 1_024;
@@ -41,6 +41,8 @@ pub struct Shared {
     pub lore: Arc<Lore>,
     /// How often the services of this host are called.
     pub rates: Rates,
+    /// Who answers for names that are not of the mesh.
+    pub upstream: Upstream,
     /// Set when the proxy goes away: answers say so, and connections end with what they carry.
     pub draining: CancellationToken,
     /// Set after that, when connections of applications that carry nothing end, too.
@@ -81,7 +83,7 @@ impl Shared {
         let changed = watch::Sender::new(0);
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         let (in_flight, connections) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (lore, rates) = (Arc::<Lore>::default(), Rates::default());
+        let (lore, rates, upstream) = (Arc::<Lore>::default(), Rates::default(), Upstream::default());
         let shared = Self {
             config,
             changed,
@@ -91,6 +93,7 @@ impl Shared {
             trust_changes,
             lore,
             rates,
+            upstream,
             draining,
             closing,
             in_flight,

@@ -17,12 +17,14 @@ use traffic::{
 };
 
 mod access_log;
+mod dns;
 mod metrics;
 mod mux;
 mod spans;
 pub mod trace;
 
 pub use access_log::{ACCESS_LOG_LINES_MAX, AccessLog};
+pub use dns::DnsCounts;
 pub use metrics::{Counts, Facts, RULE_SERIES_MAX, SERIES_MAX};
 pub use mux::MuxCounts;
 pub use spans::{BATCH_SPANS_MAX, Exporter, SPANS_MAX, SpanCounts, Spans, open as open_spans};

@@ -1,7 +1,7 @@
 //! One runtime thread's share of the data path: everything that it uses and no other thread does.
 
 use std::{
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -11,6 +11,7 @@ use tokio::net;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    dns::Dns,
     experience::Experience,
     inbound::Inbound,
     listener,
@@ -27,6 +28,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub struct Worker {
     inbound: Arc<Inbound>,
     outbound: Arc<Outbound>,
+    dns: Arc<Dns>,
     transport: Arc<Transport>,
     experience: Arc<Experience>,
     counts: Arc<Counts>,
@@ -45,7 +47,8 @@ impl Worker {
             (Arc::new(Transport::new(dialler, counts.mux())), Arc::new(Experience::new(shared.lore.clone())));
         let inbound = Inbound::new(shared.clone(), transport.clone(), telemetry.clone(), tls);
         let outbound = Outbound::new(shared.clone(), transport.clone(), experience.clone(), telemetry);
-        Self { inbound, outbound, transport, experience, counts, shared: shared.clone() }
+        let dns = Dns::new(shared.clone(), counts.dns());
+        Self { inbound, outbound, dns, transport, experience, counts, shared: shared.clone() }
     }
 
     /// What this thread counted.
@@ -97,6 +100,26 @@ impl Worker {
             counted(shared.connected(), outbound.clone().take(entry.clone(), stream, peer))
         };
         tokio::spawn(listener::accept(listener, stop, taken));
+        Ok(())
+    }
+
+    /// Answers look-ups over UDP until `stop`. To be called on the thread's runtime.
+    ///
+    /// # Errors
+    /// If the socket cannot be used.
+    pub fn listen_datagrams(&self, socket: UdpSocket, stop: CancellationToken) -> std::io::Result<()> {
+        let socket = net::UdpSocket::from_std(socket)?;
+        tokio::spawn(self.dns.clone().serve_datagrams(socket, stop));
+        Ok(())
+    }
+
+    /// Answers look-ups over TCP until `stop`. To be called on the thread's runtime.
+    ///
+    /// # Errors
+    /// If the socket cannot be used.
+    pub fn listen_streams(&self, socket: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let socket = net::TcpListener::from_std(socket)?;
+        tokio::spawn(self.dns.clone().serve_streams(socket, stop));
         Ok(())
     }
 

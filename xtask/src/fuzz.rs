@@ -36,6 +36,7 @@ pub const TARGETS: &[&str] = &[
     "mesh1",
     "path",
     "http1",
+    "dns",
 ];
 const PLANTED: &str = "planted";
 

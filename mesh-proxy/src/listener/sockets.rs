@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
 };
@@ -52,7 +52,8 @@ impl Sockets {
     /// If it is taken, or not ours.
     pub fn bind(&self, asked: SocketAddr) -> Result<Bound, BindError> {
         let bind = || {
-            let mut sockets = self.take(asked);
+            let left = self.take(Transport::Tcp, asked).into_iter().map(TcpListener::from);
+            let mut sockets: Vec<_> = left.filter(|socket| is_of(socket, asked)).collect();
             if sockets.is_empty() {
                 sockets.push(self.make(asked, asked, 0)?);
             }
@@ -60,6 +61,28 @@ impl Sockets {
             Ok(Bound { asked, address, sockets, of: self.clone() })
         };
         bind().map_err(|source| BindError { address: asked, source })
+    }
+
+    /// Sockets for datagrams to `address`, which has its port; `asked` may leave that to the system. One for each of so many
+    /// threads, or more, where the worker before this one had more.
+    ///
+    /// # Errors
+    /// If the address is taken, or not ours.
+    pub fn datagrams(
+        &self,
+        asked: SocketAddr,
+        address: SocketAddr,
+        threads: usize,
+    ) -> Result<Vec<UdpSocket>, BindError> {
+        let left = self.take(Transport::Udp, asked).into_iter().map(UdpSocket::from);
+        let mut sockets: Vec<_> =
+            left.filter(|socket| socket.local_addr().is_ok_and(|own| own == address)).collect();
+        for number in sockets.len()..threads {
+            let socket = datagrams(address).map_err(|source| BindError { address, source })?;
+            self.keep(SocketName { transport: Transport::Udp, address: asked, number }, &socket);
+            sockets.push(socket);
+        }
+        Ok(sockets)
     }
 
     /// Nobody listens on this address any more.
@@ -83,12 +106,11 @@ impl Sockets {
     }
 
     /// The sockets for an address that were left.
-    fn take(&self, asked: SocketAddr) -> Vec<TcpListener> {
+    fn take(&self, transport: Transport, asked: SocketAddr) -> Vec<OwnedFd> {
         let mut left = self.0.left.lock();
-        let fits = |name: &SocketName| name.transport == Transport::Tcp && name.address == asked;
+        let fits = |name: &SocketName| name.transport == transport && name.address == asked;
         let names: Vec<_> = left.keys().filter(|name| fits(name)).copied().collect();
-        let taken = names.into_iter().filter_map(|name| left.remove(&name)).map(TcpListener::from);
-        taken.filter(|socket| is_of(socket, asked)).collect()
+        names.into_iter().filter_map(|name| left.remove(&name)).collect()
     }
 
     fn make(&self, asked: SocketAddr, address: SocketAddr, number: usize) -> io::Result<TcpListener> {
@@ -145,16 +167,27 @@ fn is_of(socket: &TcpListener, asked: SocketAddr) -> bool {
 }
 
 fn listening(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
+    let socket = bound(address, Type::STREAM, Protocol::TCP)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    bound(address, Type::DGRAM, Protocol::UDP).map(Into::into)
+}
+
+fn bound(address: SocketAddr, form: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), form, Some(protocol))?;
+    if form == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]

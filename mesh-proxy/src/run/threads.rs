@@ -1,7 +1,7 @@
 //! The runtime threads, and the sockets that each of them gets.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
     thread::JoinHandle,
 };
@@ -27,6 +27,9 @@ pub(super) enum Socket {
     Inbound(TcpListener, CancellationToken),
     Plain(TcpListener, CancellationToken),
     Outbound(Entry, TcpListener, CancellationToken),
+    /// For look-ups, over either transport.
+    Datagrams(UdpSocket, CancellationToken),
+    Streams(TcpListener, CancellationToken),
     /// No socket: are you there?
     Ping(oneshot::Sender<()>),
 }
@@ -88,7 +91,21 @@ impl Threads {
             tracing::info!(address = %bound.address(), "routing by Host");
             self.spread(bound, |socket| Socket::Outbound(entry.clone(), socket, stop.clone())).await?;
         }
+        for &address in &settings.listen.dns.0 {
+            self.listen_dns(address, stop).await?;
+        }
         Ok(inbound)
+    }
+
+    /// Both transports of DNS have one port.
+    async fn listen_dns(&self, address: SocketAddr, stop: &CancellationToken) -> Result<(), BindError> {
+        let bound = self.sockets.bind(address)?;
+        tracing::info!(address = %bound.address(), "answering look-ups");
+        let datagrams = self.sockets.datagrams(address, bound.address(), self.senders.len())?;
+        for (own, sender) in datagrams.into_iter().zip(self.senders.iter().cycle()) {
+            hand(sender, Socket::Datagrams(own, stop.clone())).await;
+        }
+        self.spread(bound, |socket| Socket::Streams(socket, stop.clone())).await
     }
 
     /// Gives each thread a socket of its own.
@@ -99,9 +116,7 @@ impl Threads {
     ) -> Result<(), BindError> {
         // Where there are more sockets than threads, some have two.
         for (own, sender) in bound.split(self.senders.len())?.into_iter().zip(self.senders.iter().cycle()) {
-            if sender.send(socket(own)).await.is_err() {
-                tracing::error!("a runtime thread has ended");
-            }
+            hand(sender, socket(own)).await;
         }
         Ok(())
     }
@@ -118,6 +133,12 @@ impl Threads {
     }
 }
 
+async fn hand(sender: &mpsc::Sender<Socket>, socket: Socket) {
+    if sender.send(socket).await.is_err() {
+        tracing::error!("a runtime thread has ended");
+    }
+}
+
 async fn serve(worker: Worker, first: bool, mut sockets: mpsc::Receiver<Socket>) {
     worker.keep_house(first);
     while let Some(socket) = sockets.recv().await {
@@ -125,6 +146,8 @@ async fn serve(worker: Worker, first: bool, mut sockets: mpsc::Receiver<Socket>)
             Socket::Inbound(socket, stop) => worker.listen_inbound(socket, stop),
             Socket::Plain(socket, stop) => worker.listen_plain(socket, stop),
             Socket::Outbound(entry, socket, stop) => worker.listen_outbound(entry, socket, stop),
+            Socket::Datagrams(socket, stop) => worker.listen_datagrams(socket, stop),
+            Socket::Streams(socket, stop) => worker.listen_streams(socket, stop),
             Socket::Ping(there) => {
                 // Who asked may have given up.
                 let _ = there.send(());

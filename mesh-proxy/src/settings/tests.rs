@@ -91,15 +91,32 @@ fn spans_go_to_the_collector_s_path_for_traces() {
 }
 
 #[test]
-fn what_needs_capture_is_read_and_named() {
+fn what_needs_capture_is_read_and_off_where_nothing_is_said() {
     let text = "[listen]\noutbound = [\"127.0.0.1:15001\", \"[::1]:15001\"]\ndns = \"127.0.0.1:15053\"\ninbound_plain = \"\"\n";
     let settings = parse_proxy(text, "proxy.toml").expect("valid");
-    assert_eq!(settings.listen.captured().collect::<Vec<_>>(), ["outbound", "dns"]);
-    assert_eq!(Settings::default().listen.captured().next(), None);
+    assert_eq!((settings.listen.outbound.0.0.len(), settings.listen.dns.0.len()), (2, 1));
+    let off = Settings::default().listen;
+    assert_eq!((off.outbound, off.dns), (Captured::default(), Addresses::default()));
     wrong(
         "[listen]\ndns = \"15053\"\n",
         "proxy.toml:2: listen.dns: must be an address such as 127.0.0.1:15000",
     );
+}
+
+#[test]
+fn who_answers_for_other_names_is_said() {
+    let read = |value: &str| {
+        parse_proxy(&format!("dns_upstream = {value}"), "proxy.toml").map(|read| read.dns_upstream)
+    };
+    let these = |texts: &[&str]| {
+        DnsUpstream::These(texts.iter().map(|text| text.parse().expect("an address")).collect())
+    };
+    assert_eq!(read("\"\"").expect("valid"), DnsUpstream::Nobody);
+    assert_eq!(read("\"system\"").expect("valid"), DnsUpstream::System);
+    assert_eq!(read("\"192.0.2.1\"").expect("valid"), these(&["192.0.2.1:53"]));
+    let several = read("[\"192.0.2.1:5353\", \"::1\"]").expect("valid");
+    assert_eq!(several, these(&["192.0.2.1:5353", "[::1]:53"]));
+    wrong("dns_upstream = \"resolver\"", "proxy.toml:1: dns_upstream: must be \"system\"");
 }
 
 const ORDERS: &str = r#"

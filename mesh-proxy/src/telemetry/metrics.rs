@@ -11,7 +11,7 @@ use model::name::ServiceName;
 use parking_lot::Mutex;
 use traffic::{admission::Bounded, policy::RuleId, route::RuleName};
 
-use super::{Direction, Mirrored, MuxCounts, Outcome, Spoken};
+use super::{Direction, DnsCounts, Mirrored, MuxCounts, Outcome, Spoken};
 
 /// Series of one runtime thread; what would make more is counted as `unknown`, so that no caller can fill the memory by
 /// making up names. A host calls some tens of services by some tens of routes.
@@ -30,6 +30,7 @@ const BUCKETS: [f64; 14] =
 pub struct Counts {
     tables: Mutex<Tables>,
     mux: Arc<MuxCounts>,
+    dns: Arc<DnsCounts>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -95,6 +96,11 @@ impl Counts {
         self.mux.clone()
     }
 
+    /// Those of look-ups.
+    pub fn dns(&self) -> Arc<DnsCounts> {
+        self.dns.clone()
+    }
+
     /// Counts one call.
     pub fn finished(&self, outcome: &Outcome) {
         let mut tables = self.tables.lock();
@@ -139,9 +145,10 @@ impl Counts {
         let mut mirrored: BTreeMap<Mirrored, u64> = BTreeMap::new();
         let mut limited: BTreeMap<_, u64> = BTreeMap::new();
         let mut too_often: BTreeMap<_, u64> = BTreeMap::new();
-        let mut mux = MuxCounts::default();
+        let (mut mux, mut dns) = (MuxCounts::default(), DnsCounts::default());
         for thread in threads {
             mux.add(&thread.mux);
+            dns.add(&thread.dns);
             let tables = thread.tables.lock().clone();
             for (labels, more) in tables.calls {
                 let sums = calls.entry(labels).or_default();
@@ -169,6 +176,7 @@ impl Counts {
         write_limited(&mut text, &limited);
         write_too_often(&mut text, &too_often);
         write_facts(&mut text, &mux.facts());
+        write_facts(&mut text, &dns.facts());
         write_facts(&mut text, facts);
         text
     }
