@@ -27,6 +27,7 @@ use crate::{
     listener,
     register::Standing,
     services::Services,
+    settings::Binding,
     shared::Shared,
     telemetry::{Counts, Facts, Outlets},
 };
@@ -197,6 +198,19 @@ impl Admin {
         }
     }
 
+    /// Who speaks for which service.
+    fn callers(&self) -> Value {
+        let bindings = self.shared.bindings();
+        let table = bindings.table();
+        let bound = |(service, binding): (&ServiceName, &Binding)| {
+            let (unit, cgroup) = (&binding.unit, &binding.cgroup);
+            json!({"service": service, "uid": binding.uid, "unit": unit.as_ref().map(ToString::to_string),
+                "cgroup": cgroup.as_ref().map(ToString::to_string)})
+        };
+        json!({"enforced": table.enforces(), "bound": table.bindings().map(bound).collect::<Vec<_>>(),
+            "shared": table.shared(), "default": table.default_identity()})
+    }
+
     fn config(&self) -> Value {
         let (config, ack, trust) =
             (self.shared.config(), self.acks.borrow().clone(), self.identity.trust().load());
@@ -229,6 +243,7 @@ impl Admin {
                 "service": instance.service, "port": instance.number(), "app": instance.address(), "endpoint": instance.name,
             })).collect::<Vec<_>>(),
             "routerIdentity": config.router_identity,
+            "callers": self.callers(),
             "destinations": destinations.iter().map(destination).collect::<Vec<_>>(),
         })
     }

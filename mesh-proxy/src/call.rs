@@ -56,6 +56,7 @@ impl Call {
             judged: Judged::default(),
             limited: None,
             too_often: None,
+            not_bound: None,
             note: Note::default(),
         };
         let (upload, standing, told, idle, held) = (None, None, None, None, Vec::new());
@@ -101,8 +102,13 @@ impl Call {
     pub fn refused(&mut self, refused: &Refused) {
         self.outcome.note.reason = refused.to_string();
         self.outcome.limited = refused.limit().or(self.outcome.limited);
-        if let Refused::TooOften(too_often) = refused {
-            self.outcome.too_often = Some(too_often.name.clone());
+        match refused {
+            Refused::TooOften(too_often) => self.outcome.too_often = Some(too_often.name.clone()),
+            Refused::NotBound { why, id } => {
+                self.outcome.not_bound = Some(why.kind());
+                self.outcome.note.refusal.clone_from(id);
+            }
+            _ => {}
         }
     }
 

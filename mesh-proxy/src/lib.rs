@@ -16,6 +16,8 @@ pub mod supervisor;
 
 pub mod outbound;
 
+pub mod caller;
+
 pub mod inbound;
 pub mod rates;
 

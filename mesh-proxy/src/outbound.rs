@@ -18,6 +18,7 @@ use traffic::{admission::Bounded, headers::Leg, protocol::Detected, route::Field
 use crate::{
     body::{Answer, Incoming},
     call::Call,
+    caller::Callers,
     experience::Experience,
     heads::{self, Changed},
     http1::{self, Edge, Io, Raw},
@@ -30,6 +31,7 @@ use crate::{
     transport::{SendError, Transport, Tunnel, tcp::Abort},
 };
 
+mod arrival;
 mod checkups;
 mod entry;
 mod mirror;
@@ -42,6 +44,7 @@ pub use entry::Entry;
 pub use mirror::MIRRORS_MAX;
 pub use tries::FAILOVERS_MAX;
 
+use arrival::Arrival;
 use step::Step;
 use tries::Answered;
 use way::Way;
@@ -55,6 +58,7 @@ pub struct Outbound {
     transport: Arc<Transport>,
     experience: Arc<Experience>,
     telemetry: Telemetry,
+    callers: Callers,
     mirrors: Arc<Semaphore>,
 }
 
@@ -66,8 +70,8 @@ impl Outbound {
         experience: Arc<Experience>,
         telemetry: Telemetry,
     ) -> Arc<Self> {
-        let mirrors = Arc::new(Semaphore::new(MIRRORS_MAX));
-        Arc::new(Self { shared, transport, experience, telemetry, mirrors })
+        let (callers, mirrors) = (Callers::default(), Arc::new(Semaphore::new(MIRRORS_MAX)));
+        Arc::new(Self { shared, transport, experience, telemetry, callers, mirrors })
     }
 
     /// Checks endpoints where traffic policies say so: on one of a proxy's threads, until the listeners are dropped.
@@ -78,12 +82,14 @@ impl Outbound {
     /// One request's way to another proxy.
     async fn carry(
         self: &Arc<Self>,
-        entry: &Entry,
+        arrival: &Arrival,
         call: &mut Call,
         head: request::Parts,
         body: Incoming,
     ) -> Result<Carried, Refused> {
-        let source = entry.source(&self.shared.config())?;
+        let entry = &*arrival.entry;
+        call.between(None, entry.service().cloned());
+        let source = self.source(arrival, &self.shared.config()).await?;
         let service = entry.called(&head)?;
         call.between(Some(source.clone()), Some(service.clone()));
         let config = self.subscribed(entry, &service).await?;
@@ -173,34 +179,31 @@ impl Outbound {
 
     /// Takes one connection of a local application.
     pub async fn take(self: Arc<Self>, entry: Arc<Entry>, stream: TcpStream, address: SocketAddr) {
+        let arrival = Arc::new(self.arrival(entry, &stream, address));
+        let entry = &*arrival.entry;
         let protocol = match entry.service() {
             None => Protocol::Http,
-            Some(service) => match self.subscribed(&entry, service).await {
+            Some(service) => match self.subscribed(entry, service).await {
                 Ok(config) => entry.port(&config, service, "").map_or(Protocol::Auto, Port::protocol),
                 // Whoever speaks HTTP is told why.
                 Err(_) => Protocol::Auto,
             },
         };
         let patience = match protocol {
-            Protocol::Tcp | Protocol::Tls => return self.stream(&entry, stream, address).await,
+            Protocol::Tcp | Protocol::Tls => return self.stream(&arrival, stream).await,
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => FIRST_WORD_TIMEOUT,
             Protocol::Auto => DETECT_TIMEOUT,
         };
         let Ok((detected, stream)) = detect(stream, patience).await else { return };
         if matches!(detected, Detected::Http1 | Detected::Http2) || protocol.is_http() {
-            return self.requests(entry, stream, address, detected).await;
+            return self.requests(arrival, stream, detected).await;
         }
-        self.stream(&entry, stream, address).await;
+        self.stream(&arrival, stream).await;
     }
 
     /// Serves the requests of one connection.
-    async fn requests<S>(
-        self: Arc<Self>,
-        entry: Arc<Entry>,
-        stream: S,
-        address: SocketAddr,
-        detected: Detected,
-    ) where
+    async fn requests<S>(self: Arc<Self>, arrival: Arc<Arrival>, stream: S, detected: Detected)
+    where
         S: Io + 'static,
     {
         // A token of its own: who looks at it with each request takes no lock that other connections do.
@@ -208,8 +211,8 @@ impl Outbound {
             (self.shared.draining.child_token(), Some(self.shared.closing.child_token()));
         let ends = Ends { draining, idle_until, life: None };
         let serve = {
-            let (outbound, entry) = (self.clone(), entry.clone());
-            move |request| outbound.clone().serve(entry.clone(), address, request)
+            let outbound = self.clone();
+            move |request| outbound.clone().serve(arrival.clone(), request)
         };
         match detected {
             Detected::Http2 => server::http2(stream, ends, serve).await,
@@ -218,12 +221,7 @@ impl Outbound {
         }
     }
 
-    async fn serve(
-        self: Arc<Self>,
-        entry: Arc<Entry>,
-        address: SocketAddr,
-        request: Request<Incoming>,
-    ) -> Response<Answer> {
+    async fn serve(self: Arc<Self>, arrival: Arc<Arrival>, request: Request<Incoming>) -> Response<Answer> {
         let mut request = request;
         let caller = http1::raw(&mut request);
         let (mut head, body) = request.into_parts();
@@ -232,11 +230,11 @@ impl Outbound {
         let mut call =
             Call::new(Direction::Outbound, spoken, self.telemetry.clone(), self.shared.under_way());
         call.outcome.mtls = true;
-        call.note(&head, address, span);
+        call.note(&head, arrival.peer, span);
         if heads::is_connect(&head) {
-            return self.connect(&entry, call, &head, caller, address).await;
+            return self.connect(&arrival, call, &head, caller).await;
         }
-        match self.carry(&entry, &mut call, head, body).await {
+        match self.carry(&arrival, &mut call, head, body).await {
             Ok(Carried::Answered(answered)) => pass_on(call, answered, caller),
             Ok(Carried::Own(answer)) => call.answered(answer),
             Err(refused) => refuse(call, &refused),
@@ -246,17 +244,16 @@ impl Outbound {
     /// `CONNECT orders.default.mesh:5432`: a stream by way of HTTP; to a port for HTTP, requests by way of HTTP.
     async fn connect(
         self: &Arc<Self>,
-        entry: &Entry,
+        arrival: &Arrival,
         call: Call,
         head: &request::Parts,
         caller: Raw,
-        address: SocketAddr,
     ) -> Response<Answer> {
-        let mut call = call;
+        let (mut call, entry) = (call, &*arrival.entry);
         let opened = async {
             let service = entry.called(head)?;
             let config = self.subscribed(entry, &service).await?;
-            let source = entry.source(&config)?;
+            let source = self.source(arrival, &config).await?;
             let port = entry.port(&config, &service, heads::authority(head))?;
             if port.protocol().is_http() {
                 call.between(Some(source.clone()), Some(service.clone()));
@@ -268,7 +265,7 @@ impl Outbound {
         match opened.await {
             Err(refused) => refuse(call, &refused),
             Ok(Opened::Requests(entry)) => {
-                tokio::spawn(self.clone().tunnelled(entry, caller, address));
+                tokio::spawn(self.clone().tunnelled(arrival.through(entry), caller));
                 call.answered(Response::new(Answer::text("")))
             }
             Ok(Opened::Stream(tunnel)) => {
@@ -286,27 +283,29 @@ impl Outbound {
     }
 
     /// Serves what comes in a tunnel as requests, each carried by itself. Boxed: a request may open a tunnel in turn.
-    fn tunnelled(self: Arc<Self>, entry: Entry, caller: Raw, address: SocketAddr) -> BoxFuture<'static, ()> {
+    fn tunnelled(self: Arc<Self>, arrival: Arrival, caller: Raw) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             // A caller that is gone wants nothing any more.
             let Ok(caller) = caller.stream().await else { return };
             if let Ok((detected, stream)) = detect(caller, FIRST_WORD_TIMEOUT).await {
-                self.requests(Arc::new(entry), stream, address, detected).await;
+                self.requests(Arc::new(arrival), stream, detected).await;
             }
         })
     }
 
-    async fn stream<S>(&self, entry: &Entry, stream: S, address: SocketAddr)
+    async fn stream<S>(&self, arrival: &Arrival, stream: S)
     where
         S: AsyncRead + AsyncWrite + Abort + Unpin,
     {
         let mut call =
             Call::new(Direction::Outbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
-        (call.outcome.mtls, call.outcome.note.peer) = (true, Some(address));
+        (call.outcome.mtls, call.outcome.note.peer) = (true, Some(arrival.peer));
+        let entry = &*arrival.entry;
+        call.between(None, entry.service().cloned());
         let reached = async {
             let service = entry.service().ok_or_else(|| Refused::NoService(String::new()))?;
             let config = self.subscribed(entry, service).await?;
-            let source = entry.source(&config)?;
+            let source = self.source(arrival, &config).await?;
             let port = entry.port(&config, service, "")?;
             self.reach(source, port, &mut call).await
         };

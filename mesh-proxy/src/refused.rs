@@ -16,6 +16,7 @@ use traffic::{
 
 use crate::{
     body::Answer,
+    caller::NotBound,
     heads::{self, BadHost},
     http1::Broke,
     rates::TooOften,
@@ -25,6 +26,8 @@ use crate::{
 
 /// What a caller is told whom policy refuses.
 const FORBIDDEN: &str = "the policies of the service do not let this call in";
+/// What a caller is told who may not call in anybody's name here. Who may is for the log only.
+const NOT_BOUND: &str = "this process may not call in the name of a service of this host";
 
 /// Why a call is not carried.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,14 @@ pub enum Refused {
     /// Nobody can be told to be the caller.
     #[error("several local services could be the caller: set host_router_identity in proxy.toml")]
     NoCaller,
+    /// The caller speaks for no service of this host.
+    #[error("{why}")]
+    NotBound {
+        /// Why.
+        why: NotBound,
+        /// What the caller is told instead: by it the log is searched.
+        id: String,
+    },
     /// The host names no service of the mesh.
     #[error("'{0}' is no service of the mesh: hosts look like orders.default.mesh")]
     NoService(String),
@@ -108,7 +119,7 @@ impl Refused {
             Self::Path(_) | Self::Host(_) | Self::NotFromProxy | Self::NoStream(..) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::NoCaller | Self::Denied { .. } => StatusCode::FORBIDDEN,
+            Self::NoCaller | Self::NotBound { .. } | Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::NoService(_) | Self::UnknownService(_) | Self::NoPort(..) | Self::NoPorts(_) => {
                 StatusCode::NOT_FOUND
             }
@@ -144,6 +155,7 @@ impl Refused {
     pub fn told(&self) -> String {
         match self {
             Self::Denied { id, .. } => format!("{FORBIDDEN} (refusal {id})"),
+            Self::NotBound { id, .. } => format!("{NOT_BOUND} (refusal {id})"),
             refused => refused.to_string(),
         }
     }
@@ -151,7 +163,8 @@ impl Refused {
     /// The answer to a local application.
     pub fn answer(&self) -> Response<Answer> {
         let (kind, text) = match self {
-            Self::Denied { id, .. } => (problem::MEDIA_TYPE, forbidden(id)),
+            Self::Denied { id, .. } => (problem::MEDIA_TYPE, forbidden(FORBIDDEN, id)),
+            Self::NotBound { id, .. } => (problem::MEDIA_TYPE, forbidden(NOT_BOUND, id)),
             refused => ("text/plain; charset=utf-8", format!("mesh: {refused}\n")),
         };
         let mut response = Response::new(Answer::text(text));
@@ -234,8 +247,8 @@ fn grpc_message(text: &str) -> String {
 }
 
 /// RFC 9457, with the refusal's id.
-fn forbidden(id: &str) -> String {
-    let problem = Problem::new(StatusCode::FORBIDDEN.as_u16(), "Forbidden", FORBIDDEN);
+fn forbidden(detail: &str, id: &str) -> String {
+    let problem = Problem::new(StatusCode::FORBIDDEN.as_u16(), "Forbidden", detail);
     let mut problem = serde_json::to_value(problem).expect("texts and a number");
     problem["id"] = id.into();
     format!("{problem}\n")

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin},
+    caller::{self, Bindings},
     config::{
         cache::Cache,
         watch::{Ack, Follower},
@@ -33,19 +34,15 @@ use crate::{
     telemetry::{AccessLog, Outlets, open_spans},
 };
 
+mod ending;
 mod threads;
 mod upstreams;
 
 use threads::{Socket, Threads};
 use upstreams::Upstreams;
 
-/// How long the other proxies get to hear that this host is going away, before its connections say so: a change reaches
-/// them within a fraction of this.
-const SETTLE: Duration = Duration::from_secs(1);
 /// Where a host names its resolvers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// How often it is looked whether calls are still under way.
-const LOOK: Duration = Duration::from_millis(20);
 /// How long a worker that starts waits to hear what the control plane has to say beyond what stands on the disk.
 const SYNC_PATIENCE: Duration = Duration::from_secs(2);
 /// How long leaving the registry may take, at the very end.
@@ -95,7 +92,6 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
     check_name(&settings, &identity)?;
     let services = read_services(&settings.services_dir, &Services::default())?;
     warn_about_capture(&settings);
-    warn_about(&services);
     identity.adopt(&services.names());
     let (shared, wanted) = Shared::new(
         identity.node().trust_domain.clone(),
@@ -103,6 +99,7 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
         identity.trust(),
         identity.trust_changes(),
     );
+    bind(&shared, &settings, &services);
     let log = AccessLog::open(&settings.access_log.output);
     let log = log.map_err(|source| RunError::Io { what: "access_log.output".to_owned(), source })?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -169,7 +166,7 @@ fn check_name(settings: &Settings, identity: &Identity) -> Result<(), RunError> 
 
 fn read_services(folder: &Path, before: &Services) -> Result<Services, RunError> {
     let what = || folder.display().to_string();
-    let read = Services::read(folder, before);
+    let read = Services::read(folder, before, caller::uid);
     let (services, problems) = read.map_err(|source| RunError::Io { what: what(), source })?;
     for problem in problems {
         tracing::error!("{problem}");
@@ -185,13 +182,21 @@ fn warn_about_capture(settings: &Settings) {
     }
 }
 
-fn warn_about(services: &Services) {
-    for file in services.files().filter(|file| file.bound) {
-        tracing::warn!(
-            service = %file.service,
-            "unit and user are not enforced by this version: whoever reaches its listeners calls in its name"
+/// Who speaks for whom from now on; to be said before a listener is opened for somebody.
+fn bind(shared: &Shared, settings: &Settings, services: &Services) {
+    let table = services.table(settings.default_identity.as_ref());
+    if table.asks_for_cgroups() && caller::cgroup_root().is_none() {
+        tracing::error!(
+            "this system has no cgroups of version 2: unit and cgroup in services.d fit no process"
         );
     }
+    for service in services.silent(&table) {
+        tracing::warn!(
+            %service,
+            "nothing binds it to processes, as others here are: its listeners refuse every call. Set unit, user or cgroup in its file, or shared = true"
+        );
+    }
+    shared.bind(Bindings::new(table));
 }
 
 fn control(settings: &Settings, identity: &Identity) -> Arc<Control> {
@@ -360,66 +365,12 @@ impl Hub {
         match read_services(&settings.services_dir, &before) {
             Err(error) => tracing::error!(%error, "the services stay as they were"),
             Ok(read) => {
-                warn_about(&read);
+                bind(&self.shared, settings, &read);
                 tracing::info!(services = read.names().len(), "services.d was read again");
                 upstreams.reconcile(threads, &read).await;
                 self.names.send_replace(read.names());
                 services.send_replace(Arc::new(read));
             }
-        }
-    }
-
-    /// Lets what is under way end, and connections that are idle until their callers leave them: another process of this
-    /// host takes the new ones. When that one ends too, there is no more time than `patience_then`.
-    async fn end_beside_successor(&self, patience: Duration, patience_then: Duration) {
-        let (calls, connections) = (self.shared.in_flight(), self.shared.connections());
-        tracing::info!(calls, connections, ?patience, "a successor serves; ending what is under way");
-        self.shared.draining.cancel();
-        let ended = async {
-            while self.shared.in_flight() + self.shared.connections() > 0 {
-                sleep(LOOK).await;
-            }
-        };
-        let patience_then = tokio::select! {
-            () = ended => return tracing::info!("all that was under way has ended"),
-            () = sleep(patience) => Duration::ZERO,
-            () = self.orders.leave.cancelled() => patience_then,
-        };
-        self.shared.closing.cancel();
-        self.end_calls(patience_then).await;
-    }
-
-    async fn end_calls(&self, patience: Duration) {
-        let ended = async {
-            while self.shared.in_flight() > 0 {
-                sleep(LOOK).await;
-            }
-        };
-        if timeout(patience, ended).await.is_err() {
-            let calls = self.shared.in_flight();
-            tracing::warn!(calls, "calls are cut off: the time for draining is over");
-        }
-    }
-
-    /// Goes away without losing a call: first the others are told not to send new ones, then connections are asked to
-    /// end, then what is under way may end.
-    async fn drain(&self, patience: Duration) {
-        tracing::info!("draining");
-        self.leaving.send_replace(true);
-        let mut standing = self.standing.subscribe();
-        let told = timeout(SETTLE.min(patience), standing.wait_for(|standing| standing.draining)).await;
-        if matches!(told, Ok(Ok(_))) {
-            sleep(SETTLE.min(patience)).await;
-        }
-        self.shared.draining.cancel();
-        self.shared.closing.cancel();
-        self.end_calls(patience).await;
-        match timeout(LEAVE_TIMEOUT, register::leave(&self.control)).await {
-            Ok(Ok(())) => tracing::info!("left"),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "could not leave the registry; the session will end by itself")
-            }
-            Err(_) => tracing::warn!("leaving the registry took too long; the session will end by itself"),
         }
     }
 }

@@ -15,6 +15,7 @@ use model::{
 use traffic::compile::LocalApp;
 
 use crate::{
+    caller::Table,
     disk,
     outbound::Entry,
     settings::{Check, ServiceFile, parse_service},
@@ -49,11 +50,16 @@ pub struct Instance {
 }
 
 impl Services {
-    /// Reads the folder. `before` is what was read before; each problem is told with its file, line and key.
+    /// Reads the folder. `before` is what was read before, `uid` knows the users of this host; each problem is told with its
+    /// file, line and key.
     ///
     /// # Errors
     /// If the folder cannot be read; one that is not there holds nothing.
-    pub fn read(folder: &Path, before: &Self) -> io::Result<(Self, Vec<String>)> {
+    pub fn read(
+        folder: &Path,
+        before: &Self,
+        uid: impl Fn(&str) -> Result<u32, String>,
+    ) -> io::Result<(Self, Vec<String>)> {
         let (mut files, mut problems) = (BTreeMap::new(), Vec::new());
         let mut paths = toml_files(folder)?;
         if paths.len() > SERVICE_FILES_MAX {
@@ -63,7 +69,7 @@ impl Services {
         for path in paths {
             let text = disk::read(&path).map(Option::unwrap_or_default).map_err(|error| error.to_string());
             let parsed = text.and_then(|text| {
-                parse_service(&text, &path.display().to_string()).map_err(|error| error.to_string())
+                parse_service(&text, &path.display().to_string(), &uid).map_err(|error| error.to_string())
             });
             match parsed {
                 Ok(file) => drop(files.insert(path, file)),
@@ -130,7 +136,26 @@ impl Services {
         self.files().filter_map(of).collect()
     }
 
-    /// In whose name the host router calls: as the settings say, else the only local service.
+    /// Whose connections speak for which service; `default` is for who is bound to none, if there is a file of it.
+    pub fn table(&self, default: Option<&ServiceName>) -> Table {
+        let mut table = Table::default();
+        for file in self.files() {
+            table.bind(&file.service, &file.binding);
+            if file.shared {
+                table.share(&file.service);
+            }
+        }
+        table.set_default(default.filter(|default| self.names().contains(default)).cloned());
+        table
+    }
+
+    /// The services that call by listeners of their own, and for which nobody speaks.
+    pub fn silent(&self, table: &Table) -> BTreeSet<ServiceName> {
+        let calls = self.files().filter(|file| !file.upstreams.is_empty()).map(|file| &file.service);
+        calls.filter(|service| table.enforces() && !table.has(service)).cloned().collect()
+    }
+
+    /// In whose name the host router calls where nothing is bound: as the settings say, else the only local service.
     pub fn router_identity(&self, set: Option<&ServiceName>) -> Option<ServiceName> {
         let names = self.names();
         match set {
@@ -202,6 +227,28 @@ mod tests {
         std::fs::write(folder.join(name), text).expect("written");
     }
 
+    fn user(name: &str) -> Result<u32, String> {
+        if name == "orders" { Ok(1_001) } else { Err(format!("no {name}")) }
+    }
+
+    #[test]
+    fn who_speaks_for_whom_is_taken_from_the_files_and_an_unknown_user_spoils_only_his() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path();
+        write(path, "a.toml", "[service]\nname = \"a\"\nuser = \"orders\"\n");
+        write(path, "b.toml", "[service]\nname = \"b\"\nuser = \"nobody\"\n");
+        write(path, "c.toml", "[service]\nname = \"c\"\nshared = true\n");
+        let (services, problems) = Services::read(path, &Services::default(), user).expect("read");
+        assert_eq!((services.names().len(), problems.len()), (2, 1), "{problems:?}");
+        assert!(problems[0].ends_with("b.toml:3: service.user: no nobody"), "{problems:?}");
+        let [a, b, c] = ["a", "b", "c"].map(|name| format!("default/{name}").parse().expect("a name"));
+        let table = services.table(Some(&c));
+        assert_eq!(table.bindings().map(|(service, _)| service).collect::<Vec<_>>(), [&a]);
+        assert!(table.enforces() && table.shared().contains(&c));
+        assert_eq!(table.default_identity(), Some(&c));
+        assert_eq!(services.table(Some(&b)).default_identity(), None, "it has no file");
+    }
+
     #[test]
     fn a_file_that_goes_bad_keeps_what_it_said_and_spoils_no_other() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -209,19 +256,20 @@ mod tests {
         write(path, "a.toml", "[service]\nname = \"a\"\nport = 1\n");
         write(path, "b.toml", "[service]\nname = \"b\"\nprot = 1\n");
         write(path, "c.txt", "nothing");
-        let (first, problems) = Services::read(path, &Services::default()).expect("read");
+        let (first, problems) = Services::read(path, &Services::default(), user).expect("read");
         let names =
             |services: &Services| services.names().iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!((names(&first), problems.len()), (vec!["default/a".to_owned()], 1));
         assert!(problems[0].contains("b.toml:3: service.prot"), "{problems:?}");
         write(path, "a.toml", "broken");
         write(path, "b.toml", "[service]\nname = \"b\"\n");
-        let (second, problems) = Services::read(path, &first).expect("read");
+        let (second, problems) = Services::read(path, &first, user).expect("read");
         assert_eq!((names(&second).len(), problems.len()), (2, 1));
         std::fs::remove_file(path.join("a.toml")).expect("removed");
-        let (third, problems) = Services::read(path, &second).expect("read");
+        let (third, problems) = Services::read(path, &second, user).expect("read");
         assert_eq!((names(&third), problems), (vec!["default/b".to_owned()], vec![]));
-        let (none, problems) = Services::read(&path.join("none"), &third).expect("an absent folder is empty");
+        let (none, problems) =
+            Services::read(&path.join("none"), &third, user).expect("an absent folder is empty");
         assert_eq!((none, problems), (Services::default(), vec![]));
     }
 
@@ -241,11 +289,11 @@ mod tests {
     fn the_host_router_calls_as_the_only_service_or_as_the_settings_say() {
         let folder = tempfile::tempdir().expect("a folder");
         write(folder.path(), "a.toml", "[service]\nname = \"a\"\n");
-        let one = Services::read(folder.path(), &Services::default()).expect("read").0;
+        let one = Services::read(folder.path(), &Services::default(), user).expect("read").0;
         let (a, c) = ("default/a".parse().expect("a name"), "default/c".parse().expect("a name"));
         assert_eq!((one.router_identity(None), one.router_identity(Some(&c))), (Some(a), None));
         write(folder.path(), "b.toml", "[service]\nname = \"b\"\n");
-        let two = Services::read(folder.path(), &Services::default()).expect("read").0;
+        let two = Services::read(folder.path(), &Services::default(), user).expect("read").0;
         assert_eq!(two.router_identity(None), None);
         let b = "default/b".parse().expect("a name");
         assert_eq!(two.router_identity(Some(&b)), Some(b));

@@ -13,9 +13,11 @@ use model::{
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+mod binding;
 mod place;
 mod service;
 
+pub use binding::{Binding, Cgroup, Fit, Unit};
 pub use place::SettingsError;
 pub use service::{
     CHECK_INTERVAL, CHECK_TIMEOUT, Check, CheckKind, ServiceFile, UPSTREAMS_MAX, Upstream, parse_service,
@@ -59,6 +61,8 @@ pub struct Settings {
     pub host_router_identity: Option<ServiceName>,
     /// Who answers for names that are not of the mesh, where `listen.dns` is asked for such.
     pub dns_upstream: DnsUpstream,
+    /// For which service those speak whom no file binds to one, on a host where something is bound.
+    pub default_identity: Option<ServiceName>,
     /// The listeners.
     pub listen: Listen,
     /// The log of calls.
@@ -174,6 +178,7 @@ impl Default for Settings {
             handover_drain: HANDOVER_DRAIN_DEFAULT,
             host_router_identity: None,
             dns_upstream: DnsUpstream::default(),
+            default_identity: None,
             listen: Listen::default(),
             access_log: AccessLog::default(),
             tracing: Tracing::default(),

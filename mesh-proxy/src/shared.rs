@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use traffic::snapshot::Snapshot;
 
-use crate::{dns::forward::Upstream, experience::Lore, rates::Rates};
+use crate::{caller::Bindings, dns::forward::Upstream, experience::Lore, rates::Rates};
 
 /// Destinations that wait to be subscribed: each is a name, asked for by calls that wait for it themselves.
 pub const WANTED_MAX: usize = 1_024;
@@ -30,6 +30,8 @@ pub struct Shared {
     /// The configuration in force.
     config: ArcSwap<Config>,
     changed: watch::Sender<u64>,
+    /// Who speaks for which local service.
+    bindings: ArcSwap<Bindings>,
     wanted: mpsc::Sender<ServiceName>,
     /// The identities of the local services.
     pub identities: Arc<Identities>,
@@ -60,7 +62,7 @@ pub struct Config {
     pub subscribed: Option<HashSet<ServiceName>>,
     /// This host's endpoints: where the application of each listens.
     pub targets: HashMap<Name, SocketAddr>,
-    /// In whose name the host router calls, where that can be told.
+    /// In whose name the host router calls where nothing is bound, if that can be told.
     pub router_identity: Option<ServiceName>,
 }
 
@@ -80,13 +82,14 @@ impl Shared {
     ) -> (Arc<Self>, mpsc::Receiver<ServiceName>) {
         let (wanted, asked) = mpsc::channel(WANTED_MAX);
         let config = ArcSwap::from_pointee(Config::new(Arc::new(Snapshot::empty(domain))));
-        let changed = watch::Sender::new(0);
+        let (changed, bindings) = (watch::Sender::new(0), ArcSwap::default());
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         let (in_flight, connections) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (lore, rates, upstream) = (Arc::<Lore>::default(), Rates::default(), Upstream::default());
         let shared = Self {
             config,
             changed,
+            bindings,
             wanted,
             identities,
             trust,
@@ -116,6 +119,16 @@ impl Shared {
     /// Raised with each configuration.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Who speaks for which local service, from now on: before a listener is opened for one.
+    pub fn bind(&self, bindings: Bindings) {
+        self.bindings.store(Arc::new(bindings));
+    }
+
+    /// Who speaks for which local service.
+    pub fn bindings(&self) -> Arc<Bindings> {
+        self.bindings.load_full()
     }
 
     /// Asks for a destination's endpoints. Whether they came is seen in a later configuration.

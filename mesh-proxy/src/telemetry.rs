@@ -84,6 +84,8 @@ pub struct Outcome {
     pub limited: Option<Bounded>,
     /// The rate limit that refused it, on the callee's side.
     pub too_often: Option<Arc<str>>,
+    /// Why its caller speaks for no service of this host, on the caller's side.
+    pub not_bound: Option<&'static str>,
     /// What the log says beyond that.
     pub note: Note,
 }

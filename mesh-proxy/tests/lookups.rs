@@ -9,7 +9,8 @@ use hickory_proto::{
     rr::{Name, RData, Record},
 };
 use mesh_proxy::{
-    dns::{Dns, QUERY_BYTES_MAX, datagrams},
+    dns::{Dns, QUERY_BYTES_MAX},
+    listener::Sockets,
     shared::{Config, Shared},
     telemetry::{Counts, Facts},
 };
@@ -41,7 +42,8 @@ impl Resolver {
         let (shared, _) = Shared::new(domain, Identities::new(), TrustStore::new(trust), changes);
         let (counts, stop) = (Arc::<Counts>::default(), CancellationToken::new());
         let dns = Dns::new(shared.clone(), counts.dns());
-        let socket = datagrams("127.0.0.1:0".parse().expect("an address")).expect("bound");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let socket = Sockets::default().datagrams(any, any, 1).expect("bound").remove(0);
         let address = socket.local_addr().expect("bound");
         let listener = TcpListener::bind(address).await.expect("both have one port");
         tokio::spawn(

@@ -26,7 +26,15 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Who calls.
+    /// For whom it is a listener, if not for every local service.
+    pub(super) fn owner(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Upstream { source, .. } => Some(source),
+            Self::HostRouter { .. } => None,
+        }
+    }
+
+    /// Who calls, where nothing on this host is bound.
     pub(super) fn source(&self, config: &Config) -> Result<ServiceName, Refused> {
         match self {
             Self::Upstream { source, .. } => Ok(source.clone()),

@@ -12,7 +12,7 @@ use model::{
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{Addresses, SettingsError};
+use super::{Addresses, Binding, Cgroup, SettingsError, Unit};
 
 /// As many upstreams as one service may declare: each is a listener on every runtime thread.
 pub const UPSTREAMS_MAX: usize = 128;
@@ -40,8 +40,10 @@ pub struct ServiceFile {
     pub check: Option<Check>,
     /// The services for which it has listeners of its own.
     pub upstreams: Vec<Upstream>,
-    /// Whether the file binds the service to a unit or user, which this version does not enforce.
-    pub bound: bool,
+    /// Whose connections speak for the service.
+    pub binding: Binding,
+    /// Whoever reaches its listeners speaks for it.
+    pub shared: bool,
 }
 
 /// How a local service's health is seen.
@@ -83,13 +85,27 @@ pub struct Upstream {
     pub listen: Vec<SocketAddr>,
 }
 
-/// Parses one file of `services.d`; `file` is how errors call it.
+/// Parses one file of `services.d`; `file` is how errors call it, `uid` knows the users of this host.
 ///
 /// # Errors
 /// The first key that is unknown, or whose value is wrong, with its line.
-pub fn parse_service(text: &str, file: &str) -> Result<ServiceFile, SettingsError> {
+pub fn parse_service(
+    text: &str,
+    file: &str,
+    uid: impl Fn(&str) -> Result<u32, String>,
+) -> Result<ServiceFile, SettingsError> {
     let raw: Raw = toml::from_str(text).map_err(|error| SettingsError::locate(file, text, &error))?;
     let wrong = |key: &str, message: String| SettingsError::about(file, text, key, message);
+    let user = raw.service.user.as_deref().map(uid).transpose();
+    let binding = Binding {
+        uid: user.map_err(|message| wrong("service.user", message))?,
+        unit: raw.service.unit,
+        cgroup: raw.service.cgroup,
+    };
+    if raw.service.shared && !binding.is_empty() {
+        let message = "lets everybody speak for the service: leave unit, user and cgroup out, or this";
+        return Err(wrong("service.shared", message.to_owned()));
+    }
     if raw.upstream.len() > UPSTREAMS_MAX {
         let message = format!("at most {UPSTREAMS_MAX} may be declared, here are {}", raw.upstream.len());
         return Err(wrong("upstream", message));
@@ -114,7 +130,8 @@ pub fn parse_service(text: &str, file: &str) -> Result<ServiceFile, SettingsErro
         protocol: raw.service.protocol.unwrap_or(Protocol::Auto),
         labels: raw.service.labels.0,
         check,
-        bound: raw.service.unit.is_some() || raw.service.user.is_some(),
+        binding,
+        shared: raw.service.shared,
     })
 }
 
@@ -136,8 +153,11 @@ struct RawService {
     service_port: Option<Number>,
     #[serde(default, deserialize_with = "protocol")]
     protocol: Option<Protocol>,
-    unit: Option<String>,
+    unit: Option<Unit>,
     user: Option<String>,
+    cgroup: Option<Cgroup>,
+    #[serde(default)]
+    shared: bool,
     #[serde(default)]
     labels: RawLabels,
     check: Option<RawCheck>,

@@ -11,6 +11,7 @@ advertise = "10.0.0.5"
 threads = 2
 drain = "3s"
 host_router_identity = "default/web"
+default_identity = "default/legacy"
 
 [listen]
 inbound = "0.0.0.0:15008"
@@ -30,9 +31,14 @@ fn wrong(text: &str, want: &str) {
     assert!(error.starts_with(want), "{error}\nis not\n{want}");
 }
 
+/// The one user of this host.
+fn user(name: &str) -> Result<u32, String> {
+    (name == "orders").then_some(1_001).ok_or_else(|| format!("there is no {name}"))
+}
+
 #[track_caller]
 fn wrong_service(text: &str, want: &str) {
-    let error = parse_service(text, "orders.toml").expect_err("it must be refused").to_string();
+    let error = parse_service(text, "orders.toml", user).expect_err("it must be refused").to_string();
     assert!(error.starts_with(want), "{error}\nis not\n{want}");
 }
 
@@ -143,11 +149,12 @@ listen = ["127.0.0.1:9002", "[::1]:9002"]
 
 #[test]
 fn a_service_s_file_is_read() {
-    let file = parse_service(ORDERS, "orders.toml").expect("it is right");
+    let file = parse_service(ORDERS, "orders.toml", user).expect("it is right");
     assert_eq!(file.service.to_string(), "shop/orders");
     assert_eq!(file.target_port.map(Port::value), Some(8_080));
     assert_eq!(file.service_port.map(Port::value), Some(80));
-    assert_eq!((file.protocol, file.bound), (Protocol::Http, true));
+    assert_eq!((file.protocol, file.shared), (Protocol::Http, false));
+    assert_eq!(file.binding.unit.as_ref().map(ToString::to_string).as_deref(), Some("orders.service"));
     let check = file.check.expect("it has one");
     assert_eq!(check.kind, CheckKind::Http("/healthz".to_owned()));
     assert_eq!((check.interval, check.timeout), (Timespan::from_millis(500), CHECK_TIMEOUT));
@@ -160,10 +167,22 @@ fn a_service_s_file_is_read() {
 }
 
 #[test]
+fn who_speaks_for_a_service_is_read() {
+    let text = "[service]\nname = \"a\"\nuser = \"orders\"\ncgroup = \"/machine.slice/a\"";
+    let binding = parse_service(text, "a.toml", user).expect("it is right").binding;
+    assert_eq!((binding.uid, binding.unit), (Some(1_001), None));
+    assert_eq!(binding.cgroup.map(|cgroup| cgroup.to_string()).as_deref(), Some("/machine.slice/a"));
+    let shared =
+        parse_service("[service]\nname = \"a\"\nshared = true", "a.toml", user).expect("it is right");
+    assert!(shared.shared && shared.binding.is_empty());
+}
+
+#[test]
 fn the_least_file_is_a_caller_and_a_port_is_its_own_service_port() {
-    let caller = parse_service("[service]\nname = \"web\"", "web.toml").expect("it is right");
+    let caller = parse_service("[service]\nname = \"web\"", "web.toml", user).expect("it is right");
     assert_eq!((caller.service.to_string().as_str(), caller.target_port), ("default/web", None));
-    let server = parse_service("[service]\nname = \"web\"\nport = 8080", "web.toml").expect("it is right");
+    let server =
+        parse_service("[service]\nname = \"web\"\nport = 8080", "web.toml", user).expect("it is right");
     assert_eq!(server.service_port.map(Port::value), Some(8_080));
     assert_eq!((server.protocol, server.check), (Protocol::Auto, None));
 }
@@ -187,5 +206,15 @@ fn a_wrong_service_file_names_line_and_key() {
         "[service]\nname = \"a\"\n[[upstream]]\nservice = \"b\"\nlisten = \"9001\"",
         "orders.toml:5: upstream.listen: must be an address",
     );
+    let bound = |line: &str| format!("[service]\nname = \"a\"\n{line}");
+    wrong_service(&bound("user = \"nobody\""), "orders.toml:3: service.user: there is no nobody");
+    wrong_service(
+        &bound("unit = \"orders\""),
+        "orders.toml:3: service.unit: must be the whole name of a unit",
+    );
+    wrong_service(&bound("cgroup = \"/\""), "orders.toml:3: service.cgroup: must be a cgroup below the root");
+    wrong_service(&bound("cgroup = \"/a/../b\""), "orders.toml:3: service.cgroup: must be a cgroup");
+    let both = "user = \"orders\"\nshared = true";
+    wrong_service(&bound(both), "orders.toml:4: service.shared: lets everybody speak for the service");
     wrong_service("[service]\nname = \"a\"\n[service.labels]\n\"-\" = \"b\"", "orders.toml:");
 }

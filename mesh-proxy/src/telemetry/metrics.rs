@@ -41,6 +41,7 @@ struct Tables {
     mirrored: BTreeMap<Mirrored, u64>,
     limited: BTreeMap<(Option<ServiceName>, Bounded), u64>,
     too_often: BTreeMap<(Option<ServiceName>, Option<Arc<str>>), u64>,
+    not_bound: BTreeMap<&'static str, u64>,
 }
 
 /// What a rule said of a call.
@@ -146,6 +147,7 @@ impl Counts {
         let mut limited: BTreeMap<_, u64> = BTreeMap::new();
         let mut too_often: BTreeMap<_, u64> = BTreeMap::new();
         let (mut mux, mut dns) = (MuxCounts::default(), DnsCounts::default());
+        let mut not_bound: BTreeMap<_, u64> = BTreeMap::new();
         for thread in threads {
             mux.add(&thread.mux);
             dns.add(&thread.dns);
@@ -167,6 +169,7 @@ impl Counts {
             tables.mirrored.into_iter().for_each(|(end, more)| *mirrored.entry(end).or_default() += more);
             tables.limited.into_iter().for_each(|(of, more)| *limited.entry(of).or_default() += more);
             tables.too_often.into_iter().for_each(|(of, more)| *too_often.entry(of).or_default() += more);
+            tables.not_bound.into_iter().for_each(|(why, more)| *not_bound.entry(why).or_default() += more);
         }
         let mut text = String::new();
         write_decisions(&mut text, &decisions);
@@ -175,6 +178,7 @@ impl Counts {
         write_mirrored(&mut text, &mirrored);
         write_limited(&mut text, &limited);
         write_too_often(&mut text, &too_often);
+        write_not_bound(&mut text, &not_bound);
         write_facts(&mut text, &mux.facts());
         write_facts(&mut text, &dns.facts());
         write_facts(&mut text, facts);
@@ -198,6 +202,9 @@ impl Tables {
 
 impl Tables {
     fn limited(&mut self, outcome: &Outcome) {
+        if let Some(why) = outcome.not_bound {
+            *self.not_bound.entry(why).or_default() += 1;
+        }
         if let Some(name) = &outcome.too_often {
             let of = (outcome.destination.clone(), Some(name.clone()));
             let full = self.too_often.len() >= RULE_SERIES_MAX && !self.too_often.contains_key(&of);
@@ -332,6 +339,14 @@ fn write_limited(text: &mut String, limited: &BTreeMap<(Option<ServiceName>, Bou
     }
 }
 
+fn write_not_bound(text: &mut String, not_bound: &BTreeMap<&'static str, u64>) {
+    let name = "mesh_callers_refused_total";
+    head(text, name, "Calls of processes of this host that speak for no service, by the reason.", "counter");
+    for (why, count) in not_bound {
+        put(text, format_args!("{name}{{reason=\"{why}\"}} {count}"));
+    }
+}
+
 fn write_too_often(text: &mut String, too_often: &BTreeMap<(Option<ServiceName>, Option<Arc<str>>), u64>) {
     let name = "mesh_rate_limited_total";
     head(text, name, "Requests that a rate limit refused, at the host that was called.", "counter");
@@ -406,6 +421,7 @@ mod tests {
             judged: Judged::default(),
             limited: None,
             too_often: None,
+            not_bound: None,
             note: Note::default(),
         }
     }
