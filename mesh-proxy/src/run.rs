@@ -12,7 +12,7 @@ use model::{name::ServiceName, resource::NodeSpec};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,7 @@ use crate::{
     handover::{Orders, Post},
     identity::{Identity, IdentityError, Keep},
     listener::{BindError, Sockets},
-    register::{self, Place, Registrar, Standing, checks, checks::memory::Memory, route_to},
+    register::{Place, Registrar, Standing, checks, checks::memory::Memory, route_to},
     services::Services,
     settings::{DnsUpstream, Settings},
     shared::Shared,
