@@ -36,6 +36,7 @@ use crate::{
     heads::{self, Labels, Seen},
     http1::{self, Edge, Raw},
     limits::CONNECTIONS_PER_LISTENER_MAX,
+    listener::Refusals,
     refused::Refused,
     server::{self, Ends},
     shared::{Config, Shared},
@@ -51,10 +52,8 @@ use crate::{
 };
 
 mod plain;
-mod refusals;
 
 use plain::Plain;
-use refusals::Refusals;
 
 /// How long a caller's TLS handshake may take: meanwhile it takes one of the listener's places.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

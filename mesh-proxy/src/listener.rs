@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -12,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{limits::CONNECTIONS_PER_LISTENER_MAX, transport::tcp::tune};
 
 mod first;
+mod refusals;
 mod sockets;
 
 pub use first::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, Rewound, detect};
+pub use refusals::Refusals;
 pub use sockets::{Bound, Sockets};
 
 /// The pause after a failed accept: the process is out of descriptors, which some connection's end will mend.
@@ -28,6 +31,17 @@ pub struct BindError {
     pub address: SocketAddr,
     /// Why not.
     pub source: io::Error,
+}
+
+/// Where a connection was on its way to before the kernel turned it aside to us (`redirect`, as nftables calls it).
+///
+/// # Errors
+/// Nothing turned it aside, or the kernel does not know.
+pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
+    let (socket, own) = (SockRef::from(stream), stream.local_addr()?);
+    let meant = if own.is_ipv4() { socket.original_dst_v4()? } else { socket.original_dst_v6()? };
+    let meant = meant.as_socket().ok_or_else(|| io::Error::other("the kernel names no IP address"))?;
+    if meant == own { Err(io::Error::other("nothing turned it aside")) } else { Ok(meant) }
 }
 
 /// Takes connections until `stop`, each in a task of its own; the longest queue is the kernel's.

@@ -22,7 +22,7 @@ use crate::{
     experience::Experience,
     heads::{self, Changed},
     http1::{self, Edge, Io, Raw},
-    listener::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, detect},
+    listener::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, Refusals, detect},
     refused::Refused,
     server::{self, Ends},
     shared::{Config, Shared},
@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod arrival;
+mod captured;
 mod checkups;
 mod entry;
 mod mirror;
@@ -39,6 +40,7 @@ mod step;
 mod tries;
 mod way;
 
+pub use captured::Stray;
 pub use checkups::CHECKED_MAX;
 pub use entry::Entry;
 pub use mirror::MIRRORS_MAX;
@@ -60,6 +62,7 @@ pub struct Outbound {
     telemetry: Telemetry,
     callers: Callers,
     mirrors: Arc<Semaphore>,
+    refusals: Refusals,
 }
 
 impl Outbound {
@@ -70,8 +73,9 @@ impl Outbound {
         experience: Arc<Experience>,
         telemetry: Telemetry,
     ) -> Arc<Self> {
-        let (callers, mirrors) = (Callers::default(), Arc::new(Semaphore::new(MIRRORS_MAX)));
-        Arc::new(Self { shared, transport, experience, telemetry, callers, mirrors })
+        let (callers, refusals) = (Callers::default(), Refusals::default());
+        let mirrors = Arc::new(Semaphore::new(MIRRORS_MAX));
+        Arc::new(Self { shared, transport, experience, telemetry, callers, mirrors, refusals })
     }
 
     /// Checks endpoints where traffic policies say so: on one of a proxy's threads, until the listeners are dropped.
@@ -161,6 +165,18 @@ impl Outbound {
         {
             return Err(Refused::UnknownService(service.clone()));
         }
+        let come = self.configured(|config| {
+            let here = has(config);
+            if !here {
+                self.shared.want(service);
+            }
+            here
+        });
+        come.await.ok_or_else(|| Refused::NotYet(service.clone()))
+    }
+
+    /// A configuration that has what is looked for, if one comes in time.
+    async fn configured(&self, has: impl Fn(&Config) -> bool) -> Option<Arc<Config>> {
         let mut changes = self.shared.changes();
         let come = async {
             loop {
@@ -168,18 +184,21 @@ impl Outbound {
                 if has(&config) {
                     return config;
                 }
-                self.shared.want(service);
                 if changes.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             }
         };
-        timeout(SUBSCRIBE_TIMEOUT, come).await.map_err(|_| Refused::NotYet(service.clone()))
+        timeout(SUBSCRIBE_TIMEOUT, come).await.ok()
     }
 
     /// Takes one connection of a local application.
     pub async fn take(self: Arc<Self>, entry: Arc<Entry>, stream: TcpStream, address: SocketAddr) {
-        let arrival = Arc::new(self.arrival(entry, &stream, address));
+        let arrival = self.arrival(entry, &stream, address);
+        self.take_arrived(Arc::new(arrival), stream).await;
+    }
+
+    async fn take_arrived(self: Arc<Self>, arrival: Arc<Arrival>, stream: TcpStream) {
         let entry = &*arrival.entry;
         let protocol = match entry.service() {
             None => Protocol::Http,

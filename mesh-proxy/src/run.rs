@@ -91,7 +91,6 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
     let identity = Arc::new(Identity::load(keep)?);
     check_name(&settings, &identity)?;
     let services = read_services(&settings.services_dir, &Services::default())?;
-    warn_about_capture(&settings);
     identity.adopt(&services.names());
     let (shared, wanted) = Shared::new(
         identity.node().trust_domain.clone(),
@@ -172,14 +171,6 @@ fn read_services(folder: &Path, before: &Services) -> Result<Services, RunError>
         tracing::error!("{problem}");
     }
     Ok(services)
-}
-
-fn warn_about_capture(settings: &Settings) {
-    if !settings.listen.outbound.0.0.is_empty() {
-        tracing::warn!(
-            "listen.outbound is set, but this version captures no calls of local applications: nothing listens there"
-        );
-    }
 }
 
 /// Who speaks for whom from now on; to be said before a listener is opened for somebody.

@@ -80,7 +80,7 @@ pub struct Listen {
     /// Captured plaintext from outside the mesh.
     pub inbound_plain: Addresses,
     /// Captured calls of local applications.
-    pub outbound: Captured,
+    pub outbound: Addresses,
     /// Calls of local applications, told apart by their Host.
     pub host_router: Addresses,
     /// Look-ups of names of the mesh, over UDP and TCP.
@@ -137,12 +137,6 @@ pub struct Server {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses(pub Vec<SocketAddr>);
 
-/// A listener for captured calls of local applications. This version captures none of them: it is read, so that a file for a later version serves
-/// this one too, and that nothing listens there is said at the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Captured(pub Addresses);
-
 /// Who answers for names that are not of the mesh.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DnsUpstream {
@@ -191,7 +185,7 @@ impl Default for Listen {
         Self {
             inbound: Addresses(vec![SocketAddr::from(([0, 0, 0, 0], 15_008))]),
             inbound_plain: Addresses::default(),
-            outbound: Captured::default(),
+            outbound: Addresses::default(),
             host_router: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 15_080))]),
             dns: Addresses::default(),
             admin: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 15_000))]),

@@ -199,6 +199,11 @@ impl Telemetry {
         self.outlets.spans.finished(outcome);
     }
 
+    /// The only place where a connection is counted that came to the listener for captured calls and is none.
+    pub fn strayed(&self, reason: &'static str) {
+        self.counts.strayed(reason);
+    }
+
     /// The only place where a copy is counted; it is no call, and not logged.
     pub fn mirrored(&self, end: Mirrored) {
         self.counts.mirrored(end);

@@ -103,6 +103,20 @@ impl Worker {
         Ok(())
     }
 
+    /// Takes calls of local applications that the kernel turned aside to us, until `stop`. To be called on the thread's
+    /// runtime.
+    ///
+    /// # Errors
+    /// If the socket cannot be used.
+    pub fn listen_captured(&self, socket: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let (listener, outbound) = (net::TcpListener::from_std(socket)?, self.outbound.clone());
+        let shared = self.shared.clone();
+        let taken =
+            move |stream, peer| counted(shared.connected(), outbound.clone().take_captured(stream, peer));
+        tokio::spawn(listener::accept(listener, stop, taken));
+        Ok(())
+    }
+
     /// Answers look-ups over UDP until `stop`. To be called on the thread's runtime.
     ///
     /// # Errors

@@ -46,8 +46,8 @@ struct Book {
     written: Mutex<BTreeMap<String, u64>>,
     /// The longest time between two acknowledged writes of one writer.
     longest: Mutex<Duration>,
-    /// What each watcher saw.
-    seen: Mutex<Vec<BTreeSet<String>>>,
+    /// What each watcher saw, and whether it had virtual IPs when it saw it last.
+    seen: Mutex<Vec<BTreeMap<String, bool>>>,
 }
 
 /// What came of it.
@@ -67,7 +67,7 @@ impl Life {
             stop: AtomicBool::new(false),
             written: Mutex::default(),
             longest: Mutex::default(),
-            seen: Mutex::new(vec![BTreeSet::new(); watchers]),
+            seen: Mutex::new(vec![BTreeMap::new(); watchers]),
         });
         let writers = (0..writers).map(|n| tokio::spawn(write(book.clone(), n))).collect();
         let watchers = (0..watchers).map(|n| tokio::spawn(watch(book.clone(), n))).collect();
@@ -144,16 +144,20 @@ impl Book {
         clients[turn % clients.len()].clone()
     }
 
-    fn saw(&self, watcher: usize, names: impl Iterator<Item = String>) {
+    /// Each is seen once as it was written. One that is older than virtual IPs is seen again when it gets them.
+    fn saw(&self, watcher: usize, services: impl Iterator<Item = (String, bool)>) {
         let mut seen = self.seen.lock().expect("nobody panics with it");
-        for name in names {
-            assert!(seen[watcher].insert(name.clone()), "{name} came twice");
+        for (name, numbered) in services {
+            let before = seen[watcher].insert(name.clone(), numbered);
+            let once = before.is_none() || (before, numbered) == (Some(false), true);
+            assert!(once, "{name} came twice: {before:?}, {numbered}");
         }
     }
 
     fn unseen(&self, written: &BTreeMap<String, u64>) -> Result<(), String> {
         let seen = self.seen.lock().expect("nobody panics with it");
-        let missing = |seen: &BTreeSet<String>| written.keys().find(|name| !seen.contains(*name)).cloned();
+        let missing =
+            |seen: &BTreeMap<String, bool>| written.keys().find(|name| !seen.contains_key(*name)).cloned();
         match seen.iter().enumerate().find_map(|(n, seen)| Some((n, missing(seen)?))) {
             Some((n, name)) => Err(format!("watcher {n} did not see {name}")),
             None => Ok(()),
@@ -221,7 +225,8 @@ async fn watch(book: Arc<Book>, watcher: usize) {
             match event {
                 Event::Put { revision, object, last: whole } => {
                     assert!(revision > last, "{revision} came after {last}");
-                    part.push(object.metadata.name.to_string());
+                    let numbered = object.status.is_some_and(|status| status["virtualIPs"].is_array());
+                    part.push((object.metadata.name.to_string(), numbered));
                     if whole {
                         last = revision;
                         book.saw(watcher, part.drain(..));

@@ -29,6 +29,7 @@ const FOR_TESTS: &[Package] = &[
     ("nginx-light", "nginx", "a service that we did not write"),
     ("nghttp2-client", "h2load", "an HTTP/2 caller that we did not write"),
     ("curl", "curl", "an HTTP caller that we did not write"),
+    ("bind9-dnsutils", "dig", "a client of DNS that we did not write"),
     ("python3", "python3", "services and callers that we did not write"),
 ];
 

@@ -2,10 +2,9 @@
 //! aside to us (`redirect`, as nftables calls it). For whom one is says where it was on its way to, never what it sends.
 //! Whether it is let in, with no identity, is a matter of policy like any other call's.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use model::resource::Protocol;
-use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -16,7 +15,7 @@ use super::{Connection, Inbound};
 use crate::{
     call::Call,
     http1::{self, Edge},
-    listener::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, detect},
+    listener::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, detect, original_destination},
     server::{self, Ends},
     splice,
     standing::Standing,
@@ -91,12 +90,4 @@ impl Inbound {
             Ok(app) => splice::join(call, stream, app, None).await,
         }
     }
-}
-
-/// Where a connection was on its way to before the kernel turned it aside.
-fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
-    let (socket, own) = (SockRef::from(stream), stream.local_addr()?);
-    let meant = if own.is_ipv4() { socket.original_dst_v4()? } else { socket.original_dst_v6()? };
-    let meant = meant.as_socket().ok_or_else(|| io::Error::other("the kernel names no IP address"))?;
-    if meant == own { Err(io::Error::other("nothing turned it aside")) } else { Ok(meant) }
 }

@@ -18,6 +18,15 @@ pub enum Entry {
         /// At which port; its default one if none is said.
         port: Option<u16>,
     },
+    /// `listen.outbound`: a connection to a virtual IP that the kernel turned aside.
+    Captured {
+        /// Who calls, where that can be told.
+        source: Option<ServiceName>,
+        /// Whose virtual IP it is.
+        destination: ServiceName,
+        /// The port that was dialled there.
+        port: u16,
+    },
     /// `listen.host_router`: every destination, by Host.
     HostRouter {
         /// The listener's own port, which callers who cannot set Host may name.
@@ -30,7 +39,7 @@ impl Entry {
     pub(super) fn owner(&self) -> Option<&ServiceName> {
         match self {
             Self::Upstream { source, .. } => Some(source),
-            Self::HostRouter { .. } => None,
+            Self::Captured { .. } | Self::HostRouter { .. } => None,
         }
     }
 
@@ -38,6 +47,7 @@ impl Entry {
     pub(super) fn source(&self, config: &Config) -> Result<ServiceName, Refused> {
         match self {
             Self::Upstream { source, .. } => Ok(source.clone()),
+            Self::Captured { source, .. } => source.clone().ok_or(Refused::NoCaller),
             Self::HostRouter { .. } => config.router_identity.clone().ok_or(Refused::NoCaller),
         }
     }
@@ -45,7 +55,7 @@ impl Entry {
     /// Who is called, where that does not depend on the request.
     pub(super) fn service(&self) -> Option<&ServiceName> {
         match self {
-            Self::Upstream { destination, .. } => Some(destination),
+            Self::Upstream { destination, .. } | Self::Captured { destination, .. } => Some(destination),
             Self::HostRouter { .. } => None,
         }
     }
@@ -76,6 +86,7 @@ impl Entry {
         let destination = config.snapshot.destination(service).ok_or_else(unknown)?;
         let named = match self {
             Self::Upstream { port, .. } => *port,
+            Self::Captured { port, .. } => Some(*port),
             Self::HostRouter { port } => {
                 let named = authority.rsplit_once(':').and_then(|(_, named)| named.parse().ok());
                 named.filter(|named| named != port)

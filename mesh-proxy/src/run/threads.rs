@@ -27,6 +27,7 @@ pub(super) enum Socket {
     Inbound(TcpListener, CancellationToken),
     Plain(TcpListener, CancellationToken),
     Outbound(Entry, TcpListener, CancellationToken),
+    Captured(TcpListener, CancellationToken),
     /// For look-ups, over either transport.
     Datagrams(UdpSocket, CancellationToken),
     Streams(TcpListener, CancellationToken),
@@ -91,6 +92,11 @@ impl Threads {
             tracing::info!(address = %bound.address(), "routing by Host");
             self.spread(bound, |socket| Socket::Outbound(entry.clone(), socket, stop.clone())).await?;
         }
+        for &address in &settings.listen.outbound.0 {
+            let bound = Bound::new(address)?;
+            tracing::info!(address = %bound.address(), "taking captured calls of local applications");
+            self.spread(bound, |socket| Socket::Captured(socket, stop.clone())).await?;
+        }
         for &address in &settings.listen.dns.0 {
             self.listen_dns(address, stop).await?;
         }
@@ -146,6 +152,7 @@ async fn serve(worker: Worker, first: bool, mut sockets: mpsc::Receiver<Socket>)
             Socket::Inbound(socket, stop) => worker.listen_inbound(socket, stop),
             Socket::Plain(socket, stop) => worker.listen_plain(socket, stop),
             Socket::Outbound(entry, socket, stop) => worker.listen_outbound(entry, socket, stop),
+            Socket::Captured(socket, stop) => worker.listen_captured(socket, stop),
             Socket::Datagrams(socket, stop) => worker.listen_datagrams(socket, stop),
             Socket::Streams(socket, stop) => worker.listen_streams(socket, stop),
             Socket::Ping(there) => {

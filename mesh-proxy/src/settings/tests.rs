@@ -100,9 +100,9 @@ fn spans_go_to_the_collector_s_path_for_traces() {
 fn what_needs_capture_is_read_and_off_where_nothing_is_said() {
     let text = "[listen]\noutbound = [\"127.0.0.1:15001\", \"[::1]:15001\"]\ndns = \"127.0.0.1:15053\"\ninbound_plain = \"\"\n";
     let settings = parse_proxy(text, "proxy.toml").expect("valid");
-    assert_eq!((settings.listen.outbound.0.0.len(), settings.listen.dns.0.len()), (2, 1));
+    assert_eq!((settings.listen.outbound.0.len(), settings.listen.dns.0.len()), (2, 1));
     let off = Settings::default().listen;
-    assert_eq!((off.outbound, off.dns), (Captured::default(), Addresses::default()));
+    assert_eq!((off.outbound, off.dns), (Addresses::default(), Addresses::default()));
     wrong(
         "[listen]\ndns = \"15053\"\n",
         "proxy.toml:2: listen.dns: must be an address such as 127.0.0.1:15000",

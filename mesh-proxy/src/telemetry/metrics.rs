@@ -39,6 +39,7 @@ struct Tables {
     durations: HashMap<Edge, Durations>,
     decisions: HashMap<Decision, u64>,
     mirrored: BTreeMap<Mirrored, u64>,
+    strayed: BTreeMap<&'static str, u64>,
     limited: BTreeMap<(Option<ServiceName>, Bounded), u64>,
     too_often: BTreeMap<(Option<ServiceName>, Option<Arc<str>>), u64>,
     not_bound: BTreeMap<&'static str, u64>,
@@ -138,12 +139,18 @@ impl Counts {
         *self.tables.lock().mirrored.entry(end).or_default() += 1;
     }
 
+    /// Counts one connection to the listener for captured calls that is none.
+    pub fn strayed(&self, reason: &'static str) {
+        *self.tables.lock().strayed.entry(reason).or_default() += 1;
+    }
+
     /// The sums over all threads as Prometheus text (version 0.0.4), with `facts` behind them.
     pub fn text<'a>(threads: impl Iterator<Item = &'a Arc<Self>>, facts: &Facts) -> String {
         let mut calls: BTreeMap<Labels, Sums> = BTreeMap::new();
         let mut durations: BTreeMap<Edge, Durations> = BTreeMap::new();
         let mut decisions: BTreeMap<Decision, u64> = BTreeMap::new();
         let mut mirrored: BTreeMap<Mirrored, u64> = BTreeMap::new();
+        let mut strayed: BTreeMap<_, u64> = BTreeMap::new();
         let mut limited: BTreeMap<_, u64> = BTreeMap::new();
         let mut too_often: BTreeMap<_, u64> = BTreeMap::new();
         let (mut mux, mut dns) = (MuxCounts::default(), DnsCounts::default());
@@ -167,6 +174,7 @@ impl Counts {
                 .into_iter()
                 .for_each(|(decision, more)| *decisions.entry(decision).or_default() += more);
             tables.mirrored.into_iter().for_each(|(end, more)| *mirrored.entry(end).or_default() += more);
+            tables.strayed.into_iter().for_each(|(why, more)| *strayed.entry(why).or_default() += more);
             tables.limited.into_iter().for_each(|(of, more)| *limited.entry(of).or_default() += more);
             tables.too_often.into_iter().for_each(|(of, more)| *too_often.entry(of).or_default() += more);
             tables.not_bound.into_iter().for_each(|(why, more)| *not_bound.entry(why).or_default() += more);
@@ -176,6 +184,7 @@ impl Counts {
         write_calls(&mut text, &calls);
         write_durations(&mut text, &durations);
         write_mirrored(&mut text, &mirrored);
+        write_strayed(&mut text, &strayed);
         write_limited(&mut text, &limited);
         write_too_often(&mut text, &too_often);
         write_not_bound(&mut text, &not_bound);
@@ -321,6 +330,14 @@ fn write_mirrored(text: &mut String, mirrored: &BTreeMap<Mirrored, u64>) {
     head(text, name, "Copies of requests, by what became of them.", "counter");
     for (end, count) in mirrored {
         put(text, format_args!("{name}{{outcome=\"{}\"}} {count}", end.as_str()));
+    }
+}
+
+fn write_strayed(text: &mut String, strayed: &BTreeMap<&'static str, u64>) {
+    let name = "mesh_captured_refused_total";
+    head(text, name, "Connections to the listener for captured calls that are closed, by reason.", "counter");
+    for (reason, count) in strayed {
+        put(text, format_args!("{name}{{reason=\"{reason}\"}} {count}"));
     }
 }
 

@@ -11,10 +11,11 @@ const REFUSALS_TOLD_MAX: u32 = 100;
 
 /// Tells of refused callers, so many each second: a stranger must not fill the log.
 #[derive(Default)]
-pub(super) struct Refusals(Mutex<(u64, u32)>);
+pub struct Refusals(Mutex<(u64, u32)>);
 
 impl Refusals {
-    pub(super) fn tell(&self, peer: SocketAddr, reason: &str) {
+    /// Tells of one.
+    pub fn tell(&self, peer: SocketAddr, reason: &str) {
         let second = clock::unix().as_secs();
         let mut told = self.0.lock();
         if told.0 != second {
