@@ -155,6 +155,12 @@ impl Admin {
                 String::new(),
                 f64::from(u8::from(self.standing.borrow().registered)),
             ),
+            (
+                "mesh_service_files_refused",
+                "Files of services.d that cannot be used as they are.",
+                String::new(),
+                self.services.borrow().problems().len() as f64,
+            ),
             ("mesh_in_flight", "Calls that are under way.", String::new(), self.shared.in_flight() as f64),
             (
                 "mesh_access_log_dropped_total",
@@ -242,6 +248,7 @@ impl Admin {
             "services": self.services.borrow().instances(&node.node).iter().map(|instance| json!({
                 "service": instance.service, "port": instance.number(), "app": instance.address(), "endpoint": instance.name,
             })).collect::<Vec<_>>(),
+            "problems": self.services.borrow().problems(),
             "routerIdentity": config.router_identity,
             "callers": self.callers(),
             "destinations": destinations.iter().map(destination).collect::<Vec<_>>(),

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin},
-    caller::{self, Bindings},
     config::{
         cache::Cache,
         watch::{Ack, Follower},
@@ -28,13 +27,14 @@ use crate::{
     identity::{Identity, IdentityError, Keep},
     listener::{BindError, Sockets},
     register::{Place, Registrar, Standing, checks, checks::memory::Memory, route_to},
-    services::Services,
+    services::{Followed, Services},
     settings::{DnsUpstream, Settings},
     shared::Shared,
     telemetry::{AccessLog, Outlets, open_spans},
 };
 
 mod ending;
+mod local;
 mod threads;
 mod upstreams;
 
@@ -90,7 +90,8 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
     let keep = Keep::open(&settings.data_dir)?;
     let identity = Arc::new(Identity::load(keep)?);
     check_name(&settings, &identity)?;
-    let services = read_services(&settings.services_dir, &Services::default())?;
+    let mut followed = Followed::new(&settings.services_dir);
+    let services = local::read(&settings.services_dir, &Services::default())?;
     identity.adopt(&services.names());
     let (shared, wanted) = Shared::new(
         identity.node().trust_domain.clone(),
@@ -98,7 +99,7 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
         identity.trust(),
         identity.trust_changes(),
     );
-    bind(&shared, &settings, &services);
+    local::bind(&shared, &settings, &services);
     let log = AccessLog::open(&settings.access_log.output);
     let log = log.map_err(|source| RunError::Io { what: "access_log.output".to_owned(), source })?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -128,6 +129,7 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
             () = orders.leave.cancelled() => break None,
             Ok(patience) = hand_over.wait_for(Option::is_some) => break *patience,
             Ok(()) = reload.changed() => hub.reload(&settings, &services, &threads, &mut upstreams).await,
+            () = followed.changed() => hub.reload(&settings, &services, &threads, &mut upstreams).await,
             Ok(()) = pings.changed() => if threads.all_there().await { post.iter().for_each(Post::pong) },
         }
     };
@@ -161,33 +163,6 @@ fn check_name(settings: &Settings, identity: &Identity) -> Result<(), RunError> 
         ))),
         _ => Ok(()),
     }
-}
-
-fn read_services(folder: &Path, before: &Services) -> Result<Services, RunError> {
-    let what = || folder.display().to_string();
-    let read = Services::read(folder, before, caller::uid);
-    let (services, problems) = read.map_err(|source| RunError::Io { what: what(), source })?;
-    for problem in problems {
-        tracing::error!("{problem}");
-    }
-    Ok(services)
-}
-
-/// Who speaks for whom from now on; to be said before a listener is opened for somebody.
-fn bind(shared: &Shared, settings: &Settings, services: &Services) {
-    let table = services.table(settings.default_identity.as_ref());
-    if table.asks_for_cgroups() && caller::cgroup_root().is_none() {
-        tracing::error!(
-            "this system has no cgroups of version 2: unit and cgroup in services.d fit no process"
-        );
-    }
-    for service in services.silent(&table) {
-        tracing::warn!(
-            %service,
-            "nothing binds it to processes, as others here are: its listeners refuse every call. Set unit, user or cgroup in its file, or shared = true"
-        );
-    }
-    shared.bind(Bindings::new(table));
 }
 
 fn control(settings: &Settings, identity: &Identity) -> Arc<Control> {
@@ -353,10 +328,12 @@ impl Hub {
         upstreams: &mut Upstreams,
     ) {
         let before = services.borrow().clone();
-        match read_services(&settings.services_dir, &before) {
+        match local::read_again(settings, &before).await {
             Err(error) => tracing::error!(%error, "the services stay as they were"),
+            // Listeners that could not be opened may be opened now.
+            Ok(read) if read == *before => upstreams.reconcile(threads, &read).await,
             Ok(read) => {
-                bind(&self.shared, settings, &read);
+                local::bind(&self.shared, settings, &read);
                 tracing::info!(services = read.names().len(), "services.d was read again");
                 upstreams.reconcile(threads, &read).await;
                 self.names.send_replace(read.names());

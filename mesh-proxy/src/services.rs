@@ -21,6 +21,10 @@ use crate::{
     settings::{Check, ServiceFile, parse_service},
 };
 
+mod followed;
+
+pub use followed::{Followed, LOOK_INTERVAL, QUIET, QUIET_MAX};
+
 /// Files that are read; a host with more services than this has other troubles.
 pub const SERVICE_FILES_MAX: usize = 512;
 
@@ -28,6 +32,7 @@ pub const SERVICE_FILES_MAX: usize = 512;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Services {
     files: BTreeMap<PathBuf, ServiceFile>,
+    problems: Vec<String>,
 }
 
 /// An application of this host that answers for a port of a service.
@@ -50,16 +55,11 @@ pub struct Instance {
 }
 
 impl Services {
-    /// Reads the folder. `before` is what was read before, `uid` knows the users of this host; each problem is told with its
-    /// file, line and key.
+    /// Reads the folder. `before` is what was read before, `uid` knows the users of this host.
     ///
     /// # Errors
     /// If the folder cannot be read; one that is not there holds nothing.
-    pub fn read(
-        folder: &Path,
-        before: &Self,
-        uid: impl Fn(&str) -> Result<u32, String>,
-    ) -> io::Result<(Self, Vec<String>)> {
+    pub fn read(folder: &Path, before: &Self, uid: impl Fn(&str) -> Result<u32, String>) -> io::Result<Self> {
         let (mut files, mut problems) = (BTreeMap::new(), Vec::new());
         let mut paths = toml_files(folder)?;
         if paths.len() > SERVICE_FILES_MAX {
@@ -79,7 +79,12 @@ impl Services {
                 }
             }
         }
-        Ok((Self { files }, problems))
+        Ok(Self { files, problems })
+    }
+
+    /// What could not be used, each with its file, line and key.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
     }
 
     /// What the files say.
@@ -238,7 +243,8 @@ mod tests {
         write(path, "a.toml", "[service]\nname = \"a\"\nuser = \"orders\"\n");
         write(path, "b.toml", "[service]\nname = \"b\"\nuser = \"nobody\"\n");
         write(path, "c.toml", "[service]\nname = \"c\"\nshared = true\n");
-        let (services, problems) = Services::read(path, &Services::default(), user).expect("read");
+        let services = Services::read(path, &Services::default(), user).expect("read");
+        let problems = services.problems();
         assert_eq!((services.names().len(), problems.len()), (2, 1), "{problems:?}");
         assert!(problems[0].ends_with("b.toml:3: service.user: no nobody"), "{problems:?}");
         let [a, b, c] = ["a", "b", "c"].map(|name| format!("default/{name}").parse().expect("a name"));
@@ -256,21 +262,21 @@ mod tests {
         write(path, "a.toml", "[service]\nname = \"a\"\nport = 1\n");
         write(path, "b.toml", "[service]\nname = \"b\"\nprot = 1\n");
         write(path, "c.txt", "nothing");
-        let (first, problems) = Services::read(path, &Services::default(), user).expect("read");
+        let first = Services::read(path, &Services::default(), user).expect("read");
+        let problems = first.problems();
         let names =
             |services: &Services| services.names().iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!((names(&first), problems.len()), (vec!["default/a".to_owned()], 1));
         assert!(problems[0].contains("b.toml:3: service.prot"), "{problems:?}");
         write(path, "a.toml", "broken");
         write(path, "b.toml", "[service]\nname = \"b\"\n");
-        let (second, problems) = Services::read(path, &first, user).expect("read");
-        assert_eq!((names(&second).len(), problems.len()), (2, 1));
+        let second = Services::read(path, &first, user).expect("read");
+        assert_eq!((names(&second).len(), second.problems().len()), (2, 1));
         std::fs::remove_file(path.join("a.toml")).expect("removed");
-        let (third, problems) = Services::read(path, &second, user).expect("read");
-        assert_eq!((names(&third), problems), (vec!["default/b".to_owned()], vec![]));
-        let (none, problems) =
-            Services::read(&path.join("none"), &third, user).expect("an absent folder is empty");
-        assert_eq!((none, problems), (Services::default(), vec![]));
+        let third = Services::read(path, &second, user).expect("read");
+        assert_eq!((names(&third), third.problems().len()), (vec!["default/b".to_owned()], 0));
+        let none = Services::read(&path.join("none"), &third, user).expect("an absent folder is empty");
+        assert_eq!(none, Services::default());
     }
 
     #[test]
@@ -289,11 +295,11 @@ mod tests {
     fn the_host_router_calls_as_the_only_service_or_as_the_settings_say() {
         let folder = tempfile::tempdir().expect("a folder");
         write(folder.path(), "a.toml", "[service]\nname = \"a\"\n");
-        let one = Services::read(folder.path(), &Services::default(), user).expect("read").0;
+        let one = Services::read(folder.path(), &Services::default(), user).expect("read");
         let (a, c) = ("default/a".parse().expect("a name"), "default/c".parse().expect("a name"));
         assert_eq!((one.router_identity(None), one.router_identity(Some(&c))), (Some(a), None));
         write(folder.path(), "b.toml", "[service]\nname = \"b\"\n");
-        let two = Services::read(folder.path(), &Services::default(), user).expect("read").0;
+        let two = Services::read(folder.path(), &Services::default(), user).expect("read");
         assert_eq!(two.router_identity(None), None);
         let b = "default/b".parse().expect("a name");
         assert_eq!(two.router_identity(Some(&b)), Some(b));

@@ -116,14 +116,14 @@ mod heavy {
         .expect("it gets calls");
     }
 
-    /// A new listener, beside a file that cannot be read: the first works, the second spoils nothing.
+    /// Files come, change and go, and nobody tells the proxy. A new listener works beside a file that cannot be read, which
+    /// spoils nothing and is named.
     async fn files_change(mesh: &mut Mesh, load: &Steady) {
         let web =
             LocalService::new("web", 1, 80, "http").calling("orders", ORDERS).calling("payments", PAYMENTS);
         mesh.front.write_service(&web).expect("written");
         let broken = mesh.front.config().with_file_name("services.d").join("broken.toml");
-        std::fs::write(broken, "[service]\nname = \"x\"\nprot = 1\n").expect("written");
-        mesh.front.proxy.as_ref().expect("it runs").signal(Signal::HUP);
+        std::fs::write(&broken, "[service]\nname = \"x\"\nprot = 1\n").expect("written");
         let client = mesh.client(PAYMENTS);
         until("the new listener carries calls", PATIENCE, || async {
             let answer = client.get("/").await.map_err(|error| format!("{error:#}"))?;
@@ -136,7 +136,41 @@ mod heavy {
             "{}",
             mesh.front.log()
         );
+        let refused = async |count: u8| {
+            let (metric, problem) =
+                (format!("mesh_service_files_refused {count}"), "broken.toml:3: service.prot");
+            until(&metric, PATIENCE, || async {
+                let seen = async |path| mesh.front.admin(path).await.map_err(|error| format!("{error:#}"));
+                let (metrics, config) = (seen("/metrics").await?, seen("/config").await?);
+                let named = config.contains(problem) == (count > 0);
+                if metrics.contains(&metric) && named { Ok(()) } else { Err(config) }
+            })
+            .await
+            .expect("it is seen");
+        };
+        refused(1).await;
+        std::fs::remove_file(broken).expect("removed");
+        refused(0).await;
+        a_file_is_put_in_place(mesh).await;
         flows(load).await;
+    }
+
+    /// As installers do it: beside, then renamed. What it does not say any more is over.
+    async fn a_file_is_put_in_place(mesh: &Mesh) {
+        let file = mesh.front.config().with_file_name("services.d").join("web.toml");
+        let text = std::fs::read_to_string(&file).expect("it is there");
+        let (orders, _) = text.rsplit_once("[[upstream]]").expect("two upstreams");
+        let beside = file.with_extension("new");
+        std::fs::write(&beside, orders).expect("written");
+        std::fs::rename(beside, file).expect("renamed");
+        until("the listener is closed", PATIENCE, || async {
+            match tokio::net::TcpStream::connect((mesh.front.address, PAYMENTS)).await {
+                Ok(_) => Err("it listens"),
+                Err(_) => Ok(()),
+            }
+        })
+        .await
+        .expect("it is closed");
     }
 
     /// SIGTERM: the others hear of it, and what runs is finished.
