@@ -43,6 +43,8 @@ pub mod telemetry;
 
 pub mod control;
 
+pub mod capture;
+
 pub mod config;
 pub mod identity;
 pub mod join;

@@ -4,11 +4,13 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use mesh_proxy::{
+    capture::{self, TRIAL_MAX, keep_watch},
     handover::{self, Channel, Orders},
     identity::{Keep, node_name},
     join::join,
@@ -17,7 +19,7 @@ use mesh_proxy::{
     settings::{Server, Settings, parse_proxy},
     supervisor::supervise,
 };
-use model::{name::Name, token::JoinToken};
+use model::{duration::Timespan, name::Name, token::JoinToken};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Where the settings are if nothing is said.
@@ -85,11 +87,58 @@ enum Command {
         /// Where.
         folder: PathBuf,
     },
+    /// The kernel's rules by which calls of this host's programs come to the proxy.
+    Capture {
+        /// The proxy's settings [default: /etc/mesh/proxy.toml, if it is there].
+        #[arg(long, global = true)]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        command: Capture,
+    },
     /// Print the completions of a shell.
     Completion {
         /// Which.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Subcommand)]
+enum Capture {
+    /// Print what would be loaded: a script for nft, and for ip in its remarks.
+    Plan {
+        /// How.
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Load the rules, in place of those of before. Needs root.
+    Apply {
+        /// What stood before comes back unless `mesh-proxy capture confirm` comes within this time, such as 60s.
+        #[arg(long, value_name = "TIME")]
+        confirm: Option<Timespan>,
+    },
+    /// Keep the rules that were applied with --confirm.
+    Confirm,
+    /// Take away all rules and routes. Needs root.
+    Remove,
+    /// Bring back what stood before, unless somebody confirms.
+    #[command(hide = true)]
+    Watch {
+        #[arg(long)]
+        trial: String,
+        #[arg(long)]
+        seconds: f64,
+        #[arg(long)]
+        folder: PathBuf,
+    },
+}
+
+/// How something is printed.
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 fn main() -> ExitCode {
@@ -150,8 +199,48 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
             let settings = settings(config.as_deref())?;
             runtime.block_on(work(settings))?;
         }
+        Command::Capture { config, command } => capture_calls(&settings(config.as_deref())?, command)?,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "mesh-proxy", &mut io::stdout());
+        }
+    }
+    Ok(())
+}
+
+fn capture_calls(settings: &Settings, command: Capture) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    match command {
+        Capture::Plan { output } => {
+            let plan = capture::plan(settings)?;
+            match output {
+                Output::Text => write!(out, "{plan}")?,
+                Output::Json => writeln!(out, "{:#}", serde_json::to_value(plan)?)?,
+            }
+        }
+        Capture::Apply { confirm: None } => {
+            capture::apply(settings, None)?;
+            writeln!(out, "the rules are loaded")?;
+        }
+        Capture::Apply { confirm: Some(patience) } => {
+            if patience.duration() > TRIAL_MAX {
+                bail!("--confirm: at most {} s", TRIAL_MAX.as_secs());
+            }
+            capture::apply(settings, Some(patience.duration()))?;
+            writeln!(
+                out,
+                "the rules are loaded, for {patience}: keep them with `mesh-proxy capture confirm`"
+            )?;
+        }
+        Capture::Confirm => {
+            capture::confirm(settings)?;
+            writeln!(out, "the rules stay")?;
+        }
+        Capture::Remove => {
+            capture::remove(settings)?;
+            writeln!(out, "no rule of the mesh is left")?;
+        }
+        Capture::Watch { trial, seconds, folder } => {
+            keep_watch(&folder, &trial, Duration::try_from_secs_f64(seconds)?)?;
         }
     }
     Ok(())

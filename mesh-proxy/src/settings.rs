@@ -65,6 +65,8 @@ pub struct Settings {
     pub default_identity: Option<ServiceName>,
     /// The listeners.
     pub listen: Listen,
+    /// The rules by which calls come to the listeners for captured ones.
+    pub capture: Capture,
     /// The log of calls.
     pub access_log: AccessLog,
     /// Spans of calls.
@@ -87,6 +89,18 @@ pub struct Listen {
     pub dns: Addresses,
     /// Health, metrics, configuration; read-only.
     pub admin: Addresses,
+}
+
+/// `[capture]`: for `mesh-proxy capture`, which loads the rules.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Capture {
+    /// As whom the proxy runs: what it sends itself is let go.
+    pub user: String,
+    /// Whether look-ups of names are turned aside to `listen.dns`; where systemd-resolved does not run if left out.
+    pub dns: Option<bool>,
+    /// Where what stood before is kept while rules are on trial; root's alone, as root loads it again.
+    pub run_dir: PathBuf,
 }
 
 /// `[access_log]`.
@@ -174,6 +188,7 @@ impl Default for Settings {
             dns_upstream: DnsUpstream::default(),
             default_identity: None,
             listen: Listen::default(),
+            capture: Capture::default(),
             access_log: AccessLog::default(),
             tracing: Tracing::default(),
         }
@@ -190,6 +205,12 @@ impl Default for Listen {
             dns: Addresses::default(),
             admin: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 15_000))]),
         }
+    }
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self { user: "mesh-proxy".to_owned(), dns: None, run_dir: "/run/mesh-capture".into() }
     }
 }
 

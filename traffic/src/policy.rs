@@ -157,6 +157,11 @@ impl PolicySet {
         Self::new(domain, PeerModes::default(), &[])
     }
 
+    /// Whether callers of a port must show who they are.
+    pub fn mode(&self, port: u16) -> PeerAuthenticationMode {
+        self.modes.of(port).0
+    }
+
     /// In which form it needs paths: strict as soon as one of its rules decides by path.
     pub fn strictness(&self) -> Strictness {
         self.strictness

@@ -19,7 +19,7 @@ const FOR_TESTS: &[Package] = &[
     ("e2fsprogs", "mkfs.ext4", "the file system whose power is cut"),
     ("util-linux", "unshare", "a mount namespace of its own for it"),
     ("iproute2", "ip", "hosts as network namespaces"),
-    ("nftables", "nft", "partitions"),
+    ("nftables", "nft", "partitions, and the rules of capture"),
     ("faketime", "faketime", "clocks that jump"),
     ("eatmydata", "eatmydata", "syncs left out, which power cuts must show"),
     ("procps", "ps", "what a process uses"),

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use model::{
+    identity::TrustDomain,
     kind::Kind,
     name::{Name, ServiceName},
     object::Key,
@@ -230,17 +231,11 @@ impl Follower {
     fn put_in_force(&self, position: &mut Position) {
         let (held, before) = (&position.held, self.shared.config());
         let services = self.services.borrow().clone();
-        let instances = services.instances(&self.identity.node().node);
-        let node = node(held, &self.identity.node().node);
-        let inputs = Inputs {
-            revision: held.revision,
-            domain: self.identity.node().trust_domain.clone(),
-            trust_generation: self.identity.trust().load().generation(),
-            objects: held.objects.clone(),
-            local: local(&instances, held, node.as_ref()),
-            callers: services.callers(),
-        };
-        self.tell_node(node);
+        let own = self.identity.node();
+        let instances = services.instances(&own.node);
+        let generation = self.identity.trust().load().generation();
+        let inputs = inputs(held, &services, &own.node, own.trust_domain.clone(), generation);
+        self.tell_node(node(held, &own.node));
         match compile(Some(&before.snapshot), &inputs) {
             Ok(snapshot) => {
                 position.unwritten = true;
@@ -283,6 +278,25 @@ impl Follower {
                 tracing::error!(%error, "the configuration could not be written down: a restart needs the control plane");
             }
         }));
+    }
+}
+
+/// What a configuration is compiled from: what the registry says, and what this host does.
+pub fn inputs(
+    held: &Held,
+    services: &Services,
+    name: &Name,
+    domain: TrustDomain,
+    trust_generation: u64,
+) -> Inputs {
+    let node = node(held, name);
+    Inputs {
+        revision: held.revision,
+        domain,
+        trust_generation,
+        objects: held.objects.clone(),
+        local: local(&services.instances(name), held, node.as_ref()),
+        callers: services.callers(),
     }
 }
 

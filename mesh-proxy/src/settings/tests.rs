@@ -21,6 +21,10 @@ host_router = ["127.0.0.1:15080", "[::1]:15080"]
 dns = ""
 admin = ""
 
+[capture]
+user = "mesh"
+dns = false
+
 [access_log]
 output = "/var/log/mesh.log"
 "#;
@@ -50,6 +54,7 @@ fn every_key_is_read() {
     assert_eq!(servers, ["https://cp1:8443", "https://[::1]:9443", "https://cp2:8443"]);
     assert_eq!(settings.listen.host_router.0.len(), 2);
     assert_eq!(settings.listen.admin, Addresses::default());
+    assert_eq!((settings.capture.user.as_str(), settings.capture.dns), ("mesh", Some(false)));
     assert_eq!(settings.access_log.output, Output::File("/var/log/mesh.log".into()));
     assert_eq!((settings.threads(8), settings.drain()), (2, Duration::from_secs(3)));
 }
