@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 
 mod facts;
 mod kernel;
+mod resolved;
 mod resolvers;
 mod rules;
 mod ssh;
@@ -97,12 +98,13 @@ pub fn apply(settings: &Settings, confirm_within: Option<Duration>) -> Result<()
         Some(patience) => Trial::begin(folder, &before, patience)?,
         None => Trial::end(folder)?,
     }
-    kernel::load(&plan).inspect_err(|error| {
+    let loaded = kernel::load(&plan).inspect_err(|error| {
         tracing::error!(%error, "the rules stay as they were");
         if let Err(error) = kernel::restore(&before).and_then(|()| Trial::end(folder)) {
             tracing::error!(%error, "nor could they be restored");
         }
-    })
+    });
+    loaded.and_then(|()| resolved::tell(&settings.listen.dns.0))
 }
 
 /// What was loaded to be tried stays.
@@ -124,7 +126,8 @@ pub fn confirm(settings: &Settings) -> Result<(), CaptureError> {
 pub fn remove(settings: &Settings) -> Result<(), CaptureError> {
     let _lock = lock(&settings.capture.run_dir)?;
     Trial::end(&settings.capture.run_dir)?;
-    kernel::restore(&Standing::default())
+    kernel::restore(&Standing::default())?;
+    resolved::forget()
 }
 
 fn lock(folder: &Path) -> Result<File, CaptureError> {

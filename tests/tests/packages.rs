@@ -141,14 +141,16 @@ mod heavy {
             let scratch = Scratch::new("units");
             let (host, _server) = host(field, &scratch).await;
             host.fine("apt-get install -y -q /srv/meshd_*.deb /srv/mesh-proxy_*.deb");
-            for (unit, most) in [("meshd", "25"), ("mesh-proxy", "35")] {
+            for (unit, most) in [("meshd", "25"), ("mesh-proxy", "35"), ("mesh-capture", "35")] {
                 let said = host
                     .run(&format!("systemd-analyze security --threshold={most} --no-pager {unit}.service"));
                 let verdict = said.out.lines().last().unwrap_or_default().to_owned();
                 println!("{verdict}");
                 said.fine();
             }
-            host.fine("systemd-analyze verify --man=no meshd.service mesh-proxy.service");
+            host.fine(
+                "systemd-analyze verify --man=no meshd.service mesh-proxy.service mesh-capture.service",
+            );
         });
     }
 }

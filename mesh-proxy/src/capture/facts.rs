@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Where systemd-resolved runs, it asks us itself for what is of the mesh.
-const RESOLVED: &str = "/run/systemd/resolve/stub-resolv.conf";
+pub(super) const RESOLVED: &str = "/run/systemd/resolve/stub-resolv.conf";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const SSHD_CONFIG: &str = "/etc/ssh/sshd_config";
 const SSHD_CONFIG_FOLDER: &str = "/etc/ssh/sshd_config.d";
