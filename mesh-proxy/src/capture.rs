@@ -130,6 +130,14 @@ pub fn remove(settings: &Settings) -> Result<(), CaptureError> {
     resolved::forget()
 }
 
+/// Whether rules of ours stand in the kernel.
+///
+/// # Errors
+/// If it cannot be seen: only root can.
+pub fn is_loaded() -> Result<bool, CaptureError> {
+    kernel::has_table()
+}
+
 fn lock(folder: &Path) -> Result<File, CaptureError> {
     let path = folder.join(LOCK);
     let failed = |source| CaptureError::Io { what: path.display().to_string(), source };

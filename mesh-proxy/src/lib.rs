@@ -52,6 +52,7 @@ pub mod register;
 pub mod services;
 
 pub mod admin;
+pub mod doctor;
 
 pub mod clock;
 pub mod disk;

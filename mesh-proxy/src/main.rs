@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use mesh_proxy::{
     capture::{self, TRIAL_MAX, keep_watch},
+    doctor,
     handover::{self, Channel, Orders},
     identity::{Keep, node_name},
     join::join,
@@ -95,6 +96,15 @@ enum Command {
         #[command(subcommand)]
         command: Capture,
     },
+    /// Look at this host and say what is wrong, and what to do about it. The exit code is 1 if something is.
+    Doctor {
+        /// The proxy's settings [default: /etc/mesh/proxy.toml, if it is there].
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// How it is told.
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
     /// Print the completions of a shell.
     Completion {
         /// Which.
@@ -145,7 +155,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     host::log::start("info");
     match carry_out(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // A reader who has gone is no failure that could be told.
             drop(writeln!(io::stderr(), "error: {error:#}"));
@@ -154,7 +164,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
+fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match arguments.command {
         Command::Man { folder } => clap_mangen::generate_to(Arguments::command(), folder)?,
@@ -200,11 +210,19 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
             runtime.block_on(work(settings))?;
         }
         Command::Capture { config, command } => capture_calls(&settings(config.as_deref())?, command)?,
+        Command::Doctor { config, output } => {
+            let findings = runtime.block_on(doctor::examine(&settings(config.as_deref())?));
+            match output {
+                Output::Text => write!(io::stdout(), "{}", doctor::text(&findings))?,
+                Output::Json => writeln!(io::stdout(), "{:#}", serde_json::to_value(&findings)?)?,
+            }
+            return Ok(if doctor::is_ill(&findings) { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "mesh-proxy", &mut io::stdout());
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn capture_calls(settings: &Settings, command: Capture) -> anyhow::Result<()> {

@@ -23,8 +23,7 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) fn read() -> Result<Self, CaptureError> {
-        let tables = nft(&["list", "tables"], "")?;
-        let has = tables.lines().any(|line| line.trim() == format!("table {TABLE}"));
+        let has = has_table()?;
         let list = ["--stateless", "list", "table"].into_iter().chain(TABLE.split(' ')).collect::<Vec<_>>();
         let table = has.then(|| nft(&list, "")).transpose()?;
         let mut routes = [Vec::new(), Vec::new()];
@@ -33,6 +32,12 @@ impl Standing {
         }
         Ok(Self { table, routes })
     }
+}
+
+/// Whether our table is there.
+pub(super) fn has_table() -> Result<bool, CaptureError> {
+    let tables = nft(&["list", "tables"], "")?;
+    Ok(tables.lines().any(|line| line.trim() == format!("table {TABLE}")))
 }
 
 /// Loads a plan in place of what stands. The rules come first: without them a local route would lead to any program that
