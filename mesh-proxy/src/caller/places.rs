@@ -22,8 +22,6 @@ pub const WALK_PAUSE: Duration = Duration::from_millis(100);
 pub const CGROUPS_MAX: usize = 16_384;
 /// Numbers that are known to be elsewhere; when there are more, all are forgotten and learned anew.
 pub const ELSEWHERE_MAX: usize = 1_024;
-/// What `statfs` says of the one hierarchy (`CGROUP2_SUPER_MAGIC`).
-const CGROUP2: i64 = 0x6367_7270;
 /// Where the one hierarchy may be: by itself, or beside those of old.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
@@ -45,10 +43,8 @@ struct Known {
 
 /// Where this system has the one hierarchy of cgroups.
 pub fn root() -> Option<PathBuf> {
-    let is_cgroup2 = |path: &str| {
-        rustix::fs::statfs(path)
-            .is_ok_and(|stat| i64::try_from(stat.f_type).is_ok_and(|kind| kind == CGROUP2))
-    };
+    // `CGROUP2_SUPER_MAGIC` of linux/magic.h; its type differs between architectures.
+    let is_cgroup2 = |path: &str| rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == 0x6367_7270);
     ROOTS.into_iter().find(|path| is_cgroup2(path)).map(PathBuf::from)
 }
 

@@ -31,8 +31,7 @@ pub(super) fn services(settings: &Settings, read: &std::io::Result<Services>) ->
 pub(super) async fn ports(settings: &Settings) -> Vec<Finding> {
     let listen = &settings.listen;
     let mut own: Vec<SocketAddr> = listen.inbound.0.clone();
-    for more in [&listen.inbound_plain, &listen.outbound.0, &listen.host_router, &listen.dns.0, &listen.admin]
-    {
+    for more in [&listen.inbound_plain, &listen.outbound, &listen.host_router, &listen.dns, &listen.admin] {
         own.extend(&more.0);
     }
     let runs = runs(settings).await;
@@ -99,7 +98,7 @@ pub(super) fn conntrack() -> Finding {
 
 /// Whether somebody is asked for names of the mesh who can tell them.
 pub(super) fn resolver(settings: &Settings) -> Finding {
-    if settings.listen.dns.0.0.is_empty() {
+    if settings.listen.dns.0.is_empty() {
         return Finding::skipped("resolver", "listen.dns is off: names of the mesh are not told here");
     }
     let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
@@ -153,7 +152,7 @@ pub(super) fn cgroups(services: &Services) -> Finding {
 /// Whether the rules are loaded that the settings ask for.
 pub(super) fn rules(settings: &Settings) -> Finding {
     let listen = &settings.listen;
-    let outbound = !listen.outbound.0.0.is_empty() || !listen.dns.0.0.is_empty();
+    let outbound = !listen.outbound.0.is_empty() || !listen.dns.0.is_empty();
     let remedy = "mesh-proxy capture apply --confirm 60s, as root";
     match capture::is_loaded() {
         Ok(true) => Finding::fine("capture", "the rules are loaded"),
