@@ -41,6 +41,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause: how long a control plane that is back may wait for us.
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 
+/// How often it is looked whether the host has another address: others learn of it within twice this.
+const ADDRESS_LOOK: Duration = Duration::from_secs(2);
+
 /// How registration stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -61,7 +64,7 @@ pub struct Registrar {
     /// This host's name.
     pub node: Name,
     /// Where its proxy is reached.
-    pub place: Place,
+    pub place: watch::Receiver<Place>,
     /// What it runs.
     pub services: watch::Receiver<Arc<Services>>,
     /// How that is.
@@ -145,6 +148,7 @@ impl Registrar {
 
     fn body(&mut self) -> Registration {
         let leaving = *self.leaving.borrow_and_update();
+        let place = self.place.borrow_and_update().clone();
         let services = self.services.borrow_and_update().clone();
         let granted = self.granted.borrow_and_update().clone();
         let health = self.health.borrow_and_update().clone();
@@ -163,7 +167,7 @@ impl Registrar {
             granted
         });
         let zone = granted.as_ref().and_then(|node| node.zone.as_ref());
-        registration(&self.node, &self.place, zone, &instances, state)
+        registration(&self.node, &place, zone, &instances, state)
     }
 
     fn beat(&self) -> tokio::time::Interval {
@@ -235,9 +239,29 @@ impl Registrar {
             Ok(()) = self.services.changed() => {}
             Ok(()) = self.health.changed() => {}
             Ok(()) = self.granted.changed() => {}
+            Ok(()) = self.place.changed() => {}
             Ok(()) = self.leaving.changed() => {}
             else => std::future::pending().await,
         }
+    }
+}
+
+/// Tells `place` when this host has another address on the way to a server, for as long as it is polled.
+pub async fn follow_address(server: crate::settings::Server, place: watch::Sender<Place>) {
+    loop {
+        sleep(ADDRESS_LOOK).await;
+        let server = server.clone();
+        // The server's name may have to be looked up.
+        let found = tokio::task::spawn_blocking(move || route_to(&server)).await;
+        let Ok(Some(address)) = found else { continue };
+        place.send_if_modified(|place| {
+            let moved = place.address != address;
+            if moved {
+                tracing::warn!(before = %place.address, now = %address, "this host has another address");
+                place.address = address;
+            }
+            moved
+        });
     }
 }
 

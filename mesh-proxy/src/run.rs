@@ -26,9 +26,9 @@ use crate::{
     handover::{Orders, Post},
     identity::{Identity, IdentityError, Keep},
     listener::{BindError, Sockets},
-    register::{Place, Registrar, Standing, checks, checks::memory::Memory, route_to},
+    register::{Place, Registrar, Standing, checks, checks::memory::Memory, follow_address, route_to},
     services::{Followed, Services},
-    settings::{DnsUpstream, Settings},
+    settings::{DnsUpstream, Server, Settings},
     shared::Shared,
     telemetry::{AccessLog, Outlets, open_spans},
 };
@@ -186,7 +186,8 @@ struct Hub {
     standing: watch::Sender<Standing>,
     leaving: watch::Sender<bool>,
     orders: Orders,
-    advertise: Option<IpAddr>,
+    /// One of the control plane, by the way to which this host's address is known.
+    server: Option<Server>,
 }
 
 impl Hub {
@@ -199,8 +200,8 @@ impl Hub {
         orders: Orders,
     ) -> Self {
         let names = watch::Sender::new(services.borrow().names());
-        let first =
-            settings.servers.first().cloned().or_else(|| Keep::servers(identity.node()).into_iter().next());
+        let server = settings.servers.first().cloned();
+        let server = server.or_else(|| Keep::servers(identity.node()).into_iter().next());
         Self {
             identity,
             shared,
@@ -212,7 +213,7 @@ impl Hub {
             standing: watch::Sender::new(Standing::default()),
             leaving: watch::Sender::new(false),
             orders,
-            advertise: settings.advertise.or_else(|| route_to(&first?)),
+            server,
         }
     }
 
@@ -250,7 +251,8 @@ impl Hub {
         let health = watch::Sender::new(memory.recall());
         tasks.spawn(checks::run(self.identity.node().node.clone(), self.services.clone(), health.clone()));
         self.speak(&mut tasks, memory.keep(health.subscribe()));
-        self.speak(&mut tasks, self.registrar(health.subscribe(), inbound).run());
+        let place = self.place(settings, inbound, &mut tasks);
+        self.speak(&mut tasks, self.registrar(health.subscribe(), place).run());
         let admin = Arc::new(Admin {
             identity: self.identity.clone(),
             shared: self.shared.clone(),
@@ -299,17 +301,33 @@ impl Hub {
         }
     }
 
+    /// Where others dial this host; where the settings do not say it, its address may change.
+    fn place(
+        &self,
+        settings: &Settings,
+        inbound: Option<SocketAddr>,
+        tasks: &mut JoinSet<()>,
+    ) -> watch::Receiver<Place> {
+        let specified = inbound.map(|address| address.ip()).filter(|address| !address.is_unspecified());
+        let found = settings.advertise.or_else(|| route_to(self.server.as_ref()?)).or(specified);
+        let address = found.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+        let place = Place { address, port: inbound.map_or(15_008, |address| address.port()) };
+        let (place, followed) = watch::channel(place);
+        if let Some(server) = self.server.clone().filter(|_| settings.advertise.is_none()) {
+            tasks.spawn(follow_address(server, place));
+        }
+        followed
+    }
+
     fn registrar(
         &self,
         health: watch::Receiver<std::collections::BTreeMap<model::name::Name, model::resource::Health>>,
-        inbound: Option<SocketAddr>,
+        place: watch::Receiver<Place>,
     ) -> Registrar {
-        let specified = inbound.map(|address| address.ip()).filter(|address| !address.is_unspecified());
-        let address = self.advertise.or(specified).unwrap_or(IpAddr::from([127, 0, 0, 1]));
         Registrar {
             control: self.control.clone(),
             node: self.identity.node().node.clone(),
-            place: Place { address, port: inbound.map_or(15_008, |address| address.port()) },
+            place,
             services: self.services.clone(),
             health,
             granted: self.node.subscribe(),

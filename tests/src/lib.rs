@@ -21,6 +21,7 @@ pub mod plain;
 pub mod process;
 pub mod register;
 pub mod scratch;
+pub mod site;
 pub mod steady;
 pub mod stranger;
 pub mod tour;

@@ -2,60 +2,20 @@
 //! commands that a user types.
 
 mod heavy {
-    use std::{
-        path::Path,
-        process::{Command, Stdio},
-        time::Duration,
-    };
+    use std::{path::Path, time::Duration};
 
     use mesh_tests::{
-        binaries,
         machine::Machine,
-        netns::{self, Field},
+        netns,
         plain::Plain,
-        process::Process,
         scratch::Scratch,
+        site::{PATIENCE, boot, mesh, serve},
         steady::{Seen, Steady},
         tour,
         wait::until,
     };
 
     use tokio::sync::watch;
-
-    /// How long the mesh may take to do what it does by itself.
-    const PATIENCE: Duration = Duration::from_secs(30);
-    /// Where the repositories are served.
-    const REPOSITORY: u16 = 8_000;
-
-    /// Hosts that know each other by name, and our repository.
-    async fn boot(field: &Field, scratch: &Scratch, names: &[&str]) -> Vec<Machine> {
-        let mut machines = Vec::new();
-        for (number, name) in (1..).zip(names) {
-            let machine = Machine::boot(field, scratch.path(), number, name).await.expect("a host");
-            let known: String =
-                (1..).zip(names).map(|(n, name)| format!("{} {name}\n", field.address(n))).collect();
-            machine.write("/etc/hosts", &format!("127.0.0.1 localhost\n{known}"));
-            let from = format!("http://{}:{REPOSITORY}", field.address(0));
-            machine.fine(&format!(
-                "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/* && mkdir -p /etc/apt/keyrings \
-                 && curl -fsS {from}/apt/mesh.asc > /etc/apt/keyrings/mesh.asc"
-            ));
-            let list = format!("deb [signed-by=/etc/apt/keyrings/mesh.asc] {from}/apt stable main\n");
-            machine.write("/etc/apt/sources.list.d/mesh.list", &list);
-            machine.fine("apt-get update -q");
-            machines.push(machine);
-        }
-        machines
-    }
-
-    /// Serves what `cargo xtask dist` made.
-    fn serve(scratch: &Scratch) -> Process {
-        let dist = binaries::target().join("dist");
-        assert!(dist.join("apt/dists/stable/InRelease").exists(), "cargo xtask dist --profile dev");
-        let mut server = Command::new("python3");
-        server.args(["-m", "http.server", "--directory"]).arg(dist).arg(REPOSITORY.to_string());
-        Process::spawn("repository", scratch.path(), server.stdin(Stdio::null())).expect("python3")
-    }
 
     /// From a bare Debian to a call between two hosts, as the README has it.
     #[test]
@@ -69,88 +29,6 @@ mod heavy {
             assert!(steps.len() > 10, "{steps:?}");
             tour::take(&steps, &machines.iter().collect::<Vec<_>>());
         });
-    }
-
-    /// Answers after up to 300 ms on 8081, and echoes on 8082.
-    const APPLICATIONS: &str = "import http.server, random, socketserver, threading, time
-class Http(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-    def do_GET(self):
-        time.sleep(random.choice([0, 0, 0, 0.3]))
-        self.send_response(200)
-        self.send_header('content-length', '2')
-        self.end_headers()
-        self.wfile.write(b'ok')
-    def log_message(self, *a):
-        pass
-class Echo(socketserver.BaseRequestHandler):
-    def handle(self):
-        while data := self.request.recv(4096):
-            self.request.sendall(data)
-class Tcp(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-threading.Thread(target=Tcp(('127.0.0.1', 8082), Echo).serve_forever, daemon=True).start()
-http.server.ThreadingHTTPServer.request_queue_size = 256
-http.server.ThreadingHTTPServer(('127.0.0.1', 8081), Http).serve_forever()
-";
-    const ORDERS: &str = "[service]
-name = \"orders\"
-port = 8081
-service_port = 80
-protocol = \"http\"
-[service.check]
-http = \"/\"
-";
-    const ECHO: &str = "[service]
-name = \"echo\"
-port = 8082
-protocol = \"tcp\"
-";
-    const WEB: &str = "[service]
-name = \"web\"
-[[upstream]]
-service = \"orders\"
-listen = \"127.0.0.1:9001\"
-[[upstream]]
-service = \"echo\"
-listen = \"127.0.0.1:9002\"
-";
-
-    /// A control plane and two hosts, of which one calls the other.
-    async fn mesh(field: &Field, scratch: &Scratch) -> [Machine; 3] {
-        let machines = boot(field, scratch, &["cp1", "host-a", "host-b"]).await;
-        let [cp, a, b] = <[Machine; 3]>::try_from(machines).expect("three hosts");
-        let said = cp.fine("apt-get install -y -q meshd meshctl && meshd init");
-        let exports: String = said
-            .lines()
-            .map(str::trim)
-            .filter(|line| line.starts_with("export "))
-            .fold(String::new(), |all, line| all + line + "\n");
-        cp.write("/srv/admin", &exports);
-        b.write("/srv/applications.py", APPLICATIONS);
-        b.fine("systemd-run -q --unit applications python3 /srv/applications.py");
-        for (machine, services) in
-            [(&a, "--service default/web"), (&b, "--service default/orders --service default/echo")]
-        {
-            let name = machine.name();
-            let token = cp.fine(&format!(". /srv/admin; meshctl token join {name} --node {name} {services}"));
-            machine.fine(&format!(
-                "apt-get install -y -q mesh-proxy && mesh-proxy join https://cp1:8443 --token {token}"
-            ));
-        }
-        a.write("/etc/mesh/services.d/web.toml", WEB);
-        b.write("/etc/mesh/services.d/orders.toml", ORDERS);
-        b.write("/etc/mesh/services.d/echo.toml", ECHO);
-        for machine in [&a, &b] {
-            machine.fine("systemctl reload mesh-proxy");
-        }
-        let works = || async {
-            let said = a.run("curl -sS --fail http://127.0.0.1:9001/ && echo hi | nc -N 127.0.0.1 9002");
-            if said.out == "okhi\n" { Ok(()) } else { Err(format!("{}{}", said.out, said.err)) }
-        };
-        until("both services answer", PATIENCE, works).await.expect("a mesh");
-        [cp, a, b]
     }
 
     fn main_pid(machine: &Machine) -> String {

@@ -3,7 +3,7 @@
 //! same sources and binaries give the same packages, to the byte.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -37,7 +37,7 @@ impl Dist {
         for program in PROGRAMS {
             self.assets(program, &time)?;
         }
-        self.packages(&time)?;
+        self.packages(&folder(), &time)?;
         repository::lay(self.sign.as_deref(), &time)?;
         println!("\n{} has the packages, apt/ and yum/", folder().display());
         Ok(())
@@ -80,8 +80,24 @@ impl Dist {
         Ok(fs::write(assets.join("changelog"), changelog(program, time)?)?)
     }
 
-    fn packages(&self, time: &str) -> Result<()> {
-        let (deb, rpm) = (folder().join("deb"), folder().join("rpm"));
+    /// Makes the packages once more, and compares them with those that are there, byte by byte.
+    pub fn compare(&self) -> Result<()> {
+        let again = folder().join("again");
+        self.packages(&again, &time_of_sources()?)?;
+        for form in ["deb", "rpm"] {
+            for entry in fs::read_dir(again.join(form))? {
+                let made = entry?.path();
+                let before = folder().join(form).join(made.file_name().context("it has a name")?);
+                if fs::read(&made)? != fs::read(&before)? {
+                    bail!("{} and {} differ", made.display(), before.display());
+                }
+            }
+        }
+        Ok(fs::remove_dir_all(again)?)
+    }
+
+    fn packages(&self, into: &Path, time: &str) -> Result<()> {
+        let (deb, rpm) = (into.join("deb"), into.join("rpm"));
         for folder in [&deb, &rpm] {
             fs::remove_dir_all(folder).or_else(absent_is_fine)?;
             fs::create_dir_all(folder)?;

@@ -40,7 +40,9 @@ pub fn run(full: bool) -> Result<ExitCode> {
     groups.run("previous", PREVIOUS, previous::build);
     groups.run("build", BUILD, build);
     groups.run("packages", PACKAGES, || {
-        dist::Dist { profile: "dev".to_owned(), sign: None }.run()?;
+        let dist = dist::Dist { profile: "dev".to_owned(), sign: None };
+        dist.run()?;
+        dist.compare()?;
         image::make()
     });
     groups.run("doc tests", DOC_TESTS, || {

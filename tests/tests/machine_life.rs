@@ -1,0 +1,175 @@
+//! What happens to real hosts: they are booted again, change their address, lose the control plane, and are upgraded.
+
+mod heavy {
+    use mesh_tests::{
+        machine::Machine,
+        netns::{self, Dropped},
+        plain::Plain,
+        scratch::Scratch,
+        site::{PATIENCE, boot, found, mesh, serve},
+        steady::Steady,
+        wait::until,
+    };
+    use tokio::sync::watch;
+
+    /// As a program calls that knows nothing of the mesh.
+    const CALL: &str = "curl -sS --fail --max-time 5 http://orders.default.mesh/";
+
+    async fn until_answered(a: &Machine, when: &str) {
+        let answered = || async {
+            let said = a.run(CALL);
+            if said.out == "ok" { Ok(()) } else { Err(said.err) }
+        };
+        let what = format!("orders answers {when}");
+        until(&what, PATIENCE, answered).await.unwrap_or_else(|error| panic!("{error:#}\n{}", a.journal()));
+    }
+
+    /// Both hosts come up with nobody there to ask, and then with another address; a host without its proxy still does all
+    /// else, and nothing for the mesh gets out.
+    #[test]
+    fn hosts_survive_reboots_without_a_control_plane_and_a_change_of_address() {
+        netns::inside(3, async |field| {
+            let scratch = Scratch::new("life");
+            let _repository = serve(&scratch);
+            let [cp, mut a, mut b] = mesh(field, &scratch).await;
+            until_answered(&a, "at first").await;
+            cp.fine("systemctl stop meshd");
+            b.reboot().await.expect("it comes up");
+            until_answered(&a, "after a reboot of the host that is called").await;
+            a.reboot().await.expect("it comes up");
+            until_answered(&a, "after a reboot of the host that calls").await;
+            assert_eq!(a.fine("systemctl is-active mesh-proxy mesh-capture"), "active\nactive\n");
+            cp.fine("systemctl start meshd");
+            let other = field.address(103);
+            let own = field.address(3);
+            b.fine(&format!("ip address delete {own}/24 dev eth0 && ip address add {other}/24 dev eth0"));
+            let told = || async {
+                let said = cp.run(". /srv/admin; meshctl get endpoints").out;
+                let others = said.lines().filter(|line| line.contains(&other.to_string())).count();
+                if others == 2 { Ok(()) } else { Err(said) }
+            };
+            until("the registry has the new address", PATIENCE, told).await.expect("it does");
+            until_answered(&a, "at another address").await;
+            a.fine("systemctl stop mesh-proxy");
+            assert_ne!(a.run(CALL).code, Some(0));
+            a.fine(&format!("curl -sS --fail http://{}:8000/apt/mesh.asc", field.address(0)));
+            a.fine("systemctl start mesh-proxy");
+            until_answered(&a, "when its proxy is back").await;
+        });
+    }
+
+    /// Hosts that the control plane does not reach, and which do not reach it, for less than their session's life.
+    #[test]
+    fn a_partition_from_the_control_plane_costs_no_call() {
+        netns::inside(3, async |field| {
+            let scratch = Scratch::new("partition");
+            let _repository = serve(&scratch);
+            let [cp, a, b] = mesh(field, &scratch).await;
+            let (stop, mut stopped) = watch::channel(false);
+            let load = field.beside(2, async move || {
+                let orders = ([127, 0, 0, 1], 9_001).into();
+                let calls = Steady::start(Plain::dialling(orders, "orders"), 50);
+                // Who stops them may be gone.
+                let _ = stopped.wait_for(|stopped| *stopped).await;
+                calls.stop().await
+            });
+            let cut = [(1, 2), (2, 1), (1, 3), (3, 1)];
+            field.drop_packets(&cut.map(|(from, to)| Dropped { from, to, percent: 100 })).expect("rules");
+            for machine in [&a, &b] {
+                let noticed = || async {
+                    let log = machine.run("journalctl -u mesh-proxy -o cat").out;
+                    if log.contains("the session was not kept alive") { Ok(()) } else { Err("not yet") }
+                };
+                until("the host is cut off", PATIENCE, noticed).await.expect("it notices");
+            }
+            field.drop_packets(&[]).expect("no rules");
+            let live = || async {
+                let said = cp.run(". /srv/admin; meshctl proxies").out;
+                if said.matches(" Live ").count() == 2 { Ok(()) } else { Err(said) }
+            };
+            until("both are back", PATIENCE, live).await.expect("they are");
+            stop.send_replace(true);
+            let seen = load.join().expect("no panic");
+            println!("{} calls, {} failed", seen.answered(), seen.failures.len());
+            assert!(seen.answered() > 100 && seen.failures.is_empty(), "{:?}", seen.failures);
+        });
+    }
+
+    /// Writes, one after the other, each by whichever server takes it; what was acknowledged is told.
+    const WRITER: &str = "import os, ssl, time, urllib.request, http.client
+env = dict(line.split(' ', 1)[1].strip().split('=', 1) for line in open('/srv/admin'))
+context = ssl.create_default_context(cafile='/srv/ca.pem')
+def write(server, n):
+    body = '{\"kind\":\"Service\",\"metadata\":{\"namespace\":\"default\",\"name\":\"s%d\"},\"spec\":{\"ports\":[{\"port\":80}]}}' % n
+    request = urllib.request.Request('https://%s:8443/v1/namespaces/default/services/s%d' % (server, n), body.encode(),
+        {'authorization': 'Bearer ' + env['MESH_TOKEN'], 'content-type': 'application/json'}, method='PUT')
+    return urllib.request.urlopen(request, timeout=5, context=context).status
+n, retries, failed = 0, 0, 0
+while not os.path.exists('/srv/enough'):
+    n += 1
+    for attempt in range(20):
+        try:
+            write(('cp1', 'cp2', 'cp3')[(n + attempt) % 3], n)
+            break
+        except (OSError, http.client.HTTPException):
+            retries += 1
+            time.sleep(0.1)
+    else:
+        failed += 1
+    time.sleep(0.01)
+print(n, retries, failed)
+";
+
+    /// Three servers are upgraded one by one, under writes: each is taken by one server or another.
+    #[test]
+    fn a_control_plane_is_upgraded_one_by_one_and_takes_every_write() {
+        netns::inside(3, async |field| {
+            let scratch = Scratch::new("rolling");
+            let _repository = serve(&scratch);
+            let machines = boot(field, &scratch, &["cp1", "cp2", "cp3"]).await;
+            found(&machines[0]);
+            for cp in &machines[1..] {
+                let name = cp.name();
+                let token = machines[0].fine(&format!(". /srv/admin; meshctl token join {name} --server"));
+                cp.fine(&format!(
+                    "apt-get install -y -q meshd && meshd join https://cp1:8443 --token {token}"
+                ));
+            }
+            until_voting(&machines[0]).await;
+            machines[0].write("/srv/writer.py", WRITER);
+            machines[0].fine("cp /var/lib/meshd/ca.pem /srv/ca.pem");
+            machines[0].fine("systemd-run -q --unit writer --property StandardOutput=file:/srv/written python3 /srv/writer.py");
+            for cp in machines.iter().rev() {
+                let pid = "systemctl show --property MainPID --value meshd";
+                let before = cp.fine(pid);
+                cp.fine("apt-get install -y -q --reinstall meshd");
+                assert_ne!(cp.fine(pid), before, "the new version runs");
+                until_voting(&machines[0]).await;
+            }
+            machines[0].fine("touch /srv/enough");
+            let written = || async {
+                let said = machines[0].run("cat /srv/written").out;
+                let figures: Vec<u64> =
+                    said.split_whitespace().filter_map(|figure| figure.parse().ok()).collect();
+                <[u64; 3]>::try_from(figures).map_err(|_| said)
+            };
+            let [writes, retries, failed] =
+                until("the writer ends", PATIENCE, written).await.expect("it does");
+            println!("{writes} writes, {retries} tries again, {failed} failed");
+            assert!(writes > 50 && failed == 0);
+            let there =
+                machines[0].fine(". /srv/admin; meshctl get services -o json | grep -c '\"name\": \"s[0-9]'");
+            assert_eq!(there.trim(), writes.to_string());
+        });
+    }
+
+    /// Waits until all three servers vote and lack nothing.
+    async fn until_voting(cp: &Machine) {
+        let voting = || async {
+            let said = cp.run(". /srv/admin; meshctl cluster status").out;
+            let voters = said.lines().filter(|line| line.to_lowercase().contains("voter")).count();
+            if voters == 3 { Ok(()) } else { Err(said) }
+        };
+        until("three servers vote", PATIENCE, voting).await.expect("they do");
+    }
+}
