@@ -95,8 +95,8 @@ impl Followed {
             let come =
                 WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF | WatchFlags::ONLYDIR;
             let watch = nearest.and_then(|folder| inotify::add_watch(inotify, folder, come).ok());
-            // The folder may have come just before it was watched for.
-            if watch.is_none() || (watch == above && !self.folder.is_dir()) {
+            // The folder may have come just before it was watched for: it is tried once more after that.
+            if watch.is_none() || watch == above {
                 self.above = watch;
                 return false;
             }
@@ -158,6 +158,18 @@ mod tests {
         std::fs::create_dir_all(&folder).expect("made");
         told(&mut followed, "all of it back").await;
         assert!(timeout(QUIET * 3, followed.changed()).await.is_err(), "nothing is told twice");
+    }
+
+    /// What cannot be watched, such as a file in its place, is no reason to wait for ever, nor to spin.
+    #[tokio::test]
+    async fn what_cannot_be_watched_is_waited_for() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path().join("services.d");
+        write(&folder);
+        let mut followed = Followed::new(&folder);
+        std::fs::remove_file(&folder).expect("removed");
+        std::fs::create_dir(&folder).expect("made");
+        told(&mut followed, "a folder in its place").await;
     }
 
     #[tokio::test]
