@@ -126,6 +126,11 @@ impl Shared {
         self.bindings.store(Arc::new(bindings));
     }
 
+    /// Whether anything on this host is bound: asked with each call, so that hosts without it pay next to nothing.
+    pub fn binds(&self) -> bool {
+        self.bindings.load().table().enforces()
+    }
+
     /// Who speaks for which local service.
     pub fn bindings(&self) -> Arc<Bindings> {
         self.bindings.load_full()

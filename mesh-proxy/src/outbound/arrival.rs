@@ -46,10 +46,10 @@ impl Outbound {
     /// For which service it speaks: where something on this host is bound, for the one to which its process is; else for
     /// the one that its listener says.
     pub(super) async fn source(&self, arrival: &Arrival, config: &Config) -> Result<ServiceName, Refused> {
-        let bindings = self.shared.bindings();
-        if !bindings.table().enforces() {
+        if !self.shared.binds() {
             return arrival.entry.source(config);
         }
+        let bindings = self.shared.bindings();
         let said = bindings.speaks_for(arrival.caller, arrival.entry.owner()).await;
         said.map_err(|why: NotBound| Refused::NotBound { why, id: trace::id(clock::dice) })
     }
