@@ -419,6 +419,19 @@ for line in sys.stdin:
     }
 
     #[test]
+    fn a_host_without_ipv6_has_rules_too() {
+        netns::inside(0, async |_| {
+            let off = ["-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1"];
+            assert!(program("sysctl").args(off).status().expect("sysctl runs").success());
+            let capture = Capture::new(ALL);
+            capture.does(&["apply"]).await;
+            assert_eq!(turned_aside(VIRTUAL, "127.0.0.1:15001").await, VIRTUAL.parse().expect("an address"));
+            capture.does(&["remove"]).await;
+            assert_eq!(own_table(), "");
+        });
+    }
+
+    #[test]
     fn rules_for_a_proxy_whose_user_is_not_there_are_refused() {
         netns::inside(0, async |_| {
             let capture = Capture::new(ALL);

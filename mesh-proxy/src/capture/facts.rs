@@ -17,6 +17,8 @@ use crate::{
 
 /// Where systemd-resolved runs, it asks us itself for what is of the mesh.
 pub(super) const RESOLVED: &str = "/run/systemd/resolve/stub-resolv.conf";
+/// 1 where IPv6 is switched off; not there where the kernel has none.
+const NO_V6: &str = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const SSHD_CONFIG: &str = "/etc/ssh/sshd_config";
 const SSHD_CONFIG_FOLDER: &str = "/etc/ssh/sshd_config.d";
@@ -29,6 +31,7 @@ pub(super) fn wanted(settings: &Settings) -> Result<Wanted, CaptureError> {
     let dns = settings.capture.dns.unwrap_or_else(|| !Path::new(RESOLVED).exists());
     Ok(Wanted {
         uid,
+        has_v6: text_of(Path::new(NO_V6)).trim() == "0",
         outbound: settings.listen.outbound.0.clone(),
         dns: if dns { settings.listen.dns.0.clone() } else { Vec::new() },
         resolvers: resolvers(&text_of(Path::new(RESOLV_CONF))),

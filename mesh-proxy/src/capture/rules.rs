@@ -37,6 +37,8 @@ pub enum Family {
 pub struct Wanted {
     /// The proxy's user, whose packets are let go.
     pub uid: u32,
+    /// Whether the host has IPv6 at all: where it has none, no route of it can be made, and none is needed.
+    pub has_v6: bool,
     /// Where calls to virtual IPs go; empty for a host that captures none.
     pub outbound: Vec<SocketAddr>,
     /// Where look-ups go that are for one of `resolvers`.
@@ -76,10 +78,8 @@ impl Wanted {
     }
 
     fn routes(&self) -> Vec<String> {
-        VIRTUAL
-            .iter()
-            .map(|(family, network)| route(*family, network, self.listener(*family).is_some()))
-            .collect()
+        let families = VIRTUAL.iter().filter(|(family, _)| self.has_v6 || *family == Family::V4);
+        families.map(|(family, network)| route(*family, network, self.listener(*family).is_some())).collect()
     }
 
     fn listener(&self, family: Family) -> Option<SocketAddr> {
@@ -239,6 +239,7 @@ mod tests {
     fn a_host_that_captures_everything() {
         let wanted = Wanted {
             uid: 8_001,
+            has_v6: true,
             outbound: addresses(&["127.0.0.1:15001", "[::1]:15001"]),
             dns: addresses(&["127.0.0.1:15053"]),
             resolvers: vec!["10.0.0.2".parse().expect("one"), "fd00::2".parse().expect("one")],
@@ -291,7 +292,10 @@ table inet mesh {
 
     #[test]
     fn a_host_that_captures_nothing_lets_nothing_for_a_virtual_ip_go() {
-        let plan = Wanted { uid: 8_001, inbound: Some(Inbound::default()), ..Wanted::default() }.plan();
+        let plan =
+            Wanted { uid: 8_001, has_v6: true, inbound: Some(Inbound::default()), ..Wanted::default() };
+        let (plan, v4) = (plan.plan(), Wanted { has_v6: false, ..plan }.plan());
+        assert_eq!(v4.routes, plan.routes[..1]);
         let want = "\
 # ip -4 route replace unreachable 240.0.0.0/8 proto 219
 # ip -6 route replace unreachable fd6d:6573:6800::/48 proto 219
