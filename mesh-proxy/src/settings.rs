@@ -134,6 +134,8 @@ pub enum Output {
     /// Standard output.
     #[default]
     Stdout,
+    /// To the journal of systemd, with fields.
+    Journal,
     /// Appended to a file.
     File(PathBuf),
 }
@@ -373,11 +375,11 @@ impl<'de> Deserialize<'de> for Output {
         match String::deserialize(deserializer)?.as_str() {
             "" => Ok(Self::Off),
             "stdout" => Ok(Self::Stdout),
-            "journald" => {
-                Err(D::Error::custom("this version has no journald: use \"stdout\" or a file's path"))
-            }
+            "journald" => Ok(Self::Journal),
             path if path.contains('/') => Ok(Self::File(path.into())),
-            other => Err(D::Error::custom(format!("must be \"stdout\" or a file's path, is {other:?}"))),
+            other => Err(D::Error::custom(format!(
+                "must be \"stdout\", \"journald\" or a file's path, is {other:?}"
+            ))),
         }
     }
 }

@@ -115,11 +115,11 @@ impl Machine {
     ///
     /// # Panics
     /// If it cannot be written.
-    pub fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
         use std::io::Write as _;
         let mut command = self.shell(&format!("mkdir -p \"$(dirname {path})\" && cat > {path}"));
         let mut child = command.stdin(Stdio::piped()).spawn().expect("nsenter starts");
-        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it listens");
+        child.stdin.take().expect("a pipe").write_all(text.as_ref()).expect("it listens");
         assert!(child.wait().expect("it ends").success(), "{}: {path} cannot be written", self.name);
     }
 

@@ -1,6 +1,6 @@
 //! What happens to real hosts: they are booted again, change their address, lose the control plane, and are upgraded.
 
-mod heavy {
+mod booted {
     use mesh_tests::{
         machine::Machine,
         netns::{self, Dropped},
@@ -92,6 +92,91 @@ mod heavy {
             let seen = load.join().expect("no panic");
             println!("{} calls, {} failed", seen.answered(), seen.failures.len());
             assert!(seen.answered() > 100 && seen.failures.is_empty(), "{:?}", seen.failures);
+        });
+    }
+
+    /// A file that binds a service to a unit: whatever way a call of another process takes, it is refused, and no word of it
+    /// reaches the service.
+    #[test]
+    fn a_service_s_name_is_its_unit_s_alone() {
+        netns::inside(3, async |field| {
+            let scratch = Scratch::new("unit");
+            let _repository = serve(&scratch);
+            let [_cp, a, b] = mesh(field, &scratch).await;
+            until_answered(&a, "where nothing is bound").await;
+            let web = a.fine("cat /etc/mesh/services.d/web.toml");
+            a.write(
+                "/etc/mesh/services.d/web.toml",
+                web.replace("name = \"web\"", "name = \"web\"\nunit = \"web.service\""),
+            );
+            let ways = [
+                CALL.to_owned(),
+                "curl -sS --fail -6 --max-time 5 http://orders.default.mesh/".to_owned(),
+                "curl -sS --fail --max-time 5 http://127.0.0.1:9001/".to_owned(),
+                "curl -sS --fail --max-time 5 -H 'Host: orders.default.mesh' http://127.0.0.1:15080/"
+                    .to_owned(),
+            ];
+            let refused = || async {
+                let said = a.run(&ways[0]);
+                if said.code == Some(0) { Err("it is answered") } else { Ok(()) }
+            };
+            until("the file is taken up", PATIENCE, refused).await.expect("it is");
+            let logged = "journalctl -u applications -o cat | wc -l";
+            let before = b.fine(logged);
+            for way in &ways {
+                assert_ne!(a.run(way).code, Some(0), "{way}");
+                let own = a.run(&format!("systemd-run -q --wait --pipe --unit web {way}"));
+                assert_eq!(own.out, "ok", "{way}: {}\n{}", own.err, a.journal());
+            }
+            assert_eq!(b.fine(logged), before);
+            assert_ne!(a.run("curl -sS --fail --max-time 5 http://127.0.0.1:15001/").code, Some(0));
+        });
+    }
+
+    /// Where Debian's faketime has what programs are preloaded with.
+    const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+    /// What a host may have wrong for a while: five minutes of time, either way, and no room on its disk.
+    #[test]
+    fn a_host_with_a_wrong_clock_or_a_full_disk_serves_on() {
+        netns::inside(3, async |field| {
+            let scratch = Scratch::new("trouble");
+            let _repository = serve(&scratch);
+            let [_cp, a, b] = mesh(field, &scratch).await;
+            let drop_in = "/etc/systemd/system/mesh-proxy.service.d/clock.conf";
+            b.write(
+                "/usr/local/lib/faketime.so",
+                std::fs::read(FAKETIME).expect("Debian's faketime is installed"),
+            );
+            for offset in ["+299s", "-299s"] {
+                b.write(drop_in, format!("[Service]\nEnvironment=LD_PRELOAD=/usr/local/lib/faketime.so FAKETIME={offset} FAKETIME_DONT_FAKE_MONOTONIC=1\n"));
+                b.fine("systemctl daemon-reload && systemctl stop mesh-proxy && systemctl start mesh-proxy");
+                until_answered(&a, &format!("by a host whose clock is {offset} off")).await;
+                let said = b.run("mesh-proxy doctor").out;
+                assert!(said.contains("identity") || !said.is_empty(), "{said}");
+            }
+            b.fine(&format!("rm {drop_in} && systemctl daemon-reload && systemctl stop mesh-proxy"));
+            b.fine(
+                "cp -a /var/lib/mesh-proxy /srv/kept && mount -t tmpfs -o size=2m,mode=0700 tmpfs /var/lib/mesh-proxy \
+                 && cp -a /srv/kept/. /var/lib/mesh-proxy/ && ! dd if=/dev/zero of=/var/lib/mesh-proxy/fill bs=4k",
+            );
+            b.fine("systemctl start mesh-proxy");
+            until_answered(&a, "by a host whose disk is full").await;
+            // What is new holds, though it cannot be written down.
+            b.write(
+                "/etc/mesh/services.d/orders.toml",
+                "[service]\nname = \"orders\"\nport = 8081\nservice_port = 81\nprotocol = \"http\"\n",
+            );
+            let moved = || async {
+                let said = a.run("curl -sS --fail --max-time 5 http://orders.default.mesh:81/");
+                if said.out == "ok" { Ok(()) } else { Err(said.err) }
+            };
+            until("orders answers at another port", PATIENCE, moved).await.expect("it does");
+            let log = || async {
+                let log = b.run("journalctl -u mesh-proxy -o verbose").out;
+                if log.contains("No space left") { Ok(()) } else { Err("nothing of it") }
+            };
+            until("the log says what is wrong", PATIENCE, log).await.expect("it does");
         });
     }
 

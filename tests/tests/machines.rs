@@ -1,7 +1,7 @@
 //! Real hosts: systemd as process 1, our packages installed with apt from our repository, everything by systemctl and the
 //! commands that a user types.
 
-mod heavy {
+mod booted {
     use std::{path::Path, time::Duration};
 
     use mesh_tests::{

@@ -66,7 +66,7 @@ fn packages_for_dnf_hold_the_same_and_say_what_they_need() {
     }
 }
 
-mod heavy {
+mod booted {
     use mesh_tests::{
         machine::Machine,
         netns::{self, Field},

@@ -79,8 +79,8 @@ fn errors_name_file_line_and_key() {
     wrong("servers = [\"http://cp1\"]", "proxy.toml:1: servers: must be https://HOST:PORT");
     wrong("node = \"Host_A\"", "proxy.toml:1: node: must be lower-case");
     wrong(
-        "[access_log]\noutput = \"journald\"",
-        "proxy.toml:2: access_log.output: this version has no journald",
+        "[access_log]\noutput = \"journal\"",
+        "proxy.toml:2: access_log.output: must be \"stdout\", \"journald\" or a file's path",
     );
     wrong("[tracing]\ncollector = \"localhost:4318\"", "proxy.toml:2: tracing.collector: must be a URL");
     wrong("[tracing]\nsample = 1.5", "proxy.toml:2: tracing.sample: must be from 0 to 1, is 1.5");

@@ -15,8 +15,10 @@ use traffic::policy::{Remark, RuleId};
 use super::Outcome;
 use crate::{clock, settings::Output};
 
+mod journal;
 mod writer;
 
+use journal::Journal;
 pub use writer::ACCESS_LOG_LINES_MAX;
 use writer::{Desk, Lines};
 
@@ -83,6 +85,7 @@ impl AccessLog {
         match output {
             Output::Off => Ok(Self::off()),
             Output::Stdout => Ok(Self::to(io::stdout())),
+            Output::Journal => Ok(Self::to(Journal::open(Path::new(journal::SOCKET))?)),
             Output::File(path) => Ok(Self::to(append(path)?)),
         }
     }
