@@ -22,7 +22,7 @@ pub async fn boot(field: &Field, scratch: &Scratch, names: &[&str]) -> Vec<Machi
         let machine = Machine::boot(field, scratch.path(), number, name).await.expect("a host");
         let known: String =
             (1..).zip(names).map(|(n, name)| format!("{} {name}\n", field.address(n))).collect();
-        machine.write("/etc/hosts", &format!("127.0.0.1 localhost\n{known}"));
+        machine.write("/etc/hosts", format!("127.0.0.1 localhost\n{known}"));
         let from = format!("http://{}:{REPOSITORY}", field.address(0));
         machine.fine(&format!(
             "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/* && mkdir -p /etc/apt/keyrings \
@@ -106,7 +106,7 @@ listen = \"127.0.0.1:9002\"
 pub fn found(cp: &Machine) {
     let said = cp.fine("apt-get install -y -q meshd meshctl && meshd init");
     let exports = said.lines().map(str::trim).filter(|line| line.starts_with("export "));
-    cp.write("/srv/admin", &exports.fold(String::new(), |all, line| all + line + "\n"));
+    cp.write("/srv/admin", exports.fold(String::new(), |all, line| all + line + "\n"));
 }
 
 /// A control plane and two hosts, of which one calls the other.

@@ -57,7 +57,7 @@ mod booted {
 
     /// Installs a version that does not come to serve, lets systemd try it, and puts the good one back.
     async fn fail(machine: &Machine, bad: &str) {
-        machine.write("/srv/bad", &format!("#!/bin/sh\n{bad}\n"));
+        machine.write("/srv/bad", format!("#!/bin/sh\n{bad}\n"));
         machine.fine(
             "cp /usr/bin/mesh-proxy /srv/good && chmod +x /srv/bad && mv /srv/bad /usr/bin/mesh-proxy \
              && systemctl restart --no-block mesh-proxy",
@@ -73,7 +73,7 @@ mod booted {
     }
 
     fn drop_in(machine: &Machine, text: &str) {
-        machine.write("/etc/systemd/system/mesh-proxy.service.d/test.conf", &format!("[Service]\n{text}\n"));
+        machine.write("/etc/systemd/system/mesh-proxy.service.d/test.conf", format!("[Service]\n{text}\n"));
         machine.fine("systemctl daemon-reload");
     }
 
