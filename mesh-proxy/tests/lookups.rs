@@ -9,7 +9,7 @@ use hickory_proto::{
     rr::{Name, RData, Record},
 };
 use mesh_proxy::{
-    dns::{Dns, QUERY_BYTES_MAX},
+    dns::{Dns, QUERY_BYTES_MAX, forward::Upstream},
     listener::Sockets,
     shared::{Config, Shared},
     telemetry::{Counts, Facts},
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use traffic::compile::{Inputs, compile};
-use world::{Authority, nobody, object};
+use world::{Authority, nobody, object, until};
 
 /// A resolver of names of the mesh, in which `orders` is.
 struct Resolver {
@@ -203,6 +203,22 @@ async fn what_is_no_query_costs_its_sender_the_connection_and_nobody_else_anythi
     assert_eq!(&answer[..length], [9, 9, 0x81, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
     let answer = resolver.by_datagram(&query(7, "orders.default.mesh.")).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_host_s_resolvers_are_followed_but_for_ourselves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("resolv.conf");
+    std::fs::write(&file, "nameserver 192.0.2.1\n").expect("written");
+    let upstream = Arc::new(Upstream::default());
+    let following = tokio::spawn({
+        let (upstream, file) = (upstream.clone(), file.clone());
+        async move { upstream.follow(&file, &["127.0.0.1:53".parse().expect("an address")]).await }
+    });
+    until("it is read", || upstream.is_any().then_some(())).await;
+    std::fs::write(&file, "nameserver 127.0.0.1\n").expect("written");
+    until("it is read again", || (!upstream.is_any()).then_some(())).await;
+    following.abort();
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ mod heavy {
     use serde_json::Value;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
+        net::{TcpStream, UdpSocket},
     };
 
     /// How long the mesh may take to do what it does by itself.
@@ -152,6 +152,21 @@ table inet captured {
         host.run().await.expect("it starts");
     }
 
+    /// Another resolver: it knows each name, and nothing of it.
+    async fn another() -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+        let address = socket.local_addr().expect("bound");
+        tokio::spawn(async move {
+            let mut packet = [0; 512];
+            while let Ok((length, client)) = socket.recv_from(&mut packet).await {
+                // The query itself, said to be an answer of one that recurses.
+                (packet[2], packet[3]) = (packet[2] | 0x80, 0x80);
+                socket.send_to(&packet[..length], client).await.expect("sent");
+            }
+        });
+        address
+    }
+
     /// A stream to a virtual IP; what came back.
     async fn line(to: &str) -> std::io::Result<String> {
         let to: SocketAddr = to.parse().expect("an address");
@@ -223,7 +238,7 @@ table inet captured {
     #[test]
     fn a_foreign_client_of_dns_is_told_what_there_is_and_what_there_is_not() {
         netns::inside(0, async |_| {
-            let mesh = Mesh::open().await;
+            let mut mesh = Mesh::open().await;
             let ports: Vec<_> =
                 (1..=60).map(|n| format!("{{name: p{n}, port: {n}, protocol: tcp}}")).collect();
             let many = format!(
@@ -269,6 +284,16 @@ table inet captured {
             let several = mesh.dig("+tcp +keepopen orders.default.mesh A lines.default.mesh A").await;
             assert_eq!(several.matches("status: NOERROR").count(), 2, "{several}");
             mesh.counted("mesh_dns_queries_total{type=\"AAAA\",outcome=\"found\"} 1").await;
+            // Where another resolver is named, it is asked for all other names.
+            let another = another().await.to_string();
+            let text = std::fs::read_to_string(mesh.front.config()).expect("it has one");
+            std::fs::write(mesh.front.config(), format!("dns_upstream = {another:?}\n{text}"))
+                .expect("written");
+            restarted(&mut mesh.front).await;
+            let said = mesh.dig("example.com A").await;
+            assert!(said.contains("status: NOERROR") && said.contains("flags: qr rd ra;"), "{said}");
+            let said = mesh.dig("orders.default.mesh A").await;
+            assert!(said.contains("flags: qr aa rd ra;"), "{said}");
         });
     }
 }
