@@ -1,6 +1,6 @@
 //! Names of the mesh, for programs of this host that look them up: one thread's sockets for queries, over UDP and TCP. What
-//! is answered: [`answer`], from the configuration of the moment, also while the control plane is away. Names that are not
-//! of the mesh go to another resolver, where there is one: [`forward`].
+//! is answered: [`mod@answer`], from the configuration of the moment, also while the control plane is away. Names that are not
+//! of the mesh go to another resolver, where there is one: [`mod@forward`].
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

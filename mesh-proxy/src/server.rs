@@ -1,4 +1,4 @@
-//! HTTP connections that come in, and how they end. HTTP/1.1 is ours ([`http1::serve`]); here hyper is set up for HTTP/2.
+//! HTTP connections that come in, and how they end. HTTP/1.1 is ours ([`crate::http1::serve`]); here hyper is set up for HTTP/2.
 
 use std::{convert::Infallible, pin::Pin, time::Duration};
 

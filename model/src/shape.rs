@@ -1,4 +1,4 @@
-//! Pure. How a value looks on the wire, declared once: [`record!`] and [`choice!`] give the type, its strict decoding
+//! Pure. How a value looks on the wire, declared once: `record!` and `choice!` give the type, its strict decoding
 //! with every wrong field reported, and its JSON schema.
 //!
 //! It decodes what users write (`Strict`: unknown fields are errors) and what this or another version stored

@@ -16,7 +16,7 @@ use crate::state::{Blob, State, Sum, encode};
 
 /// A piece ends with the record that takes it over this many bytes: an entry of the log carries one.
 const PIECE_BYTES: usize = 256 * 1024;
-/// The longest piece, in bytes: one record more than [`PIECE_BYTES`], and the largest is an object of 4 MiB.
+/// The longest piece, in bytes: one record more than `PIECE_BYTES`, and the largest is an object of 4 MiB.
 pub const PIECE_BYTES_MAX: usize = 5 * 1024 * 1024;
 
 /// A file that was read and proved itself.
