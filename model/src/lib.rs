@@ -5,6 +5,7 @@ pub mod ca;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod duration;
+pub mod explain;
 pub mod identity;
 pub mod invalid;
 pub mod join;

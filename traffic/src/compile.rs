@@ -134,6 +134,13 @@ pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot,
     })
 }
 
+impl Snapshot {
+    /// The TrafficPolicy that counts for a service. Looked for anew: no request asks for it.
+    pub(crate) fn traffic_policy(&self, service: &ServiceName) -> Option<&Object> {
+        Conducts::of(&self.sources.items).for_service(service).map(|item| item.object())
+    }
+}
+
 fn by_hostname(destination: &Arc<Destination>) -> (Arc<str>, Arc<Destination>) {
     (Arc::clone(&destination.hostname), Arc::clone(destination))
 }

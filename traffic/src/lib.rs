@@ -9,7 +9,7 @@
 //! a [`route`] is found and a back end drawn by weight. How its service is treated says its [`conduct`]: [`admission`]
 //! lets the call out or refuses it; the [`balancer`] picks an [`endpoint`] that is usable. What fails may be tried again: [`retry`], while the caller waits: [`deadline`]. On
 //! the other side [`policy`] permits the call or denies it, [`rate`] says whether it comes too often, and [`headers`] what of
-//! the request's fields goes on.
+//! the request's fields goes on. What all of these would make of a call that might come says [`explain`].
 
 pub mod protocol;
 
@@ -37,6 +37,8 @@ pub mod retry;
 pub mod headers;
 pub mod policy;
 pub mod rate;
+
+pub mod explain;
 
 mod aim;
 mod dice;

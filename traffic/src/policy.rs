@@ -159,7 +159,12 @@ impl PolicySet {
 
     /// Whether callers of a port must show who they are.
     pub fn mode(&self, port: u16) -> PeerAuthenticationMode {
-        self.modes.of(port).0
+        self.mode_and_rule(port).0
+    }
+
+    /// The same, with what says so.
+    pub fn mode_and_rule(&self, port: u16) -> (PeerAuthenticationMode, RuleId) {
+        self.modes.of(port)
     }
 
     /// In which form it needs paths: strict as soon as one of its rules decides by path.

@@ -17,6 +17,7 @@ use crate::{
     snapshot::Backend,
 };
 
+mod condition;
 mod filter;
 mod matcher;
 mod precedence;
@@ -26,7 +27,7 @@ mod value;
 pub use filter::{Edits, Fault, FieldsMut, Filters, Mirror, OnAnswer, Reply};
 pub use rule::{Route, check};
 
-pub(crate) use matcher::{Matchers, Path as PathMatcher};
+pub(crate) use matcher::{Matcher, Matchers, Path as PathMatcher};
 pub(crate) use precedence::Age;
 pub(crate) use rule::{Speaks, Unbound};
 
@@ -124,7 +125,7 @@ pub(crate) struct Rule {
 /// One match of a rule.
 #[derive(Debug)]
 struct Entry {
-    matcher: Arc<matcher::Matcher>,
+    matcher: Arc<Matcher>,
     rule: usize,
 }
 
@@ -194,15 +195,24 @@ impl RouteTable {
 
     /// The first rule for a request.
     pub(crate) fn find(&self, head: &RequestHead<'_>, caller: Caller<'_>) -> Option<&Rule> {
-        let entry = self.entries.iter().find(|entry| entry.matcher.matches(head, caller))?;
-        self.rules.get(entry.rule)
+        let found = self.tried().find(|(matcher, _)| matcher.matches(head, caller));
+        found.map(|(_, rule)| rule)
+    }
+
+    /// The matches in the order in which they are tried, each with its rule.
+    pub(crate) fn tried(&self) -> impl Iterator<Item = (&Matcher, &Rule)> {
+        self.entries.iter().map(|entry| (&*entry.matcher, &self.rules[entry.rule]))
     }
 }
 
 impl Rule {
     pub(crate) fn routed(&self, dice: &mut Dice) -> Routed<'_> {
-        let Self { name, split, filters, mirrors, timeouts, retry } = self;
-        let backend = split.draw(dice.roll());
+        self.to(self.split.draw(dice.roll()))
+    }
+
+    /// Where it leads if this is the back end that was drawn.
+    pub(crate) fn to<'a>(&'a self, backend: Result<&'a Arc<Backend>, &'a Unroutable>) -> Routed<'a> {
+        let Self { name, split: _, filters, mirrors, timeouts, retry } = self;
         let conduct: Option<&Conduct> = backend.ok().map(|backend| &*backend.conduct);
         let general = conduct.map_or_else(Timeouts::default, |conduct| conduct.timeouts);
         let usual = conduct.map_or(&retry::Settings::DEFAULT, |conduct| &conduct.retry);
@@ -235,6 +245,16 @@ impl Split {
             (sum, backend)
         });
         Self { shares: shares.collect() }
+    }
+
+    /// Each back end with its weight.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = (u64, Result<&Arc<Backend>, &Unroutable>)> {
+        let mut before = 0;
+        self.shares.iter().map(move |(up_to, backend)| {
+            let weight = up_to - before;
+            before = *up_to;
+            (weight, backend.as_ref())
+        })
     }
 
     /// The share that `point`, out of all 64-bit numbers, falls into: exact to the sum of the weights / 2^64.

@@ -77,6 +77,10 @@ pub(super) fn read(
 }
 
 impl Item {
+    pub(super) fn object(&self) -> &Object {
+        &self.object
+    }
+
     /// Where this host stands, if it says so.
     pub(super) fn place(&self) -> Option<&Place> {
         if let Read::Node(place) = &self.read { Some(place) } else { None }

@@ -20,6 +20,7 @@ mod mirror;
 mod redirect;
 mod rewrite;
 mod share;
+mod words;
 
 pub use edits::{Edits, FieldsMut};
 pub use fault::Fault;

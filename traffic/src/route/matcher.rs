@@ -12,6 +12,7 @@ use model::{
 use regex::bytes::Regex;
 
 use super::{
+    condition::Condition,
     precedence::{PathRank, Rank},
     value::{Value, whole},
 };
@@ -129,14 +130,20 @@ impl Matcher {
     }
 
     pub(super) fn matches(&self, head: &RequestHead<'_>, caller: Caller<'_>) -> bool {
-        self.path.matches(head.path.path())
-            && self.method.as_ref().is_none_or(|method| method == head.method)
-            && self.headers.iter().all(|(name, value)| head.field_is(name, |got| value.matches(got)))
-            && self.query_params.iter().all(|(name, value)| head.param_is(name, |got| value.matches(got)))
-            && self.cookies.iter().all(|(name, value)| head.cookie_is(name, |got| value.matches(got)))
-            && (self.sources.is_empty()
-                || caller.service.is_some_and(|service| self.sources.iter().any(|own| own.matches(service))))
-            && caller.has(&self.source_labels)
+        self.conditions().all(|condition| condition.holds(head, caller))
+    }
+
+    /// All that it asks for, in the order in which that is looked at.
+    pub(crate) fn conditions(&self) -> impl Iterator<Item = Condition<'_>> {
+        let sources = (!self.sources.is_empty()).then_some(Condition::Sources(&self.sources));
+        let labels = (!self.source_labels.is_empty()).then_some(Condition::SourceLabels(&self.source_labels));
+        std::iter::once(Condition::Path(&self.path))
+            .chain(self.method.as_deref().map(Condition::Method))
+            .chain(self.headers.iter().map(|(name, value)| Condition::Header(name, value)))
+            .chain(self.query_params.iter().map(|(name, value)| Condition::QueryParam(name, value)))
+            .chain(self.cookies.iter().map(|(name, value)| Condition::Cookie(name, value)))
+            .chain(sources)
+            .chain(labels)
     }
 }
 

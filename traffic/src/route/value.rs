@@ -10,6 +10,9 @@ const REGEX_BYTES_MAX: usize = 256 * 1024;
 /// As deep as the parts of a regular expression may be nested: its parser recurses.
 const REGEX_DEPTH_MAX: u32 = 64;
 
+/// What makes an expression one over the whole of a text.
+const WHOLE: (&str, &str) = (r"\A(?:", r")\z");
+
 /// How a value is compared.
 #[derive(Debug)]
 pub(crate) enum Value {
@@ -43,6 +46,12 @@ impl Value {
     }
 }
 
+/// What an expression over the whole of a text was made from.
+pub(super) fn written(regex: &Regex) -> &str {
+    let inner = regex.as_str().strip_prefix(WHOLE.0).and_then(|rest| rest.strip_suffix(WHOLE.1));
+    inner.unwrap_or(regex.as_str())
+}
+
 /// The expression over the whole of a text.
 ///
 /// # Errors
@@ -58,7 +67,7 @@ pub(super) fn whole(text: &str) -> Result<Regex, String> {
             .nest_limit(REGEX_DEPTH_MAX)
             .build()
     };
-    build(text).and_then(|_| build(&format!(r"\A(?:{text})\z"))).map_err(|error| match error {
+    build(text).and_then(|_| build(&format!("{}{text}{}", WHOLE.0, WHOLE.1))).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => {
             format!(
                 "must be a smaller regular expression: compiled, it has more than {REGEX_BYTES_MAX} bytes"

@@ -1,5 +1,7 @@
 //! Pure. Changes of a message's fields: some are set, some get a further value, some are taken out.
 
+use std::fmt;
+
 use model::resource::{HeaderModifier, HeaderPair};
 
 /// Fields that can be changed; names are in lower case.
@@ -48,11 +50,26 @@ impl Edits {
         self.set.into_iter().chain(self.add).collect()
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+
     /// Makes them.
     pub fn apply(&self, fields: &mut dyn FieldsMut) {
         self.remove.iter().for_each(|name| fields.remove(name));
         self.set.iter().for_each(|(name, value)| fields.set(name, value));
         self.add.iter().for_each(|(name, value)| fields.add(name, value));
+    }
+}
+
+/// `x-a is set to 1, x-b gets 2, x-c is removed`.
+impl fmt::Display for Edits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = self.set.iter().map(|(name, value)| format!("{name} is set to {value}"));
+        let add = self.add.iter().map(|(name, value)| format!("{name} gets {value}"));
+        let removed = self.remove.iter().map(|name| format!("{name} is removed"));
+        f.write_str(&set.chain(add).chain(removed).collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Pure. Faults on purpose: which requests are held up, and which are answered with an error. They end by themselves at a
 //! time that the caller's clock says.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use model::{
     duration::Millis,
@@ -53,6 +53,20 @@ impl Faults {
         let delay = self.delay.filter(|(_, share)| share.draw(dice)).map(|(delay, _)| delay);
         let abort = self.abort.as_ref().filter(|(_, share)| share.draw(dice));
         Fault { delay, abort: abort.and_then(|(abort, _)| abort.reply(head)) }
+    }
+}
+
+/// `faults on purpose: 10 of 100 are held up for 2s, all are aborted, until …`.
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("faults on purpose:")?;
+        if let Some((delay, share)) = &self.delay {
+            write!(f, " {share} are held up for {delay:?}")?;
+        }
+        if let Some((_, share)) = &self.abort {
+            write!(f, " {share} are aborted")?;
+        }
+        self.until.map_or(Ok(()), |until| write!(f, " until {until}"))
     }
 }
 

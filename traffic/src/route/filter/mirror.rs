@@ -1,6 +1,6 @@
 //! Pure. Which requests are copied, and to whom.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use model::{name::Name, resource::RequestMirror};
 
@@ -42,6 +42,16 @@ impl UnboundMirror {
         find: impl Fn(&BackendName) -> Result<Arc<Backend>, Missing>,
     ) -> Mirror {
         Mirror { backend: find(&self.backend).ok(), share: self.share }
+    }
+}
+
+/// `copies of 10 of 100 to default/shadow:80`.
+impl fmt::Display for Mirror {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.backend {
+            Some(backend) => write!(f, "copies of {} to {}", self.share, backend.name),
+            None => f.write_str("copies to a back end that is not there: none are made"),
+        }
     }
 }
 

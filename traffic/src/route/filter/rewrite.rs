@@ -42,6 +42,10 @@ impl Rewrite {
         Self { host: spec.hostname.as_ref().map(|host| host.as_str().to_owned()), path }
     }
 
+    pub(super) fn is_some(&self) -> bool {
+        self.host.is_some() || self.path.is_some()
+    }
+
     pub(super) fn host(&self) -> Option<&str> {
         self.host.as_deref()
     }

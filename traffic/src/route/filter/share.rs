@@ -23,6 +23,11 @@ impl Share {
         }
     }
 
+    /// So many, of so many.
+    pub(super) fn parts(self) -> (u64, u64) {
+        (self.numerator, self.denominator)
+    }
+
     /// Whether this request is one of them.
     pub(super) fn draw(self, dice: &mut Dice) -> bool {
         dice.below(self.denominator) < self.numerator

@@ -1,0 +1,124 @@
+//! Pure. What holds at each back end of a rule: the share, the endpoints, the traffic policy, and the called side's verdict.
+
+use std::{sync::Arc, time::Duration};
+
+use model::{
+    explain::{BackEnd, Explanation, InForce, Reached, Verdict},
+    identity::SpiffeId,
+    name::ServiceName,
+};
+
+use super::{
+    Asked,
+    endpoints::{endpoints, percent},
+    head::Head,
+};
+use crate::{
+    path::normalize,
+    policy::{self, Denied, Peer, PolicySet, Remark, RemarkKind, authorize},
+    request::RequestHead,
+    route::{BackendName, Routed, Rule, Unroutable},
+    snapshot::Backend,
+};
+
+/// Of a back end of mode `Disabled`.
+const PAST_THE_PROXY: &str = "is called in plaintext, past its host's proxy: policies hold only where that host turns connections aside";
+
+/// A request as its caller's proxy decides on it, and as it goes on; a stream is neither.
+pub(super) type Seen<'a> = Option<(&'a RequestHead<'a>, &'a Head)>;
+
+impl Asked<'_> {
+    /// Tells of the back ends of a rule.
+    pub(super) fn back_ends(&self, rule: &Rule, seen: Seen<'_>, explanation: &mut Explanation) {
+        let sum = rule.split.weights().map(|(weight, _)| weight).sum();
+        for (weight, backend) in rule.split.weights() {
+            if let Some(backend) = backend.ok().filter(|backend| backend.plain) {
+                explanation.notes.push(format!("{} {PAST_THE_PROXY}", backend.name));
+            }
+            explanation.backends.push(self.back_end(&rule.to(backend), (weight, sum), seen));
+        }
+        if explanation.backends.is_empty() {
+            explanation.refused = Some(Unroutable::NoBackend.to_string());
+        }
+    }
+
+    fn back_end(&self, routed: &Routed<'_>, (weight, sum): (u64, u64), seen: Seen<'_>) -> BackEnd {
+        let (name, refused, reached) = match routed.backend {
+            Ok(backend) => (backend.name.to_string(), None, Some(self.reached(routed, backend, seen))),
+            Err(Unroutable::Invalid(name, missing)) => (name.to_string(), Some(missing.to_string()), None),
+            Err(other) => (String::new(), Some(other.to_string()), None),
+        };
+        BackEnd { name, weight, percent: percent(weight, sum), refused, reached }
+    }
+
+    fn reached(&self, routed: &Routed<'_>, backend: &Arc<Backend>, seen: Seen<'_>) -> Reached {
+        let place = self.snapshot.place.as_ref();
+        let (from, node) = (&self.question.from, place.map(|place| &place.node));
+        let ways = &backend.conduct.balancer;
+        let ask = match seen {
+            Some((head, _)) => ways.ask(head, from, node),
+            None => ways.ask_of_stream(from, node),
+        };
+        let zone = place.and_then(|place| place.zone.as_ref()).filter(|_| ways.prefers_zones());
+        let span = |span: Option<Duration>| span.map(|span| format!("{span:?}"));
+        Reached {
+            mtls: !backend.plain,
+            traffic_policy: self.traffic_policy(&backend.name.service),
+            timeout: span(routed.timeouts.request),
+            try_timeout: span(routed.timeouts.backend_request),
+            retries: routed.retry.attempts,
+            endpoints: endpoints(&backend.pool, &ask, zone),
+            endpoints_total: backend.endpoints().len(),
+            verdict: self.verdict(backend, seen.map(|(_, next)| next)),
+        }
+    }
+
+    fn traffic_policy(&self, service: &ServiceName) -> Option<InForce> {
+        let object = self.snapshot.traffic_policy(service)?;
+        let namespace = object.metadata.namespace.as_ref()?;
+        Some(InForce { name: format!("{namespace}/{}", object.metadata.name), spec: object.spec.clone() })
+    }
+
+    /// Whether the called side lets the call in.
+    fn verdict(&self, backend: &Backend, next: Option<&Head>) -> Verdict {
+        let BackendName { service, port, .. } = &backend.name;
+        let own = self.snapshot.inbound().service(service);
+        let policies = &*own.expect("each service with a port runs here, by `apps`").policies;
+        let id = SpiffeId::service(&self.snapshot.domain, &self.question.from);
+        let peer = if backend.plain { Peer::Unknown } else { Peer::Verified(&id) };
+        let mut remarks = Vec::new();
+        let decided = decided(policies, peer, *port, next, &mut remarks);
+        let (mode, mode_rule) = policies.mode_and_rule(*port);
+        let of = |kind| {
+            let of_kind = remarks.iter().filter(move |remark: &&Remark| remark.kind == kind);
+            of_kind.map(|remark| remark.rule.to_string()).collect()
+        };
+        let (audited, would_deny, would_allow) =
+            (of(RemarkKind::Audited), of(RemarkKind::WouldDeny), of(RemarkKind::WouldAllow));
+        let (rule, reason) = match &decided {
+            Ok(rule) => (Some(rule.clone()), None),
+            Err((rule, reason)) => (rule.clone(), Some(reason.clone())),
+        };
+        let (allowed, mode_rule) = (decided.is_ok(), mode_rule.to_string());
+        Verdict { allowed, rule, reason, mode, mode_rule, audited, would_deny, would_allow }
+    }
+}
+
+/// The rule that lets the call in; else the one that refuses it, if it is one, and why.
+fn decided(
+    policies: &PolicySet,
+    peer: Peer<'_>,
+    port: u16,
+    next: Option<&Head>,
+    remarks: &mut Vec<Remark>,
+) -> Result<String, (Option<String>, String)> {
+    let refused = |denied: Denied| (Some(denied.rule().to_string()), denied.to_string());
+    let Some(next) = next else {
+        let permit = authorize(policies, peer, policy::Call { port, request: None }, remarks);
+        return permit.map(|permit| permit.rule().to_string()).map_err(refused);
+    };
+    let path = normalize(&next.path, policies.strictness()).map_err(|refused| (None, refused.to_string()))?;
+    let head = next.seen(&path);
+    let permit = authorize(policies, peer, policy::Call { port, request: Some(&head) }, remarks);
+    permit.map(|permit| permit.rule().to_string()).map_err(refused)
+}
