@@ -33,6 +33,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod conditions;
 pub mod error;
+mod explain;
 pub mod feed;
 pub mod gate;
 mod health;
@@ -105,6 +106,7 @@ pub fn router(api: Api) -> Router {
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(description))
         .route("/v1/apply", post(apply::apply))
+        .route("/v1/explain", post(explain::explain))
         .route("/v1/watch", get(watch::watch))
         .route("/v1/proxies", get(health::proxies))
         .route("/v1/audit", get(audit::audit))

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod daemon;
 pub mod dev;
 pub mod divergence;
+pub mod explain;
 pub mod guard;
 pub mod home;
 pub mod init;

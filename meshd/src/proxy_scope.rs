@@ -308,6 +308,27 @@ fn reach(
     reached
 }
 
+/// The services that calls of `service` may reach: itself, and those that its routes name.
+pub fn reached(service: &ServiceName, state: &State) -> BTreeSet<ServiceName> {
+    let subscription = Subscription::Services(BTreeSet::from([service.clone()]));
+    reach(&subscription, |service| state.routes_of(service).cloned().collect())
+}
+
+/// The routes and endpoints of some services, and the policies that may be for them.
+pub fn details_and_policies<'a>(
+    services: &'a BTreeSet<ServiceName>,
+    state: &'a State,
+) -> impl Iterator<Item = &'a Arc<Object>> {
+    let near = |policy: &&Arc<Object>| {
+        let namespace = policy.metadata.namespace.as_ref();
+        namespace.is_some_and(|own| {
+            own.as_str() == NAMESPACE_OF_THE_MESH || services.iter().any(|service| service.namespace == *own)
+        })
+    };
+    let modes = state.list(Kind::PeerAuthentication, None);
+    details(services, state).into_values().chain(policies(state).chain(modes).filter(near))
+}
+
 /// A service's routes as they were before `changed`.
 fn routes_before(service: &ServiceName, changed: &Changes, state: &State) -> Vec<Arc<Object>> {
     let kept = state.routes_of(service).filter(|route| !changed.contains_key(&route.key())).cloned();

@@ -4,6 +4,8 @@
 mod apply;
 #[path = "api/callers.rs"]
 mod callers;
+#[path = "api/explain.rs"]
+mod explain;
 #[path = "api/history.rs"]
 mod history;
 #[path = "api/hostile.rs"]

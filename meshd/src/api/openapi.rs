@@ -81,6 +81,7 @@ pub const OPERATIONS: &[Operation] = &[
             "Creates or replaces many objects (JSON or YAML), all or nothing.",
         )
     },
+    post("/v1/explain", Access::Token, Class::Bulk, "What would become of a call, and why."),
     Operation {
         query: &["kinds", "namespace", "labelSelector", "from"],
         answer: NDJSON,
@@ -266,11 +267,13 @@ fn describe(operation: &Operation) -> Value {
         described["responses"]["200"]["content"]["text/event-stream"] = json!({"schema": {}});
     }
     if let Some(media) = operation.body {
-        described["requestBody"] =
-            json!({"required": true, "content": {media: {"schema": {"type": "object"}}}});
-        if operation.path == "/v1/apply" {
-            described["requestBody"]["content"]["application/yaml"] = json!({"schema": {"type": "string"}});
+        let mut content = json!({media: {"schema": {"type": "object"}}});
+        match operation.path {
+            "/v1/explain" => content[media] = super::explain::body(),
+            "/v1/apply" => content["application/yaml"] = json!({"schema": {"type": "string"}}),
+            _ => {}
         }
+        described["requestBody"] = json!({"required": true, "content": content});
     }
     described["security"] = match operation.access {
         Access::Open => json!([]),

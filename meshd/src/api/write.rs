@@ -77,6 +77,22 @@ pub(super) async fn put(
     Err(ApiError::Conflict("the objects keep changing; try again".to_owned()))
 }
 
+/// The state as it would be after the drafts: judged as if they were to be written. The paths of what is wrong begin with
+/// `items[N]`.
+pub(super) async fn rehearsal(api: &Api, caller: &Caller, drafts: &[Draft]) -> Result<State, ApiError> {
+    for (index, draft) in drafts.iter().enumerate() {
+        let key = draft.parsed.object.key();
+        caller
+            .require(Verb::Write, key.kind, key.namespace.as_ref())
+            .map_err(|error| at(error, true, index))?;
+    }
+    let mut state = (*api.registry.read().await?).clone();
+    for (index, draft) in drafts.iter().enumerate() {
+        Step::make(&mut state, caller, draft, true).map_err(|error| at(error, true, index))?;
+    }
+    Ok(state)
+}
+
 /// Removes an object, and answers it as it was.
 pub(super) async fn delete(
     api: &Api,
