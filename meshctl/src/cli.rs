@@ -10,6 +10,10 @@ use model::{
     read::{Consistency, Freshness},
 };
 
+mod explain;
+
+pub(crate) use explain::Explain;
+
 /// Steers the mesh through its REST API.
 #[derive(Debug, Parser)]
 #[command(name = "meshctl", version, about, propagate_version = true, max_term_width = 100)]
@@ -221,6 +225,8 @@ pub(crate) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Show what would become of a call, and why; with -f as if manifests were applied
+    Explain(Explain),
     /// Save connections, and choose one
     Context {
         #[command(subcommand)]

@@ -21,6 +21,7 @@ use crate::{
 
 mod cluster;
 mod contexts;
+mod explain;
 mod past;
 mod snapshot;
 mod status;
@@ -68,6 +69,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rollback { revision, dry_run, yes } => {
             past::rollback(&client()?, revision, dry_run, yes).await
         }
+        Command::Explain(explain) => explain::run(&client()?, &explain).await,
         Command::Context { command } => contexts::run(&connection, command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "meshctl", &mut std::io::stdout());
