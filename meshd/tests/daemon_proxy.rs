@@ -119,6 +119,25 @@ async fn a_registration_makes_services_and_endpoints_and_ends_when_the_host_leav
 }
 
 #[tokio::test]
+async fn a_host_that_leaves_for_good_is_forgotten_and_may_come_again_at_once() {
+    let dev = Dev::start();
+    let host = dev.operator.host("host-a", &["default/*"]).await;
+    assert_eq!(register(&host, &["orders"]).await.status, 200);
+    let token = dev.operator.ask(Method::DELETE, "/v1/proxy/node", None).await;
+    assert_eq!(token.status, 403, "{token:?}");
+    let left = host.ask(Method::DELETE, "/v1/proxy/node", None).await;
+    assert_eq!(left.status, 200, "{left:?}");
+    assert_eq!(dev.operator.get("/v1/nodes/host-a").await.status, 404);
+    assert_eq!(dev.operator.get("/v1/namespaces/default/endpoints/orders-host-a").await.status, 404);
+    let trust = dev.operator.get("/v1/ca").await;
+    assert!(trust.body["distrusted"]["nodes"]["host-a"].is_u64(), "{trust:?}");
+    let token = dev.operator.join_token("again", json!({"services": ["default/*"]})).await;
+    let again = Host::join(&dev.operator.address, "host-a", &token).await.expect("the name is free");
+    let answer = register(&again, &["orders"]).await;
+    assert_eq!(answer.status, 200, "its new certificate is none of the distrusted ones: {answer:?}");
+}
+
+#[tokio::test]
 async fn a_registration_is_the_caller_s_own_and_within_its_grant() {
     let dev = Dev::start();
     let host = dev.operator.host("host-a", &["default/orders"]).await;

@@ -62,6 +62,10 @@ const fn post(path: &'static str, access: Access, class: Class, about: &'static 
     Operation { method: "post", path, about, access, class, query: &[], body: Some(JSON), answer: JSON }
 }
 
+const fn delete(path: &'static str, access: Access, class: Class, about: &'static str) -> Operation {
+    Operation { method: "delete", ..read(path, access, class, about) }
+}
+
 /// All paths but those of the kinds.
 pub const OPERATIONS: &[Operation] = &[
     read("/healthz", Access::Open, Class::Vital, "Whether the process lives."),
@@ -133,10 +137,8 @@ pub const OPERATIONS: &[Operation] = &[
         method: "put",
         ..post("/v1/proxy/registration", Access::Node, Class::Proxy, "A host registers all that it runs.")
     },
-    Operation {
-        method: "delete",
-        ..read("/v1/proxy/registration", Access::Node, Class::Proxy, "A host leaves for now.")
-    },
+    delete("/v1/proxy/registration", Access::Node, Class::Proxy, "A host leaves for now."),
+    delete("/v1/proxy/node", Access::Node, Class::Proxy, "A host leaves for good: its Node goes."),
     post("/v1/proxy/keepalive", Access::Node, Class::Vital, "A proxy lives, and runs a revision."),
     Operation {
         query: &["subscribe", "add", "from"],
@@ -150,10 +152,7 @@ pub const OPERATIONS: &[Operation] = &[
         Class::Vital,
         "Sums of this member's state, for other members to compare.",
     ),
-    Operation {
-        method: "delete",
-        ..read("/v1/cluster/members/{id}", Access::Token, Class::Change, "Removes a member.")
-    },
+    delete("/v1/cluster/members/{id}", Access::Token, Class::Change, "Removes a member."),
     post("/v1/cluster/transfer", Access::Token, Class::Change, "Hands leadership over."),
     Operation {
         answer: BYTES,

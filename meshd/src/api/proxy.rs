@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json as Answer, Router,
     extract::State,
-    routing::{get, post, put},
+    routing::{delete, get, post, put},
 };
 use model::{
     invalid::{FieldError, Invalid},
@@ -20,7 +20,7 @@ use model::{
     resource::{EndpointStatus, Resource, ServicePort, Source},
     shape::{Mode, Path, decode_at},
 };
-use registry::{Claim, Command, Register, Reply, SessionRef};
+use registry::{Change, Claim, Command, Expect, Refusal, Register, Reply, SessionRef, Write};
 use serde_json::{Value, json};
 
 use super::{Api, auth::Caller, body::Json, error::ApiError};
@@ -40,6 +40,7 @@ const TEXT_BYTES_MAX: usize = 253;
 pub fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/proxy/registration", put(register).delete(unregister))
+        .route("/v1/proxy/node", delete(end))
         .route("/v1/proxy/keepalive", post(keep_alive))
         .route("/v1/proxy/watch", get(stream::watch))
 }
@@ -71,12 +72,28 @@ async fn unregister(State(api): State<Api>, caller: Caller) -> Result<Answer<Val
         let session = SessionRef { node, generation: session.generation };
         match api.registry.propose(Command::Unregister(session)).await? {
             // It registered anew in between, or its session had ended: then there is nothing left to do.
-            Reply::Refused(registry::Refusal::SessionGone { .. }) | Reply::Nothing => {}
+            Reply::Refused(Refusal::SessionGone { .. }) | Reply::Nothing => {}
             Reply::Refused(refusal) => return Err(refusal.into()),
             other => {
                 return Err(ApiError::Internal(format!("the registry answered a farewell with {other}")));
             }
         }
+    }
+    Ok(Answer(json!({})))
+}
+
+/// The host leaves for good: all that is known of it goes, and its certificates are refused, as when an operator deletes
+/// its Node.
+async fn end(State(api): State<Api>, caller: Caller) -> Result<Answer<Value>, ApiError> {
+    let node = caller.require_node()?;
+    let change = Change::Delete { key: Key::mesh_wide(Kind::Node, node.clone()), expect: Expect::Any };
+    let write = Write { actor: caller.actor(), changes: vec![change] };
+    match api.registry.propose(Command::Write(write)).await? {
+        Reply::Written(_) => tracing::info!(target: "audit", %node, "host left for good"),
+        // An operator was faster: then there is nothing left to do.
+        Reply::Refused(Refusal::NotFound { .. }) => {}
+        Reply::Refused(refusal) => return Err(refusal.into()),
+        other => return Err(ApiError::Internal(format!("the registry answered a farewell with {other}"))),
     }
     Ok(Answer(json!({})))
 }

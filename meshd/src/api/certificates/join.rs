@@ -1,7 +1,7 @@
 //! `POST /v1/ca/join`: a host or a server comes in with a token. Whether it may is decided in the log, so that a use is
 //! taken once however many ask at once; the certificate is signed after.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -13,11 +13,13 @@ use model::{
     ca::{JoinAnswer, JoinRequest},
     join::{JoinAttempt, JoinRefused, JoinRole},
     kind::Kind,
+    name::Name,
     object::Key,
     token::{JoinToken, hex},
 };
 use registry::{Addresses, Admission, Command, Joined, RedeemJoin, Refusal, Reply, TrustChange};
 use serde_json::Value;
+use tokio::time::sleep;
 
 use super::{Answer, Api, ApiError, Daemon, Json, read, written};
 use crate::{
@@ -27,6 +29,9 @@ use crate::{
 
 /// As many bytes of a version are kept.
 const VERSION_BYTES_MAX: usize = 64;
+/// How long a host waits for the end of the second in which its name was distrusted: longer only where clocks differ, and
+/// that is told.
+const DISTRUST_WAIT_MAX: Duration = Duration::from_secs(2);
 
 pub(super) async fn join(
     State(api): State<Api>,
@@ -50,6 +55,7 @@ async fn host(api: &Api, daemon: &Daemon, body: Value) -> Result<JoinAnswer, Api
         return Err(ApiError::invalid("version", format!("must have at most {VERSION_BYTES_MAX} bytes")));
     }
     let csr = Csr::from_pem(&csr).map_err(|error| ApiError::invalid("csr", error))?;
+    outlast_distrust(api, &node).await?;
     let attempt = |hash| JoinAttempt {
         hash,
         role: JoinRole::Host,
@@ -71,6 +77,22 @@ async fn host(api: &Api, daemon: &Daemon, body: Value) -> Result<JoinAnswer, Api
         certificate: signed.chain_pem,
         bundle,
     })
+}
+
+/// A host that comes back at once must not get what is refused with its old certificates: distrust counts in seconds.
+async fn outlast_distrust(api: &Api, node: &Name) -> Result<(), ApiError> {
+    let state = api.registry.applied();
+    let distrusted = state.trust().and_then(|trust| trust.bundle.distrusted.nodes.get(node).copied());
+    let Some(at) = distrusted else { return Ok(()) };
+    let wait = Duration::from_secs((at + 1).saturating_sub(clock::unix().as_secs()));
+    if wait > DISTRUST_WAIT_MAX {
+        let seconds = wait.as_secs();
+        return Err(ApiError::Unavailable(format!(
+            "node '{node}' was distrusted {seconds} s ahead of this server's clock: join by another server, or then"
+        )));
+    }
+    sleep(wait).await;
+    Ok(())
 }
 
 async fn server(api: &Api, daemon: &Daemon, body: Value) -> Result<ServerJoinAnswer, ApiError> {

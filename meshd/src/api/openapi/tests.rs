@@ -105,6 +105,7 @@ fn every_path_has_its_class() {
         "post /v1/ca/join",
         "put /v1/proxy/registration",
         "delete /v1/proxy/registration",
+        "delete /v1/proxy/node",
         "get /v1/proxy/watch",
     ];
     assert_eq!(of(Class::Proxy), proxy);
