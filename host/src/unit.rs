@@ -28,6 +28,14 @@ pub enum UnitError {
         /// What the unit logged last.
         log: String,
     },
+    /// It did not stop.
+    #[error("{unit} does not stop: {told}")]
+    Runs {
+        /// Which.
+        unit: String,
+        /// What systemctl said.
+        told: String,
+    },
 }
 
 /// Whether this process may start the unit: it is root on a host that systemd runs, and the unit is installed.
@@ -41,7 +49,44 @@ pub fn can_start(unit: &str) -> bool {
 /// # Errors
 /// If it does not become ready; its last words are in the error.
 pub fn start(unit: &str) -> Result<(), UnitError> {
-    let output = Command::new("systemctl").args(["enable", "--now", "--quiet", unit]).output()?;
+    carry_out(&["enable", "--now", "--quiet", unit], unit)
+}
+
+/// Starts a unit anew, whether it ran or not, and at each boot; waits until it is ready.
+///
+/// # Errors
+/// If it does not become ready; its last words are in the error.
+pub fn restart(unit: &str) -> Result<(), UnitError> {
+    carry_out(&["enable", "--quiet", unit], unit)?;
+    carry_out(&["restart", unit], unit)
+}
+
+/// Stops a unit, now and at each boot, and waits until it has ended.
+///
+/// # Errors
+/// If it still runs.
+pub fn stop(unit: &str) -> Result<(), UnitError> {
+    end(&["disable", "--now", "--quiet", unit], unit)
+}
+
+/// Stops a unit, and lets stand whether it is started at boots.
+///
+/// # Errors
+/// If it still runs.
+pub fn halt(unit: &str) -> Result<(), UnitError> {
+    end(&["stop", unit], unit)
+}
+
+fn end(arguments: &[&str], unit: &str) -> Result<(), UnitError> {
+    let output = Command::new("systemctl").args(arguments).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(UnitError::Runs { unit: unit.to_owned(), told: text(&output.stderr) }),
+    }
+}
+
+fn carry_out(arguments: &[&str], unit: &str) -> Result<(), UnitError> {
+    let output = Command::new("systemctl").args(arguments).output()?;
     if output.status.success() {
         return Ok(());
     }

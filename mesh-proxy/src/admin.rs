@@ -124,6 +124,7 @@ impl Admin {
             "registered": standing.registered,
             "draining": self.shared.draining.is_cancelled() || standing.draining,
             "problem": standing.problem,
+            "shutOut": self.identity.shut_out().map(|reason| format!("{reason}: {}", reason.remedy())),
         });
         text(status, "application/json", format!("{body}\n"))
     }

@@ -62,6 +62,49 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), DiskError> {
     fs::rename(from, to).and_then(|()| sync_folder(to)).map_err(DiskError::at(to))
 }
 
+/// Removes a file for good; one that is not there is as good.
+///
+/// # Errors
+/// If it still stands.
+pub fn remove(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.and_then(|()| sync_folder(path)).map_err(DiskError::at(path)),
+    }
+}
+
+/// Removes a folder with all that is in it; one that is not there is as good.
+///
+/// # Errors
+/// If something of it still stands.
+pub fn remove_folder(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.and_then(|()| sync_folder(path)).map_err(DiskError::at(path)),
+    }
+}
+
+/// The files of a folder whose names `fits` likes, none if there is no folder.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn files(folder: &Path, fits: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, DiskError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(DiskError::at(folder))?,
+    };
+    let liked = |entry: &fs::DirEntry| entry.file_name().to_str().is_some_and(&fits);
+    let file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| !kind.is_dir());
+    let mut paths = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(DiskError::at(folder))?;
+        if liked(&entry) && file(&entry) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}
+
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()

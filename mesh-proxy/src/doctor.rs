@@ -7,6 +7,7 @@ mod here;
 
 pub use away::PEERS_MAX;
 pub use finding::{Finding, SKEW_MAX, State, is_ill, text};
+pub use here::runs;
 
 use crate::{
     clock,
@@ -57,7 +58,10 @@ fn certificates(identity: &Identity, services: &Services) -> Vec<Finding> {
         let renew_by = svid.renew_at(u32::MAX).as_secs();
         finding::certificate(&svid.id.to_string(), now, renew_by, svid.not_after.as_secs())
     };
-    let own = judge(&identity.slot().load());
+    let own = match identity.shut_out() {
+        Some(reason) => Finding::wrong("certificate", reason.to_string(), reason.remedy()),
+        None => judge(&identity.slot().load()),
+    };
     let identities = identity.services();
     let of = |service: model::name::ServiceName| match identities.slot(&service) {
         Some(slot) => judge(&slot.load()),

@@ -13,18 +13,26 @@ use model::{
     ca::{CertificateAnswer, CertificateRequest, CertificateRequests, Certificates, Subject},
     identity::{SpiffeId, TrustDomain},
     name::{Name, ServiceName},
-    trust::TrustBundle,
+    trust::{Distrusted, TrustBundle},
 };
 use svid::{Identities, IdentitySlot, Svid, Trust, TrustStore};
 use tokio::{sync::watch, time::timeout};
 
-use crate::{clock, control::Control, disk::DiskError};
+use crate::{
+    clock,
+    control::Control,
+    disk::DiskError,
+    settings::{Server, Settings},
+};
 
 mod keep;
 mod renew;
+mod settle;
+mod shut_out;
 
 pub use keep::{Keep, NodeFile};
 pub use renew::{Life, Renewals};
+pub use shut_out::ShutOut;
 
 /// How long a server may take to sign what is asked for.
 const SIGNING_PATIENCE: Duration = Duration::from_secs(10);
@@ -103,6 +111,24 @@ impl Identity {
     /// Who this host is.
     pub fn node(&self) -> &NodeFile {
         &self.node
+    }
+
+    /// The servers that it asks: those of the settings, or else the one that it joined by.
+    pub fn servers(&self, settings: &Settings) -> Vec<Server> {
+        match settings.servers.is_empty() {
+            true => Keep::servers(&self.node),
+            false => settings.servers.clone(),
+        }
+    }
+
+    /// Why the control plane does not listen to this host any more, if so, by what this host last heard.
+    pub fn shut_out(&self) -> Option<ShutOut> {
+        self.shut_out_by(self.trust.load().distrusted())
+    }
+
+    /// As [`Self::shut_out`], by what is distrusted now.
+    pub fn shut_out_by(&self, distrusted: &Distrusted) -> Option<ShutOut> {
+        shut_out::judge(&self.node.node, &self.slot.load(), distrusted, clock::unix())
     }
 
     /// This host's own identity, towards the control plane.
@@ -201,6 +227,9 @@ impl Identity {
 
     async fn renew(&self, control: &Control, due: &[Subject], renewals: &mut Renewals) {
         let answers = self.ask(control, due).await;
+        if let Some(reason) = self.shut_out().filter(|_| answers.is_err()) {
+            tracing::error!(remedy = reason.remedy(), "{reason}");
+        }
         let now = clock::unix();
         for subject in due {
             let answer = match &answers {

@@ -1,4 +1,4 @@
-//! A host joins, once: it learns the roots from anybody, believes those whose pin its token carries, and only then, to
+//! A host joins, or comes back under its name: it learns the roots from anybody, believes those whose pin its token carries, and only then, to
 //! a server that such a root vouches for, says its secret. Its key is made here and stays here.
 
 use std::{sync::Arc, time::Duration};
@@ -8,7 +8,7 @@ use http::Method;
 use http_body_util::{BodyExt, Limited};
 use model::{
     ca::{JoinAnswer, JoinRequest, Subject},
-    identity::SpiffeId,
+    identity::{SpiffeId, TrustDomain},
     name::Name,
     problem::Problem,
     token::{JoinToken, hex},
@@ -42,8 +42,28 @@ const ANSWER_BYTES_MAX: usize = 1_024 * 1_024;
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// It has joined before.
-    #[error("this host is node '{0}' already; its identity is in the data folder")]
+    #[error(
+        "this host is node '{0}' already: `mesh-proxy rejoin` gets it a new certificate, `mesh-proxy leave` ends it"
+    )]
     Joined(Name),
+    /// It has another name.
+    #[error("this host is node '{known}', not '{asked}': `mesh-proxy leave` first")]
+    OtherNode {
+        /// The name that it has.
+        known: Name,
+        /// The one that was said.
+        asked: Name,
+    },
+    /// It belongs to another mesh.
+    #[error("this host is of {known}, and {server} of {other}: `mesh-proxy leave` first")]
+    OtherMesh {
+        /// The trust domain that it is of.
+        known: TrustDomain,
+        /// Who was asked.
+        server: Server,
+        /// The trust domain of that.
+        other: TrustDomain,
+    },
     /// The server did not answer.
     #[error("{server}: {cause}")]
     Unreachable {
@@ -84,11 +104,47 @@ pub async fn join(
     node: &Name,
     keep: &Keep,
 ) -> Result<NodeFile, JoinError> {
+    keep.settle()?;
     if let Some(known) = keep.node()? {
         return Err(JoinError::Joined(known.node));
     }
+    come_in(server, token, node, keep, None).await
+}
+
+/// Comes back as `node` with a new key, whatever became of the old certificate. The identity that stands is replaced when
+/// the new one is complete, and until then as it was. May be repeated as [`join`] may.
+///
+/// # Errors
+/// Why not; nothing is secret in it.
+pub async fn rejoin(
+    server: &Server,
+    token: &JoinToken,
+    node: &Name,
+    keep: &Keep,
+) -> Result<NodeFile, JoinError> {
+    keep.settle()?;
+    let known = keep.node()?;
+    if let Some(known) = known.as_ref().filter(|known| known.node != *node) {
+        return Err(JoinError::OtherNode { known: known.node.clone(), asked: node.clone() });
+    }
+    let file = come_in(server, token, node, &keep.next()?, known.map(|known| known.trust_domain)).await?;
+    keep.settle()?;
+    Ok(file)
+}
+
+/// Joins the mesh of whoever is asked, or only that of the trust domain `known`.
+async fn come_in(
+    server: &Server,
+    token: &JoinToken,
+    node: &Name,
+    keep: &Keep,
+    known: Option<TrustDomain>,
+) -> Result<NodeFile, JoinError> {
     let bundle: TrustBundle = learn_roots(server).await?;
     let trust = pinned(&bundle, token, server)?;
+    if let Some(known) = known.filter(|known| *known != bundle.trust_domain) {
+        return Err(JoinError::OtherMesh { known, server: server.clone(), other: bundle.trust_domain });
+    }
     let csr = request_for(node, keep)?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let body = JoinRequest { token: token.without_pin(), node: node.clone(), csr, version };

@@ -48,6 +48,7 @@ pub mod capture;
 pub mod config;
 pub mod identity;
 pub mod join;
+pub mod leave;
 pub mod register;
 pub mod services;
 

@@ -13,21 +13,18 @@ use mesh_proxy::{
     capture::{self, TRIAL_MAX, keep_watch},
     doctor,
     handover::{self, Channel, Orders},
-    identity::{Keep, node_name},
-    join::join,
     listener::Sockets,
     run::{Surroundings, run},
-    settings::{Server, Settings, parse_proxy},
+    settings::{Settings, parse_proxy},
     supervisor::supervise,
 };
-use model::{duration::Timespan, name::Name, token::JoinToken};
+use model::duration::Timespan;
 use tokio::signal::unix::{SignalKind, signal};
+
+mod membership;
 
 /// Where the settings are if nothing is said.
 const CONFIG: &str = "/etc/mesh/proxy.toml";
-
-/// The unit of the packages.
-const UNIT: &str = "mesh-proxy.service";
 
 /// One host's proxy of the mesh: carries the traffic of its services over mutual TLS.
 #[derive(Parser)]
@@ -40,28 +37,13 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Join this host to a mesh, once. Its key is made here and stays here.
-    Join {
-        /// A member of the control plane: https://HOST:PORT.
-        server: Server,
-        /// The join token, as `meshctl token` gave it.
-        #[arg(long, env = "MESH_JOIN_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
-        token: Option<String>,
-        /// A file that holds the join token; - is standard input.
-        #[arg(long)]
-        token_file: Option<PathBuf>,
-        /// The proxy's settings [default: /etc/mesh/proxy.toml, if it is there].
-        #[arg(long)]
-        config: Option<PathBuf>,
-        /// Where the identity is kept [default: data_dir of the settings].
-        #[arg(long)]
-        data_dir: Option<PathBuf>,
-        /// The host's name in the mesh [default: node of the settings, else the host name].
-        #[arg(long)]
-        node: Option<Name>,
-        /// Leave it to others to start the proxy.
-        #[arg(long)]
-        no_start: bool,
-    },
+    Join(membership::Join),
+    /// Come back under the same name with a new key: when the certificate has expired or is distrusted, or the disk was
+    /// lost. It needs a token that `meshctl token join NAME --node NODE --rejoin` made; what fails leaves all as it was.
+    Rejoin(membership::Rejoin),
+    /// Leave the mesh for good: end the proxy and its rules, have the control plane forget this host, and erase its
+    /// identity here.
+    Leave(membership::Leave),
     /// Run the proxy of a host that has joined. SIGTERM drains it, SIGHUP reads services.d again.
     Run {
         /// The proxy's settings [default: /etc/mesh/proxy.toml, if it is there].
@@ -168,28 +150,9 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match arguments.command {
         Command::Man { folder } => clap_mangen::generate_to(Arguments::command(), folder)?,
-        Command::Join { server, token, token_file, config, data_dir, node, no_start } => {
-            let settings = settings(config.as_deref())?;
-            let token = token_text(token, token_file.as_deref())?.parse::<JoinToken>()?;
-            let node = node.or(settings.node).map_or_else(host_name, Ok)?;
-            let folder = data_dir.unwrap_or(settings.data_dir);
-            let keep = Keep::open(&folder)?;
-            let joined = runtime.block_on(join(&server, &token, &node, &keep));
-            // The proxy runs as a user of its own.
-            host::owner::give_to_owner(&folder).with_context(|| folder.display().to_string())?;
-            let joined = joined?;
-            let (node, domain) = (joined.node, joined.trust_domain);
-            writeln!(
-                io::stdout(),
-                "joined as node {node} of {domain}; the identity is in {}",
-                folder.display()
-            )?;
-            let of_the_unit = config.is_none() && folder == Settings::default().data_dir;
-            if of_the_unit && !no_start && host::unit::can_start(UNIT) {
-                host::unit::start(UNIT)?;
-                writeln!(io::stdout(), "it runs, now and after each boot: systemctl status {UNIT}")?;
-            }
-        }
+        Command::Join(join) => membership::join(&runtime, join)?,
+        Command::Rejoin(rejoin) => membership::rejoin(&runtime, rejoin)?,
+        Command::Leave(leave) => membership::leave(&runtime, leave)?,
         Command::Run { config } => {
             let settings = settings(config.as_deref())?;
             let alone = async {
@@ -272,21 +235,6 @@ fn settings(file: Option<&Path>) -> anyhow::Result<Settings> {
         Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Settings::default()),
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
-}
-
-fn token_text(token: Option<String>, file: Option<&Path>) -> anyhow::Result<String> {
-    match (token, file) {
-        (Some(token), _) => Ok(token),
-        (None, Some(path)) if path == Path::new("-") => Ok(io::read_to_string(io::stdin())?),
-        (None, Some(path)) => std::fs::read_to_string(path).with_context(|| path.display().to_string()),
-        (None, None) => bail!("a join token is needed: --token, --token-file or MESH_JOIN_TOKEN"),
-    }
-}
-
-fn host_name() -> anyhow::Result<Name> {
-    let system = rustix::system::uname();
-    let host = system.nodename().to_string_lossy().into_owned();
-    node_name(&host).with_context(|| format!("the host name {host:?} is no name for a node: use --node"))
 }
 
 /// Runs as a supervisor's worker: it speaks on standard input.

@@ -88,6 +88,7 @@ pub struct Surroundings {
 pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), RunError> {
     let Surroundings { orders, sockets, post } = surroundings;
     let keep = Keep::open(&settings.data_dir)?;
+    keep.settle()?;
     let identity = Arc::new(Identity::load(keep)?);
     check_name(&settings, &identity)?;
     let mut followed = Followed::new(&settings.services_dir);
@@ -166,12 +167,8 @@ fn check_name(settings: &Settings, identity: &Identity) -> Result<(), RunError> 
 }
 
 fn control(settings: &Settings, identity: &Identity) -> Arc<Control> {
-    let servers = match settings.servers.is_empty() {
-        true => Keep::servers(identity.node()),
-        false => settings.servers.clone(),
-    };
     let epoch = identity.node().epoch.clone();
-    Arc::new(Control::new(servers, Some(identity.slot()), identity.trust(), epoch))
+    Arc::new(Control::new(identity.servers(settings), Some(identity.slot()), identity.trust(), epoch))
 }
 
 /// Everything of the control thread.
@@ -200,8 +197,7 @@ impl Hub {
         orders: Orders,
     ) -> Self {
         let names = watch::Sender::new(services.borrow().names());
-        let server = settings.servers.first().cloned();
-        let server = server.or_else(|| Keep::servers(identity.node()).into_iter().next());
+        let server = identity.servers(settings).into_iter().next();
         Self {
             identity,
             shared,

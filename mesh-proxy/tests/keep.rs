@@ -132,3 +132,86 @@ fn services_that_are_gone_lose_their_identity_and_others_take_theirs_from_disk()
     identity.adopt(&[service("web")].into());
     assert!(identity.services().services().is_empty());
 }
+
+/// A host that runs orders, and what else may stand in its folder: its configuration, and a file of the operator's.
+fn serving(folder: &Path, authority: &Authority) -> Keep {
+    let keep = joined(folder, authority);
+    drop(with_identity(folder, authority));
+    fs::write(folder.join("snapshot.json"), "{}").expect("written");
+    fs::write(folder.join("notes.txt"), "the operator's").expect("written");
+    keep
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("it stands").map(|entry| entry.expect("read").file_name());
+    let mut names: Vec<_> = entries.map(|name| name.into_string().expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_leaves_is_erased_also_after_a_crash_and_nothing_else_is() {
+    let authority = Authority::new();
+    for crashed in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keep = serving(folder.path(), &authority);
+        drop(joined(&folder.path().join("rejoin"), &authority));
+        if crashed {
+            fs::rename(folder.path().join("node.json"), folder.path().join("left.json")).expect("renamed");
+            assert!(keep.node().expect("read").is_none(), "it has left");
+            keep.settle().expect("finished");
+        } else {
+            keep.erase().expect("erased");
+        }
+        assert_eq!(files(folder.path()), ["notes.txt", "services"]);
+        assert!(files(&folder.path().join("services")).is_empty());
+    }
+}
+
+fn own(keep: &Keep) -> Vec<u8> {
+    let subject = Subject::Node("host-a".parse().expect("a name"));
+    keep.load(&subject).expect("usable").expect("there").chain[0].to_vec()
+}
+
+/// Whatever was taken over when the crash came.
+#[test]
+fn an_identity_is_replaced_whole_once_the_new_one_is_complete() {
+    let authority = Authority::new();
+    for taken in 0..=3 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keep = serving(folder.path(), &authority);
+        let old = own(&keep);
+        let next = joined(&folder.path().join("rejoin"), &authority);
+        let new = own(&next);
+        fs::rename(next.path("node.json"), folder.path().join("rejoin/later")).expect("renamed");
+        keep.settle().expect("nothing to do");
+        assert_eq!(own(&keep), old, "the new one is not complete");
+        assert!(keep.load(&orders()).expect("usable").is_some());
+        fs::rename(folder.path().join("rejoin/later"), next.path("node.json")).expect("renamed");
+        for name in ["bundle.json", "node.pem", "node.key"].iter().take(taken) {
+            fs::rename(next.path(name), keep.path(name)).expect("renamed");
+        }
+        keep.settle().expect("done");
+        assert!(own(&keep) == new && old != new);
+        assert!(keep.load(&orders()).expect("read").is_none(), "it was signed for the node of before");
+        let left =
+            ["bundle.json", "node.json", "node.key", "node.pem", "notes.txt", "services", "snapshot.json"];
+        assert_eq!(files(folder.path()), left);
+    }
+}
+
+#[test]
+fn a_host_knows_that_it_is_shut_out_and_what_helps() {
+    let (folder, authority) = (tempfile::tempdir().expect("a folder"), Authority::new());
+    let identity = Identity::load(joined(folder.path(), &authority)).expect("joined");
+    assert_eq!(identity.shut_out(), None);
+    let mut distrusting = bundle(2, &authority);
+    distrusting.distrusted.nodes.insert("host-b".parse().expect("a name"), u64::MAX);
+    identity.believe(&distrusting);
+    assert_eq!(identity.shut_out(), None, "another one is");
+    distrusting.distrusted.nodes.insert("host-a".parse().expect("a name"), u64::MAX);
+    identity.believe(&distrusting);
+    let reason = identity.shut_out().expect("it is distrusted");
+    assert_eq!(reason.to_string(), "the mesh distrusts the certificate of node host-a");
+    assert!(reason.remedy().contains("--node host-a --rejoin"), "{}", reason.remedy());
+}

@@ -13,7 +13,7 @@ use crate::{
     clock,
     config::cache::Cache,
     control::{connector, dial, request},
-    identity::{Identity, Keep},
+    identity::Identity,
     settings::{Server, Settings},
 };
 
@@ -26,10 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Each server: whether it answers as a member of this mesh, and what its clock says.
 pub(super) async fn servers(settings: &Settings, identity: &Identity) -> Vec<Finding> {
-    let servers = match settings.servers.is_empty() {
-        true => Keep::servers(identity.node()),
-        false => settings.servers.clone(),
-    };
+    let servers = identity.servers(settings);
     if servers.is_empty() {
         let remedy = "name the servers of the mesh: servers = [\"https://HOST:8443\"] in proxy.toml";
         return vec![Finding::wrong("server", "none is known", remedy)];

@@ -101,7 +101,7 @@ pub(super) fn clock(server: &str, own: u64, other: u64) -> Finding {
 pub(super) fn certificate(id: &str, now: u64, renew_by: u64, not_after: u64) -> Finding {
     let said = format!("{id}: {} left", hours(not_after.saturating_sub(now)));
     if now >= not_after {
-        let remedy = "start mesh-proxy where a server of the mesh can be reached; a host whose own certificate has expired joins again with a rejoin token";
+        let remedy = "start mesh-proxy where a server of the mesh can be reached";
         return Finding::wrong("certificate", format!("{id}: expired"), remedy);
     }
     if now > renew_by + OVERDUE.as_secs() {

@@ -39,7 +39,7 @@ pub(super) async fn ports(settings: &Settings) -> Vec<Finding> {
 }
 
 /// Whether a proxy answers where this one's admin listener would.
-async fn runs(settings: &Settings) -> bool {
+pub async fn runs(settings: &Settings) -> bool {
     for address in &settings.listen.admin.0 {
         let answer = reqwest::Client::builder().no_proxy().build().expect("it has no settings");
         let answer = answer.get(format!("http://{address}/healthz")).send().await;

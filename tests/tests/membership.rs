@@ -1,0 +1,220 @@
+//! A host leaves, and comes back: whatever fails on the way changes nothing, and what the mesh was told holds.
+
+mod heavy {
+    use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+    use mesh_tests::{
+        backend::Backend,
+        binaries,
+        cluster::Cluster,
+        foreign::said,
+        host::{Host, LocalService},
+        scratch::{Said, Scratch},
+        stranger::{Forger, Papers, bundle, from_now, knock},
+        wait::until,
+    };
+    use rustls::pki_types::PrivateKeyDer;
+    use serde_json::Value;
+    use svid::{Expect, pem};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// What a command of the host's says; `arguments` before those that name its settings.
+    async fn typed(host: &Host, arguments: &[&str]) -> Said {
+        let mut command = std::process::Command::new(binaries::path("mesh-proxy"));
+        command.args(arguments).arg("--config").arg(host.config());
+        said(command).await
+    }
+
+    /// All files below a folder.
+    fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("read")) {
+            let (path, name) = (entry.path(), entry.file_name().into_string().expect("UTF-8"));
+            match path.is_dir() {
+                true => found
+                    .extend(files(&path).into_iter().map(|(file, text)| (format!("{name}/{file}"), text))),
+                false => drop(found.insert(name, fs::read(&path).expect("read"))),
+            }
+        }
+        found
+    }
+
+    async fn stop(host: &mut Host) {
+        host.proxy.take().expect("it runs").terminate(PATIENCE).await.expect("it ends");
+    }
+
+    async fn registered(host: &Host) {
+        until("the host is registered", PATIENCE, || async {
+            let health = host.admin("/healthz").await.map_err(|error| error.to_string())?;
+            let health: Value = serde_json::from_str(&health).map_err(|error| error.to_string())?;
+            if health["registered"] == true { Ok(()) } else { Err(health.to_string()) }
+        })
+        .await
+        .expect("the mesh knows it");
+    }
+
+    async fn token(cluster: &Cluster, arguments: &[&str]) -> String {
+        cluster.said(&[&["token", "join"], arguments].concat()).await.fine().trim().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_host_leaves_for_good_once_and_may_join_again() {
+        let scratch = Scratch::new("leaving");
+        let mut cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
+        let app = Backend::start("orders").await.expect("an application");
+        let orders = [LocalService::new("orders", app.port, 80, "http")];
+        let mut host =
+            Host::start(&cluster, scratch.path(), "back", 12, &orders, |_| {}).await.expect("a host");
+        registered(&host).await;
+        let data = host.folder().join("data");
+        let refused = typed(&host, &["leave"]).await.failed(1);
+        assert!(refused.contains("nothing was changed: a proxy runs on this host"), "{refused}");
+        stop(&mut host).await;
+        nobody_answers(&mut cluster, &host).await;
+
+        let papers = Papers::from_pem(
+            &fs::read_to_string(data.join("node.pem")).expect("it has joined"),
+            &fs::read_to_string(data.join("node.key")).expect("it has joined"),
+        );
+        let told = typed(&host, &["leave"]).await.fine();
+        assert!(told.starts_with("node back has left mesh.internal") && !told.contains("meshctl"), "{told}");
+        assert_eq!(files(&data), BTreeMap::new(), "no key, no certificate, no configuration is left");
+        let gone = cluster.said(&["get", "node", "back"]).await.failed(1);
+        assert!(gone.contains("back"), "{gone}");
+        let trust = bundle(&cluster).await.expect("the bundle");
+        assert!(trust.distrusted.nodes.keys().any(|node| node.as_str() == "back"), "{trust:?}");
+        let api = (cluster.members[0].address, 8_443).into();
+        knock(api, &trust, Expect::Meshd, b"http/1.1", Some(&papers.expect("papers"))).await.refused();
+        let told = typed(&host, &["leave"]).await.fine();
+        assert!(told.contains("there is nothing to leave"), "{told}");
+
+        let token = token(&cluster, &["again", "--node", "back", "--service", "default/orders"]).await;
+        let server = cluster.members[0].url();
+        typed(&host, &["join", &server, "--token", &token]).await.fine();
+        host.run().await.expect("it comes up");
+        registered(&host).await;
+    }
+
+    async fn nobody_answers(cluster: &mut Cluster, host: &Host) {
+        let data = host.folder().join("data");
+        let before = files(&data);
+        cluster.members[0].kill();
+        let refused = typed(host, &["leave"]).await.failed(1);
+        assert!(refused.contains("nothing was changed") && refused.contains("--offline"), "{refused}");
+        assert!(refused.contains("no server took the farewell: https://"), "{refused}");
+        assert_eq!(files(&data), before);
+        cluster.run(0).await.expect("it comes back");
+        let list = cluster.said(&["get", "node", "back"]).await.fine();
+        assert!(list.contains("back"), "{list}");
+    }
+
+    #[tokio::test]
+    async fn a_host_leaves_without_a_server_and_says_what_is_left_to_do() {
+        let scratch = Scratch::new("leaving-alone");
+        let mut cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
+        let mut host = Host::start(&cluster, scratch.path(), "back", 12, &[], |_| {}).await.expect("a host");
+        stop(&mut host).await;
+        cluster.members[0].kill();
+        let told = typed(&host, &["leave", "--offline"]).await.fine();
+        assert!(told.contains("meshctl delete node back"), "{told}");
+        assert_eq!(files(&host.folder().join("data")), BTreeMap::new());
+    }
+
+    /// A host whose own certificate ended a while ago, and was not renewed in time.
+    fn expire(cluster: &Cluster, host: &Host) {
+        let thief = Forger::thief(&cluster.members[0].data()).expect("the server's key");
+        let id = format!("spiffe://mesh.internal/node/{}", host.name);
+        let expired = thief
+            .leaf(&id, |params| (params.not_before, params.not_after) = (from_now(-7_200), from_now(-5)));
+        let Papers { chain, key } = expired.expect("forged");
+        let PrivateKeyDer::Pkcs8(key) = key else { panic!("a key of PKCS #8") };
+        let data = host.folder().join("data");
+        fs::write(data.join("node.pem"), pem::encode_chain(&chain)).expect("written");
+        let key = pem::encode("PRIVATE KEY", key.secret_pkcs8_der());
+        fs::write(data.join("node.key"), key).expect("written");
+    }
+
+    #[tokio::test]
+    async fn a_host_whose_certificate_has_expired_comes_back_by_rejoin() {
+        let scratch = Scratch::new("rejoining");
+        let cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
+        let app = Backend::start("orders").await.expect("an application");
+        let orders = [LocalService::new("orders", app.port, 80, "http")];
+        let mut host =
+            Host::start(&cluster, scratch.path(), "back", 12, &orders, |_| {}).await.expect("a host");
+        registered(&host).await;
+        stop(&mut host).await;
+        expire(&cluster, &host);
+        host.run().await.expect("it serves from disk");
+        it_says_what_helps(&host).await;
+        let refused = typed(&host, &["leave"]).await.failed(1);
+        assert!(refused.contains("has expired") && refused.contains("--offline"), "{refused}");
+        stop(&mut host).await;
+
+        let data = host.folder().join("data");
+        let (before, server) = (files(&data), cluster.members[0].url());
+        let other = token(&cluster, &["other", "--node", "other"]).await;
+        let refused = typed(&host, &["join", &server, "--token", &other]).await.failed(1);
+        assert!(refused.contains("mesh-proxy rejoin") && refused.contains("mesh-proxy leave"), "{refused}");
+        let refused = typed(&host, &["rejoin", &server, "--token", &other]).await.failed(1);
+        assert!(refused.contains("does not allow node 'back'"), "{refused}");
+        let refused = typed(&host, &["rejoin", &server, "--token", &other, "--node", "x"]).await.failed(1);
+        assert!(refused.contains("this host is node 'back', not 'x'"), "{refused}");
+        let mut after = files(&data);
+        after.retain(|name, _| !name.starts_with("rejoin/"));
+        assert_eq!(after, before, "what fails leaves the identity as it was");
+
+        let token = token(&cluster, &["back", "--node", "back", "--rejoin"]).await;
+        let told = typed(&host, &["rejoin", &server, "--token", &token]).await.fine();
+        assert!(told.starts_with("rejoined as node back of mesh.internal"), "{told}");
+        let after = files(&data);
+        assert_ne!(after["node.key"], before["node.key"]);
+        assert_eq!(after["snapshot.json"], before["snapshot.json"], "it still knows its mesh");
+        assert!(!after.keys().any(|name| name.starts_with("rejoin/")), "{:?}", after.keys());
+        host.run().await.expect("it comes up");
+        registered(&host).await;
+        let health = host.admin("/healthz").await.expect("healthy");
+        assert!(health.contains("\"shutOut\":null"), "{health}");
+    }
+
+    async fn it_says_what_helps(host: &Host) {
+        let words = "the certificate of node back has expired";
+        until("the log names the way out", PATIENCE, || async {
+            let log = host.log();
+            let told = log.lines().any(|line| line.contains(words) && line.contains("mesh-proxy rejoin"));
+            if told { Ok(()) } else { Err(log) }
+        })
+        .await
+        .expect("it does");
+        let health = host.admin("/healthz").await.expect("it serves");
+        assert!(health.contains(words) && health.contains("--node back --rejoin"), "{health}");
+        let found = typed(host, &["doctor"]).await;
+        let told = format!("wrong     certificate: {words}");
+        assert!(found.out.contains(&told) && found.out.contains("mesh-proxy rejoin https://"), "{found:?}");
+    }
+
+    /// The disk is lost: nothing but the name of the host is known, and the token.
+    #[tokio::test]
+    async fn a_host_that_lost_its_disk_or_is_distrusted_comes_back_by_rejoin() {
+        let scratch = Scratch::new("rejoining-bare");
+        let cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
+        let app = Backend::start("orders").await.expect("an application");
+        let orders = [LocalService::new("orders", app.port, 80, "http")];
+        let mut host =
+            Host::start(&cluster, scratch.path(), "back", 12, &orders, |_| {}).await.expect("a host");
+        registered(&host).await;
+        let server = cluster.members[0].url();
+        for lost in [true, false] {
+            stop(&mut host).await;
+            match lost {
+                true => fs::remove_dir_all(host.folder().join("data")).expect("removed"),
+                false => drop(cluster.said(&["ca", "distrust", "--node", "back"]).await.fine()),
+            }
+            let token = token(&cluster, &[&format!("lost-{lost}"), "--node", "back", "--rejoin"]).await;
+            typed(&host, &["rejoin", &server, "--token", &token]).await.fine();
+            host.run().await.expect("it comes up");
+            registered(&host).await;
+        }
+    }
+}
