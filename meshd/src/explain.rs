@@ -93,10 +93,11 @@ impl Callers {
 
 #[cfg(test)]
 mod tests {
+    use registry::command::{Command, Register, Reply};
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::api::testing::{put, state};
+    use crate::api::testing::{apply, object, put, state};
 
     fn question(more: Value) -> Question {
         let mut value = json!({"from": "default/web", "to": "default/orders"});
@@ -138,5 +139,40 @@ mod tests {
         assert!(keys.iter().any(|key| key == "PeerAuthentication mesh-system/m"), "{keys:?}");
         assert!(!keys.iter().any(|key| key.contains(" other/")), "{keys:?}");
         assert_eq!(asked.notes, ["no host runs default/web, as far as is known"]);
+    }
+
+    /// A host registers that it runs the caller.
+    fn runs_on(state: &mut State, node: &str) {
+        put(state, &format!(r#"Node {node} {{"services":["default/*"],"zone":"z1"}}"#));
+        let spec = json!({"service": "web", "node": node, "address": "10.0.0.1", "ports": [{"port": 80, "targetPort": 80}]});
+        let claim = json!({"service": "default/web", "ports": []});
+        let register = Register {
+            node: node.parse().expect("a name"),
+            version: "0.2.0".to_owned(),
+            addresses: vec!["10.0.0.1".to_owned()],
+            services: vec![serde_json::from_value(claim).expect("a claim")],
+            endpoints: vec![object(&format!("Endpoint default/web-{node} {spec}"))],
+        };
+        let reply = apply(state, Command::Register(register));
+        assert!(matches!(reply, Reply::Registered { .. }), "{reply}");
+    }
+
+    #[test]
+    fn the_caller_s_host_is_the_one_that_is_named_or_the_only_one() {
+        let mut state = state();
+        put(&mut state, r#"Service default/orders {"ports":[{"port":80}]}"#);
+        put(&mut state, r#"Service default/web {"ports":[{"port":80}]}"#);
+        let host = |asked: &Asked| {
+            let mut nodes = asked.inputs.objects.keys().filter(|key| key.kind == Kind::Node);
+            nodes.next().map_or("none".to_owned(), |key| key.name.to_string())
+        };
+        runs_on(&mut state, "a");
+        let only = asked(&state, json!({}));
+        assert_eq!((host(&only).as_str(), only.notes.len()), ("a", 0));
+        runs_on(&mut state, "b");
+        let several = asked(&state, json!({}));
+        assert_eq!(host(&several), "none");
+        assert!(several.notes[0].contains("runs on several hosts"), "{:?}", several.notes);
+        assert_eq!(host(&asked(&state, json!({"node": "b"}))), "b");
     }
 }

@@ -70,13 +70,9 @@ fn as_a_proxy_does(inputs: &Inputs, question: &Question, explanation: &Explanati
     };
     let Ok(path) = normalize(&request.path, Strictness::Plain) else { return };
     let lines: Vec<_> = question.header_lines().collect();
-    let RequestHead { method, authority, fields, .. } = RequestHead {
-        method: &request.method,
-        path: &path,
-        authority: &request.authority,
-        fields: &Pairs(&lines),
-    };
-    let head = RequestHead { method, path: &path, authority, fields };
+    let fields = Pairs(&lines);
+    let (method, authority) = (request.method.as_str(), request.authority.as_str());
+    let head = RequestHead { method, path: &path, authority, fields: &fields };
     let routed = port.route(&head, Caller::of(&question.from), &mut dice);
     let rule = explanation.route.as_ref().and_then(|route| route.rule.as_deref());
     assert_eq!(rule.unwrap_or("default"), routed.rule.as_str());
@@ -89,6 +85,16 @@ impl crate::request::Fields for Pairs<'_> {
     fn each(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         self.0.each(name, each);
     }
+}
+
+#[test]
+#[should_panic(expected = "left == right")]
+fn another_rule_than_a_proxy_takes_is_noticed() {
+    let (inputs, question) = (inputs(&[SHOP, ROUTE]), question(json!({"path": "/gone"})));
+    let mut explanation = explain(inputs.clone(), &question).expect("an explanation");
+    // Planted.
+    explanation.route.as_mut().expect("a route").rule = Some("default/r/api".to_owned());
+    as_a_proxy_does(&inputs, &question, &explanation);
 }
 
 /// `<rule> (<why>)`, and where it goes: back ends with their percent, an answer, or why nowhere.
@@ -276,6 +282,17 @@ fn the_called_side_decides_on_what_comes_to_it() {
         "no the path has '%2F', '%5C' or ';', on which applications differ, and a policy decides by path, Permissive",
     );
     judged("", json!({"path": "/api/x"}), "yes mesh-peers, Strict");
+}
+
+#[test]
+fn a_call_past_the_proxy_is_noted() {
+    let open =
+        "{kind: PeerAuthentication, metadata: {namespace: default, name: open}, spec: {mode: Disabled}}";
+    let explanation = explained(&[SHOP, open], json!({}));
+    let reached = explanation.backends[0].reached.as_ref().expect("it is there");
+    assert!(!reached.mtls && reached.verdict.allowed, "{reached:?}");
+    assert_eq!(reached.verdict.mode_rule, "default/open/disabled");
+    assert!(explanation.notes[0].starts_with("default/orders:80 is called in plaintext"), "{explanation:?}");
 }
 
 #[test]
