@@ -135,10 +135,18 @@ pub async fn mesh(field: &Field, scratch: &Scratch) -> [Machine; 3] {
     for machine in [&a, &b] {
         machine.fine("systemctl reload mesh-proxy");
     }
+    until_works(&a).await;
+    [cp, a, b]
+}
+
+/// Waits until the calling host reaches both services of the other one.
+///
+/// # Panics
+/// If it does not.
+pub async fn until_works(a: &Machine) {
     let works = || async {
         let said = a.run("curl -sS --fail http://127.0.0.1:9001/ && echo hi | nc -N 127.0.0.1 9002");
         if said.out == "okhi\n" { Ok(()) } else { Err(format!("{}{}", said.out, said.err)) }
     };
     until("both services answer", PATIENCE, works).await.expect("a mesh");
-    [cp, a, b]
 }

@@ -9,7 +9,7 @@ mod booted {
         netns,
         plain::Plain,
         scratch::Scratch,
-        site::{PATIENCE, boot, mesh, serve},
+        site::{PATIENCE, boot, mesh, serve, until_works},
         steady::{Seen, Steady},
         tour,
         wait::until,
@@ -118,6 +118,40 @@ mod booted {
             assert_eq!(b.fine("ss -Hltn 'sport = 15008'"), "");
             let endpoints = cp.fine(". /srv/admin; meshctl get endpoints");
             assert!(!endpoints.contains("host-b"), "{endpoints}");
+        });
+    }
+
+    #[test]
+    fn a_host_comes_back_and_leaves_with_its_unit_and_its_rules() {
+        netns::inside(3, async |field| {
+            let scratch = Scratch::new("leaving");
+            let _repository = serve(&scratch);
+            let [cp, a, b] = mesh(field, &scratch).await;
+            let token = |more: &str| {
+                cp.fine(&format!(". /srv/admin; meshctl token join back{} --node host-b {more}", more.len()))
+            };
+            let rejoin = token("--rejoin");
+            let before = main_pid(&b);
+            b.fine(&format!("mesh-proxy rejoin https://cp1:8443 --token {rejoin}"));
+            until_other(&b, &before).await;
+            until_works(&a).await;
+
+            let told = b.fine("mesh-proxy leave");
+            assert!(told.starts_with("node host-b has left mesh.internal"), "{told}");
+            let units =
+                b.run("systemctl is-active mesh-proxy mesh-capture; systemctl is-enabled mesh-proxy").out;
+            assert!(units.lines().all(|state| state != "active" && state != "enabled"), "{units}");
+            assert_eq!(b.run("pgrep -u mesh-proxy").out, "", "{}", b.journal());
+            assert_eq!(
+                b.fine("find /var/lib/mesh-proxy -type f; stat -c %U /var/lib/mesh-proxy"),
+                "mesh-proxy\n"
+            );
+            assert_eq!(b.fine("nft list ruleset"), "");
+            let left = cp.fine(". /srv/admin; meshctl get nodes");
+            assert!(left.contains("host-a") && !left.contains("host-b"), "{left}");
+            let token = token("--service default/orders --service default/echo");
+            b.fine(&format!("mesh-proxy join https://cp1:8443 --token {token}"));
+            until_works(&a).await;
         });
     }
 
