@@ -13,6 +13,7 @@ use model::{
     },
     resource::{Health, NodeSpec},
 };
+use serde::de::IgnoredAny;
 use tokio::{
     sync::watch,
     time::{interval, sleep},
@@ -270,7 +271,8 @@ pub async fn follow_address(server: crate::settings::Server, place: watch::Sende
 /// # Errors
 /// If no server did so; the session's end will.
 pub async fn leave(control: &Control) -> Result<(), ControlError> {
-    control.call(Method::DELETE, "/v1/proxy/registration", None::<&()>, KEEPALIVE_PATIENCE).await
+    let (path, nothing) = ("/v1/proxy/registration", None::<&()>);
+    control.call::<IgnoredAny>(Method::DELETE, path, nothing, KEEPALIVE_PATIENCE).await.map(drop)
 }
 
 /// The address of this host on the way to a server: what others dial, where nothing is said.

@@ -71,6 +71,7 @@ mod heavy {
         let refused = typed(&host, &["leave"]).await.failed(1);
         assert!(refused.contains("nothing was changed: a proxy runs on this host"), "{refused}");
         stop(&mut host).await;
+        assert!(!host.log().contains("could not leave the registry"), "{}", host.log());
         nobody_answers(&mut cluster, &host).await;
 
         let papers = Papers::from_pem(
