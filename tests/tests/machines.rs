@@ -115,6 +115,7 @@ mod booted {
             // A real stop leaves nothing.
             b.fine("systemctl stop mesh-proxy");
             assert_eq!(b.run("pgrep -u mesh-proxy").out, "", "{}", b.journal());
+            assert_eq!(b.run("systemctl is-active mesh-proxy").out, "inactive\n", "{}", b.journal());
             assert_eq!(b.fine("ss -Hltn 'sport = 15008'"), "");
             let endpoints = cp.fine(". /srv/admin; meshctl get endpoints");
             assert!(!endpoints.contains("host-b"), "{endpoints}");
