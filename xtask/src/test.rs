@@ -15,14 +15,14 @@ use crate::{dist, image, install, nextest, previous, verify};
 const INSTALL: Duration = Duration::from_secs(90);
 const TIDY: Duration = Duration::from_secs(10);
 const GRAPH: Duration = Duration::from_secs(20);
-const FUZZ: Duration = Duration::from_secs(285);
+const FUZZ: Duration = minutes(5);
 // The first that builds has to compile what others wrote.
-const PREVIOUS: Duration = minutes(3);
-const BUILD: Duration = Duration::from_secs(270);
+const PREVIOUS: Duration = Duration::from_secs(165);
+const BUILD: Duration = Duration::from_secs(250);
 const DOC_TESTS: Duration = Duration::from_secs(30);
 // Packages of what was built, and the root file system of the hosts that install them.
 const PACKAGES: Duration = minutes(4);
-const TESTS: Duration = minutes(16);
+const TESTS: Duration = Duration::from_secs(990);
 
 const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
