@@ -117,9 +117,13 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
     let (tasks, in_sync) = hub.spawn(&settings, inbound, wanted, &threads, &outlets, &stop)?;
     let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(stop.clone())));
     tracing::info!(node = %hub.identity.node().node, threads = threads.senders.len(), "running");
-    if let Some(post) = &post {
-        // Better not the successor of one that knows more; but a control plane that is away holds up nobody.
+    if post.is_some() {
+        // Better not the successor of one that knows more, nor one that takes a call before it knows whom it is for; but a
+        // control plane that is away holds up nobody.
         drop(timeout(SYNC_PATIENCE, in_sync.cancelled()).await);
+    }
+    threads.open();
+    if let Some(post) = &post {
         post.ready();
         threads.sockets.close_rest();
     }

@@ -2,7 +2,7 @@
 //! commands that a user types.
 
 mod booted {
-    use std::{path::Path, time::Duration};
+    use std::{net::SocketAddr, path::Path, time::Duration};
 
     use mesh_tests::{
         machine::Machine,
@@ -29,6 +29,16 @@ mod booted {
             assert!(steps.len() > 10, "{steps:?}");
             tour::take(&steps, &machines.iter().collect::<Vec<_>>());
         });
+    }
+
+    /// All sockets on which the proxy listens, by their numbers in the kernel.
+    const LISTENING: &str = "ss -Hltune | awk '$5 ~ /:(15|90)[0-9]+$/' | grep -o 'ino:[0-9]*' | sort";
+
+    /// Where orders is called by any program: its virtual IP.
+    fn virtual_address(cp: &Machine) -> SocketAddr {
+        let service = cp.fine(". /srv/admin; meshctl get service orders -o json");
+        let ip = service.split('"').find(|text| text.starts_with("240.")).expect("it has one");
+        SocketAddr::new(ip.parse().expect("an address"), 80)
     }
 
     fn main_pid(machine: &Machine) -> String {
@@ -85,11 +95,19 @@ mod booted {
             let scratch = Scratch::new("restarts");
             let _repository = serve(&scratch);
             let [cp, a, b] = mesh(field, &scratch).await;
+            let captured = virtual_address(&cp);
             let (stop, stopped) = watch::channel(false);
-            let load = field.beside(2, move || load(stopped));
+            let load = field.beside(2, move || load(captured, stopped));
             for machine in [&a, &b] {
                 drop_in(machine, "TimeoutStartSec=3s");
+                let before = machine.fine(LISTENING);
+                assert!(before.lines().count() >= 8, "{before}");
                 replace(machine, "systemctl restart mesh-proxy").await;
+                assert_eq!(
+                    machine.fine(LISTENING),
+                    before,
+                    "every socket is handed over, and no other one is made"
+                );
                 replace(machine, "systemctl restart mesh-proxy").await;
                 replace(machine, "kill -9 MAINPID").await;
                 replace(machine, "apt-get install -y -q --reinstall mesh-proxy").await;
@@ -105,7 +123,7 @@ mod booted {
             // What is lost where workers are killed at a restart is noticed.
             drop_in(&a, "KillMode=mixed");
             let (stop, stopped) = watch::channel(false);
-            let load = field.beside(2, move || calls(stopped));
+            let load = field.beside(2, move || calls(captured, stopped));
             for _ in 0..3 {
                 replace(&a, "systemctl restart mesh-proxy").await;
             }
@@ -163,9 +181,9 @@ mod booted {
     }
 
     /// Calls and a stream of bytes until they are stopped, from host A.
-    async fn load(mut stopped: watch::Receiver<bool>) -> (Seen, Seen, u64) {
+    async fn load(captured: SocketAddr, mut stopped: watch::Receiver<bool>) -> (Seen, Seen, u64) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let calls = tokio::spawn(calls(stopped.clone()));
+        let calls = tokio::spawn(calls(captured, stopped.clone()));
         let mut stream = tokio::net::TcpStream::connect("127.0.0.1:9002").await.expect("the echo is there");
         let mut echoed = 0;
         while !*stopped.borrow_and_update() {
@@ -183,11 +201,11 @@ mod booted {
         (kept, dialled, echoed)
     }
 
-    /// Calls on kept connections and on new ones.
-    async fn calls(mut stopped: watch::Receiver<bool>) -> (Seen, Seen) {
+    /// Calls on kept connections to an explicit listener, and on new ones to a virtual IP.
+    async fn calls(captured: SocketAddr, mut stopped: watch::Receiver<bool>) -> (Seen, Seen) {
         let orders = ([127, 0, 0, 1], 9_001).into();
         let kept = Steady::start(Plain::new(orders, "orders"), 40);
-        let dialled = Steady::start(Plain::dialling(orders, "orders"), 40);
+        let dialled = Steady::start(Plain::dialling(captured, "orders.default.mesh"), 40);
         // Who stops them may be gone.
         let _ = stopped.wait_for(|stopped| *stopped).await;
         (kept.stop().await, dialled.stop().await)

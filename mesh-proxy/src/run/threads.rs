@@ -40,6 +40,7 @@ pub(super) struct Threads {
     pub(super) senders: Vec<mpsc::Sender<Socket>>,
     pub(super) counts: Vec<Arc<Counts>>,
     pub(super) sockets: Sockets,
+    open: CancellationToken,
     joins: Vec<JoinHandle<()>>,
 }
 
@@ -51,7 +52,9 @@ impl Threads {
         sockets: Sockets,
     ) -> Result<Self, RunError> {
         let tls = inbound::tls(shared);
-        let mut threads = Self { senders: Vec::new(), counts: Vec::new(), sockets, joins: Vec::new() };
+        let (senders, counts, joins) = (Vec::new(), Vec::new(), Vec::new());
+        let open = CancellationToken::new();
+        let mut threads = Self { senders, counts, sockets, open, joins };
         for n in 0..count {
             let failed = |source| RunError::Io { what: "a runtime thread".to_owned(), source };
             let runtime =
@@ -60,9 +63,12 @@ impl Threads {
             let (sender, receiver) = mpsc::channel(SOCKETS_MAX);
             threads.senders.push(sender);
             threads.counts.push(worker.counts());
+            let open = threads.open.clone();
             let named = std::thread::Builder::new().name(format!("mesh-{n}"));
             threads.joins.push(
-                named.spawn(move || runtime.block_on(serve(worker, n == 0, receiver))).map_err(failed)?,
+                named
+                    .spawn(move || runtime.block_on(serve(worker, n == 0, open, receiver)))
+                    .map_err(failed)?,
             );
         }
         Ok(threads)
@@ -93,7 +99,7 @@ impl Threads {
             self.spread(bound, |socket| Socket::Outbound(entry.clone(), socket, stop.clone())).await?;
         }
         for &address in &settings.listen.outbound.0 {
-            let bound = Bound::new(address)?;
+            let bound = self.sockets.bind(address)?;
             tracing::info!(address = %bound.address(), "taking captured calls of local applications");
             self.spread(bound, |socket| Socket::Captured(socket, stop.clone())).await?;
         }
@@ -112,6 +118,11 @@ impl Threads {
             hand(sender, Socket::Datagrams(own, stop.clone())).await;
         }
         self.spread(bound, |socket| Socket::Streams(socket, stop.clone())).await
+    }
+
+    /// Takes connections from here on: before, listeners are bound, and nobody is taken off them.
+    pub(super) fn open(&self) {
+        self.open.cancel();
     }
 
     /// Gives each thread a socket of its own.
@@ -145,25 +156,40 @@ async fn hand(sender: &mpsc::Sender<Socket>, socket: Socket) {
     }
 }
 
-async fn serve(worker: Worker, first: bool, mut sockets: mpsc::Receiver<Socket>) {
+async fn serve(worker: Worker, first: bool, open: CancellationToken, mut sockets: mpsc::Receiver<Socket>) {
     worker.keep_house(first);
-    while let Some(socket) = sockets.recv().await {
-        let listening = match socket {
-            Socket::Inbound(socket, stop) => worker.listen_inbound(socket, stop),
-            Socket::Plain(socket, stop) => worker.listen_plain(socket, stop),
-            Socket::Outbound(entry, socket, stop) => worker.listen_outbound(entry, socket, stop),
-            Socket::Captured(socket, stop) => worker.listen_captured(socket, stop),
-            Socket::Datagrams(socket, stop) => worker.listen_datagrams(socket, stop),
-            Socket::Streams(socket, stop) => worker.listen_streams(socket, stop),
-            Socket::Ping(there) => {
-                // Who asked may have given up.
-                let _ = there.send(());
-                continue;
+    // Connections wait in the kernel meanwhile, or are a predecessor's.
+    let mut held = Vec::new();
+    loop {
+        tokio::select! {
+            socket = sockets.recv() => match socket {
+                None => return,
+                Some(socket) if open.is_cancelled() => listen(&worker, socket),
+                Some(socket) => held.push(socket),
+            },
+            () = open.cancelled(), if !held.is_empty() => {
+                held.drain(..).for_each(|socket| listen(&worker, socket));
             }
-        };
-        if let Err(error) = listening {
-            tracing::error!(%error, "a socket cannot be used");
         }
+    }
+}
+
+fn listen(worker: &Worker, socket: Socket) {
+    let listening = match socket {
+        Socket::Inbound(socket, stop) => worker.listen_inbound(socket, stop),
+        Socket::Plain(socket, stop) => worker.listen_plain(socket, stop),
+        Socket::Outbound(entry, socket, stop) => worker.listen_outbound(entry, socket, stop),
+        Socket::Captured(socket, stop) => worker.listen_captured(socket, stop),
+        Socket::Datagrams(socket, stop) => worker.listen_datagrams(socket, stop),
+        Socket::Streams(socket, stop) => worker.listen_streams(socket, stop),
+        Socket::Ping(there) => {
+            // Who asked may have given up.
+            let _ = there.send(());
+            return;
+        }
+    };
+    if let Err(error) = listening {
+        tracing::error!(%error, "a socket cannot be used");
     }
 }
 
