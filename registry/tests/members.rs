@@ -132,6 +132,21 @@ async fn leadership_goes_only_to_who_can_take_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_only_just_elected_waits_for_a_first_sign_of_life() {
+    let world = World::three().await;
+    let leader = world.leader().await;
+    let leads = leader.status().member;
+    let others: Vec<u64> = world.members.keys().copied().filter(|id| *id != leads).collect();
+    world.net.cut(others[0]);
+    leader.transfer_leader(Some(others[1])).await.expect("it takes over");
+    let new = world.leader().await;
+    assert!(new.status().can_do_without(leads).is_err(), "it has not heard the third one");
+    let (removed, ()) = tokio::join!(new.remove(leads), async { world.net.heal(others[0]) });
+    removed.expect("the third one answers soon");
+    assert_eq!(new.status().voters.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_taken_out_who_is_needed_to_decide() {
     let mut world = World::three().await;
     let leader = world.leader().await;

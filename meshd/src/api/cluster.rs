@@ -138,14 +138,18 @@ async fn delete_at_leader(api: &Api, id: MemberId) -> Result<Option<Value>, ApiE
 /// As the leader: first out of the vote, which may need the member's own, and only then forgotten and distrusted.
 async fn taken_out(api: &Api, id: MemberId) -> Result<Value, ApiError> {
     let status = api.registry.status();
-    may_go(&status, id)?;
-    if status.member == id {
-        api.registry.transfer_leader(None).await.map_err(not_handed_over)?;
-        let again = || ApiError::Unavailable("leadership was handed over; ask again".to_owned());
-        return delete_at_leader(api, id).await?.ok_or_else(again);
+    if status.voters == [id] {
+        let only = format!("member {id} is the only one that votes; let another one join first");
+        return Err(ApiError::Conflict(only));
     }
     if status.voters.contains(&id) || status.learners.contains(&id) {
-        api.registry.remove(id).await.map_err(not_handed_over)?;
+        match api.registry.remove(id).await {
+            Err(MembershipError::NotLeader { .. }) if status.member == id => {
+                let again = || ApiError::Unavailable("leadership was handed over; ask again".to_owned());
+                return delete_at_leader(api, id).await?.ok_or_else(again);
+            }
+            done => done.map_err(not_handed_over)?,
+        }
     }
     forgotten(api, id).await
 }
@@ -157,19 +161,6 @@ async fn forgotten(api: &Api, id: MemberId) -> Result<Value, ApiError> {
         Reply::Refused(Refusal::UnknownMember { .. }) => Ok(json!({"id": id, "removed": true})),
         Reply::Refused(refusal) => Err(refusal.into()),
         _ => Ok(json!({"id": id, "removed": true})),
-    }
-}
-
-/// Whether the cluster can do without a member, as its leader sees it.
-fn may_go(status: &ClusterStatus, id: MemberId) -> Result<(), ApiError> {
-    if status.voters == [id] {
-        return Err(ApiError::Conflict(format!(
-            "member {id} is the only one that votes; let another one join first"
-        )));
-    }
-    match status.leader == Some(status.member) && status.voters.contains(&id) {
-        true => status.can_do_without(id).map_err(ApiError::Conflict),
-        false => Ok(()),
     }
 }
 

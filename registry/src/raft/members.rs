@@ -44,17 +44,15 @@ impl Core {
 
     /// Takes a member out. A leader hands over before it takes itself out.
     pub(super) async fn remove(&self, id: MemberId) -> Result<(), MembershipError> {
+        let (ids, votes) = (BTreeSet::from([id]), self.leading_status()?.voters.contains(&id));
+        if votes {
+            self.can_do_without_soon(id).await.map_err(MembershipError::Refused)?;
+        }
         if id == self.id() {
             self.transfer_leader(None).await?;
             return Err(MembershipError::NotLeader { leader: self.leading().leader });
         }
-        let (ids, status) = (BTreeSet::from([id]), self.leading_status()?);
-        let change = if status.voters.contains(&id) {
-            status.can_do_without(id).map_err(MembershipError::Refused)?;
-            ChangeMembers::RemoveVoters(ids)
-        } else {
-            ChangeMembers::RemoveNodes(ids)
-        };
+        let change = if votes { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
         self.changed(self.raft.change_membership(change, false)).await
     }
 
@@ -92,6 +90,17 @@ impl Core {
             tokio::time::sleep(SILENT_AFTER / 50).await;
         }
         self.status().answers(id)
+    }
+
+    /// Waits a moment for those who would be left: a leader that was only just elected has not heard them all yet.
+    async fn can_do_without_soon(&self, gone: MemberId) -> Result<(), String> {
+        let deadline = clock::now() + SILENT_AFTER;
+        loop {
+            match self.status().can_do_without(gone) {
+                Err(_) if clock::now() < deadline => tokio::time::sleep(SILENT_AFTER / 50).await,
+                told => return told,
+            }
+        }
     }
 
     pub(super) fn status(&self) -> ClusterStatus {
