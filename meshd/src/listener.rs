@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,10 +15,14 @@ use std::{
 
 use axum::{Router, body::Body};
 use http::Request;
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use parking_lot::Mutex;
 use rustls::{ServerConfig, pki_types::CertificateDer};
@@ -33,8 +38,10 @@ use tower::ServiceExt;
 
 use crate::{api::auth::Connection, clock};
 
+/// The name of HTTP/2 in ALPN: over TLS it is spoken by those alone who asked for it (RFC 9113 §3.2).
+const H2: &[u8] = b"h2";
 /// ALPN of the API, preferred first.
-pub const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
+pub const ALPN: &[&[u8]] = &[H2, b"http/1.1"];
 /// Connections at once, those in their handshake included: each may hold some 100 KiB.
 pub const CONNECTIONS_MAX: usize = 8_192;
 /// Connections of one address at once, so that one client cannot take all of them. A NAT stands for many hosts.
@@ -73,12 +80,13 @@ pub struct Listening {
 pub async fn serve(socket: TcpListener, listening: Listening, router: Router, closing: CancellationToken) {
     let slots = Slots::default();
     let graceful = GracefulShutdown::new();
-    let shared = Arc::new(Shared { listening, router, builder: builder() });
+    let shared = Arc::new(Shared { listening, router, http1: http1(), http2: http2() });
     while let Some((stream, remote, slot)) = next(&socket, &slots, &closing).await {
         let (shared, watcher) = (shared.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _slot = slot;
-            if let Some((tls, connection)) = shared.handshake(stream, remote).await {
+            // Each stage is set aside while it lasts: thousands of connections wait in what comes last.
+            if let Some((tls, connection)) = Box::pin(shared.handshake(stream, remote)).await {
                 shared.requests(tls, connection, watcher).await;
             }
         });
@@ -116,17 +124,20 @@ fn gone(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
     // Without a timer hyper keeps none of the limits of time.
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX);
     builder
-        .http2()
+}
+
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).expect("64 KiB fit"))
@@ -135,10 +146,14 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
+/// A connection's requests, one after the other or side by side.
+type Serving = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
 struct Shared {
     listening: Listening,
     router: Router,
-    builder: Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
 }
 
 impl Shared {
@@ -178,35 +193,52 @@ impl Shared {
         self.listening.accept.recheck(chain, &self.listening.trust.load(), clock::unix())
     }
 
-    async fn requests(
+    fn requests(
         self: Arc<Self>,
         tls: TlsStream<TcpStream>,
         connection: Connection,
-        watcher: hyper_util::server::graceful::Watcher,
-    ) {
+        watcher: Watcher,
+    ) -> impl Future<Output = ()> {
         let remote = connection.remote;
         let judged = Arc::new(Judged::new(self.clone(), &tls));
-        let (again, shared) = (judged.clone(), self.clone());
+        let serving = self.serving(tls, connection, judged.clone(), watcher);
+        async move {
+            tokio::select! {
+                ended = serving => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%remote, %error, "connection ended");
+                    }
+                }
+                reason = judged.refused() => {
+                    tracing::warn!(%remote, %reason, "connection cut off");
+                }
+            }
+        }
+    }
+
+    fn serving(
+        self: Arc<Self>,
+        tls: TlsStream<TcpStream>,
+        connection: Connection,
+        judged: Arc<Judged>,
+        watcher: Watcher,
+    ) -> Serving {
+        let (shared, multiplexed) = (self.clone(), tls.get_ref().1.alpn_protocol() == Some(H2));
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(connection.clone());
-            let (still, router) = (again.still(), shared.router.clone());
+            let (still, router) = (judged.still(), shared.router.clone());
             async move {
                 // An error closes the connection: there is nobody left to answer.
                 still?;
                 Ok::<_, SvidError>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
             }
         });
-        let serving = self.builder.serve_connection(TokioIo::new(tls), service).into_owned();
-        tokio::select! {
-            ended = watcher.watch(serving) => {
-                if let Err(error) = ended {
-                    tracing::debug!(%remote, %error, "connection ended");
-                }
-            }
-            reason = judged.refused() => {
-                tracing::warn!(%remote, %reason, "connection cut off");
-            }
+        let io = TokioIo::new(tls);
+        if multiplexed {
+            Box::pin(watcher.watch(self.http2.serve_connection(io, service)))
+        } else {
+            Box::pin(watcher.watch(self.http1.serve_connection(io, service)))
         }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "what a command answers belongs on standard output")]
 
 use std::{
+    ffi::c_long,
     io,
     net::SocketAddr,
     num::NonZero,
@@ -122,8 +123,14 @@ struct Config {
 /// with glibc's allocator and with this one stands in docs/performance.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+/// What is freed goes back to the system after so many milliseconds; mimalloc itself keeps it for a second, and so the
+/// most that any second needed.
+const FREED_KEPT_MS: c_long = 10;
+/// `mi_option_purge_delay` of mimalloc 3 (`mimalloc.h`), which its crate does not name.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 fn main() -> ExitCode {
+    return_what_is_freed();
     let cli = Cli::parse();
     host::log::start("info,openraft=error");
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
@@ -137,6 +144,17 @@ fn main() -> ExitCode {
             eprintln!("meshd: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn return_what_is_freed() {
+    #[expect(
+        unsafe_code,
+        reason = "mimalloc is told in C; it takes any number, of any option that it has, and leaves what the environment says"
+    )]
+    // SAFETY: it sets one integer, before there is a second thread.
+    unsafe {
+        libmimalloc_sys::mi_option_set_default(PURGE_DELAY, FREED_KEPT_MS);
     }
 }
 

@@ -30,10 +30,10 @@ pub const HISTORY_REVISIONS_MAX: usize = 10_000;
 pub const HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The newest revisions stay unpacked up to so many bytes, as in a snapshot: nearly all watchers ask for these. Tests are
 /// short, and must see blocks.
-const TAIL_BYTES_MAX: usize = if cfg!(test) { 2 * 1024 } else { 1024 * 1024 };
+const TAIL_BYTES_MAX: usize = if cfg!(test) { 2 * 1024 } else { 256 * 1024 };
 /// A block ends with the revision that takes it over so many bytes before it is packed: as far back as LZ4 looks for what
 /// repeats.
-const BLOCK_BYTES: usize = TAIL_BYTES_MAX / 16;
+const BLOCK_BYTES: usize = if cfg!(test) { 128 } else { 64 * 1024 };
 
 /// What one revision changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -13,6 +13,10 @@ const CACHE_BYTES: u64 = 2 * 1024 * 1024;
 /// Written pages reach the operating system this often, in milliseconds; losing them costs a longer replay.
 const FLUSH_EVERY_MS: u64 = 1_000;
 
+/// Bytes of a segment of its log. Some dozen buffers of that size are in memory under load; a folder whose segments have
+/// another size is made anew.
+const SEGMENT_BYTES: usize = 64 * 1024;
+
 /// A key that nobody has.
 const NOTHING: &[u8] = &[];
 
@@ -42,8 +46,11 @@ impl Sled {
     }
 
     fn try_open(path: &Path) -> Result<Self, Error> {
-        let config =
-            ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
+        let config = ::sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .segment_size(SEGMENT_BYTES)
+            .flush_every_ms(Some(FLUSH_EVERY_MS));
         // On some damage it panics instead of telling.
         let database = panic::catch_unwind(panic::AssertUnwindSafe(|| config.open()))
             .map_err(|_| Error("it is damaged".to_owned()))?

@@ -14,8 +14,14 @@ pub(crate) struct Ports {
     pub(crate) a_tcp: u16,
     /// TCP over mTLS into B.
     pub(crate) b_tcp: u16,
+    /// gRPC into A.
+    pub(crate) a_grpc: u16,
+    /// gRPC over mTLS into B.
+    pub(crate) b_grpc: u16,
     /// The application.
     pub(crate) app: u16,
+    /// The application that answers gRPC.
+    pub(crate) grpc: u16,
 }
 
 /// Which side of the pair.
@@ -41,15 +47,14 @@ impl Side {
 const CIPHER: &str = "TLS_AES_128_GCM_SHA256";
 
 /// The application: nginx, 1 KB at `/`, 10 MB at `/big`.
-pub(crate) fn application(ports: Ports, folder: &str) -> String {
+pub(crate) fn application(port: u16, folder: &str) -> String {
     format!(
-        "daemon off; master_process off; pid {folder}/app.pid; error_log {folder}/app.err; worker_rlimit_nofile 20000;\n\
-         events {{ worker_connections 10000; }}\n\
+        "daemon off; master_process off; pid {folder}/app.pid; error_log {folder}/app.err; worker_rlimit_nofile 60000;\n\
+         events {{ worker_connections 30000; }}\n\
          http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600s; sendfile on; tcp_nopush on;\n\
-         server {{ listen 127.0.0.1:{} backlog=4096;\n\
+         server {{ listen 127.0.0.1:{port} backlog=4096;\n\
          location / {{ default_type text/plain; return 200 \"{}\"; }}\n\
          location /big {{ alias {folder}/big.bin; }} }} }}\n",
-        ports.app,
         "x".repeat(1_024)
     )
 }
@@ -66,13 +71,13 @@ pub(crate) fn nginx(side: Side, ports: Ports, certificates: &Certificates, folde
         )
     };
     let head = format!(
-        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off; master_process off; pid {folder}/{name}.pid; error_log {folder}/{name}.err; worker_rlimit_nofile 20000;\n\
-         events {{ worker_connections 10000; }}\n"
+        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off; master_process off; pid {folder}/{name}.pid; error_log {folder}/{name}.err; worker_rlimit_nofile 60000;\n\
+         events {{ worker_connections 30000; }}\n"
     );
     let base = format!(
         "access_log {folder}/{name}.access combined buffer=64k flush=1s; keepalive_requests 1000000000; keepalive_timeout 3600s; proxy_http_version 1.1; proxy_max_temp_file_size 0;"
     );
-    let Ports { a, b, a_tcp, b_tcp, app } = ports;
+    let Ports { a, b, a_tcp, b_tcp, app, .. } = ports;
     let keep = "keepalive 512; keepalive_requests 1000000000; keepalive_timeout 3600s;";
     if side == Side::A {
         let up = format!(
@@ -95,7 +100,7 @@ pub(crate) fn nginx(side: Side, ports: Ports, certificates: &Certificates, folde
 
 /// HAProxy, HTTP/2 between the two.
 pub(crate) fn haproxy(side: Side, ports: Ports, certificates: &Certificates) -> String {
-    let Ports { a, b, a_tcp, b_tcp, app } = ports;
+    let Ports { a, b, a_tcp, b_tcp, a_grpc, b_grpc, app, grpc } = ports;
     let (pem, ca) = (certificates.file(&format!("{}.pem", side.name())), certificates.file("ca.crt"));
     let head = format!(
         "global\n  nbthread 1\n  maxconn 9000\n  log stdout format raw local0\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  ssl-default-server-options ssl-min-ver TLSv1.3\n\
@@ -107,30 +112,36 @@ pub(crate) fn haproxy(side: Side, ports: Ports, certificates: &Certificates) -> 
             format!("ssl crt {pem} ca-file {ca} verify required verifyhost b.mesh.test sni str(b.mesh.test)");
         return format!(
             "{head}frontend f\n  bind 127.0.0.1:{a} backlog 4096\n  default_backend b\nbackend b\n  balance random(2)\n  server b1 127.0.0.1:{b} {tls} alpn h2 pool-max-conn 1000\n\
+             frontend g\n  bind 127.0.0.1:{a_grpc} proto h2\n  default_backend bg\nbackend bg\n  balance random(2)\n  server b1 127.0.0.1:{b_grpc} {tls} alpn h2 pool-max-conn 1000\n\
              listen t\n  mode tcp\n  option tcplog\n  bind 127.0.0.1:{a_tcp}\n  server b1 127.0.0.1:{b_tcp} {tls}\n"
         );
     }
     let tls = format!("ssl crt {pem} ca-file {ca} verify required");
     format!(
         "{head}frontend f\n  bind 127.0.0.1:{b} backlog 4096 {tls} alpn h2,http/1.1\n  default_backend app\nbackend app\n  server app 127.0.0.1:{app} pool-max-conn 1000\n\
+         frontend g\n  bind 127.0.0.1:{b_grpc} {tls} alpn h2\n  default_backend grpc\nbackend grpc\n  server app 127.0.0.1:{grpc} proto h2 pool-max-conn 1000\n\
          listen t\n  mode tcp\n  option tcplog\n  bind 127.0.0.1:{b_tcp} {tls}\n  server app 127.0.0.1:{app}\n"
     )
 }
 
 /// Envoy, HTTP/2 between the two. JSON, which is YAML.
 pub(crate) fn envoy(side: Side, ports: Ports, certificates: &Certificates, folder: &str) -> String {
-    let Ports { a, b, a_tcp, b_tcp, app } = ports;
+    let Ports { a, b, a_tcp, b_tcp, a_grpc, b_grpc, app, grpc } = ports;
     let config = if side == Side::A {
         let tls = envoy_tls("UpstreamTlsContext", "a", "b", certificates);
         serde_json::json!({
-            "listeners": [envoy_listener("http", a, envoy_http("b", folder, side), None), envoy_listener("tcp", a_tcp, envoy_tcp("b_tcp", folder, side), None)],
-            "clusters": [envoy_cluster("b", b, true, Some(&tls)), envoy_cluster("b_tcp", b_tcp, false, Some(&tls))],
+            "listeners": [envoy_listener("http", a, envoy_http("b", folder, side), None), envoy_listener("tcp", a_tcp, envoy_tcp("b_tcp", folder, side), None),
+                envoy_listener("grpc", a_grpc, envoy_http("b_grpc", folder, side), None)],
+            "clusters": [envoy_cluster("b", b, true, Some(&tls)), envoy_cluster("b_tcp", b_tcp, false, Some(&tls)),
+                envoy_cluster("b_grpc", b_grpc, true, Some(&tls))],
         })
     } else {
         let tls = envoy_tls("DownstreamTlsContext", "b", "a", certificates);
         serde_json::json!({
-            "listeners": [envoy_listener("http", b, envoy_http("app", folder, side), Some(&tls)), envoy_listener("tcp", b_tcp, envoy_tcp("app_tcp", folder, side), Some(&tls))],
-            "clusters": [envoy_cluster("app", app, false, None), envoy_cluster("app_tcp", app, false, None)],
+            "listeners": [envoy_listener("http", b, envoy_http("app", folder, side), Some(&tls)), envoy_listener("tcp", b_tcp, envoy_tcp("app_tcp", folder, side), Some(&tls)),
+                envoy_listener("grpc", b_grpc, envoy_http("app_grpc", folder, side), Some(&tls))],
+            "clusters": [envoy_cluster("app", app, false, None), envoy_cluster("app_tcp", app, false, None),
+                envoy_cluster("app_grpc", grpc, true, None)],
         })
     };
     serde_json::json!({ "static_resources": config }).to_string()

@@ -1,56 +1,34 @@
 //! The pair of proxies beside Envoy, HAProxy and nginx: load → A → mTLS → B → application. Both proxies of a pair run
 //! with one thread on the first core; load and application have the other one.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, bail};
-use mesh_tests::{
-    cluster::Cluster,
-    host::{Host, LocalService},
-    loopback::free_port,
-    process::{Process, run as run_command},
-    wait,
-};
+use mesh_tests::process::run as run_command;
 
 use crate::{
-    certificates::Certificates,
-    peers::{self, Ports, Side},
-    results::{Comparison, Rounds, alone, compare},
+    results::{Comparison, Goal, Rounds, alone, compare},
     usage,
 };
 
-/// The answer of the application for large bodies, in bytes.
-const BIG_BYTES: usize = 10 << 20;
-/// The core of the proxies, and that of load and application.
-const CORES: (&str, &str) = ("0", "1");
-
+mod connect;
+mod goals;
+mod grpc;
+mod idle;
+mod pairs;
+mod pinned;
 mod steady;
 
-/// A pair of proxies that carries traffic.
-struct Pair {
-    name: &'static str,
-    http: String,
-    tcp: String,
-    pids: Vec<u32>,
-    /// Held until the end.
-    _processes: Vec<Process>,
-}
+use pairs::{Bench, Pair};
+use pinned::on_core;
+
+/// The core of the proxies, and that of load and application.
+const CORES: (&str, &str) = ("0", "1");
+/// The second of them, as a number.
+const LOAD_CORE: usize = 1;
 
 /// What is measured of a pair.
-#[derive(Debug, Clone, Copy)]
-struct Scenario {
-    name: &'static str,
-    load: Load,
-    /// Whether the pair's TCP listener takes it.
-    tcp: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Load {
     /// 64 kept connections, as fast as it goes, 1 KB answers.
     Closed,
@@ -58,107 +36,175 @@ enum Load {
     Steady,
     /// 4 connections, 10 MB answers.
     Big,
+    /// 64 kept connections through the listener for TCP.
+    Tcp,
+    /// Connections of TCP, one after the other.
+    NewTcp,
+    /// Unary calls, as fast as it goes.
+    Grpc,
 }
 
-const SCENARIOS: [Scenario; 4] = [
-    Scenario { name: "HTTP/1.1, 64 connections", load: Load::Closed, tcp: false },
-    Scenario { name: "HTTP/1.1, 1,000 requests/s", load: Load::Steady, tcp: false },
-    Scenario { name: "10 MB bodies", load: Load::Big, tcp: false },
-    Scenario { name: "TCP, 64 connections", load: Load::Closed, tcp: true },
+/// In the order in which they run, with their names.
+const SCENARIOS: [(&str, Load); 6] = [
+    (CLOSED, Load::Closed),
+    (STEADY, Load::Steady),
+    (BIG, Load::Big),
+    (TCP, Load::Tcp),
+    (NEW_TCP, Load::NewTcp),
+    (GRPC, Load::Grpc),
 ];
+const CLOSED: &str = "HTTP/1.1, 64 connections";
+const STEADY: &str = "HTTP/1.1, 1,000 requests/s";
+const BIG: &str = "10 MB bodies";
+const TCP: &str = "TCP, 64 connections";
+const NEW_TCP: &str = "new TCP connections";
+const GRPC: &str = "gRPC, unary";
+
+/// What a pair adds to the time that the application takes without it.
+const ADDED: &str = "p50 added to direct";
+const IDLE_MEMORY: &str = "memory of the larger one";
+
+/// The figures of all rounds, by pair, scenario and what was measured.
+type Figures = BTreeMap<(&'static str, &'static str, &'static str), Rounds>;
 
 /// What one measurement gave.
 struct Measured {
-    per_second: f64,
-    cpu_micros: f64,
+    requests: f64,
+    /// In µs, where the load does not go as fast as it can.
+    p50: Option<f64>,
 }
 
 /// Runs all scenarios, interleaved, and compares.
 pub(crate) async fn run(rounds: u32, seconds: u64) -> anyhow::Result<Vec<Comparison>> {
     let folder = tempfile::Builder::new().prefix("mesh-bench-").tempdir()?;
     let bench = Bench::new(folder.path())?;
-    let _application = bench.start_application().await?;
-    let pairs = vec![
-        bench.ours().await?,
-        bench.envoy().await?,
-        bench
-            .start("haproxy", |side, ports| {
-                (haproxy_command(&bench, side), peers::haproxy(side, ports, &bench.certificates))
-            })
-            .await?,
-        bench
-            .start("nginx", |side, ports| {
-                (nginx_command(&bench, side), peers::nginx(side, ports, &bench.certificates, &bench.text()))
-            })
-            .await?,
-    ];
-    let mut figures: BTreeMap<(&str, &str, &str), Rounds> = BTreeMap::new();
-    for pair in &pairs {
-        figures
-            .entry((pair.name, "idle", "memory of the pair"))
-            .or_default()
-            .0
-            .push(usage::memory_mb(&pair.pids));
-    }
+    let _applications = bench.start_applications().await?;
+    let pairs = bench.pairs().await?;
+    let mut figures = Figures::new();
+    at_rest(&pairs, &mut figures).await?;
     for round in 1..=rounds {
-        for scenario in SCENARIOS {
+        let direct = steadily(&bench.direct(), seconds).await?.p50;
+        for (name, load) in SCENARIOS {
             for pair in &pairs {
-                eprintln!("round {round}: {} · {}", scenario.name, pair.name);
-                let measured = measure(pair, scenario, seconds)
-                    .await
-                    .with_context(|| format!("{} · {}", scenario.name, pair.name))?;
-                let mut keep =
-                    |what, value| figures.entry((pair.name, scenario.name, what)).or_default().0.push(value);
-                keep("per second", measured.per_second);
-                keep("CPU", measured.cpu_micros);
+                eprintln!("round {round}: {name} · {}", pair.name);
+                let measured = measure(&bench, pair, load, seconds).await;
+                let measured = measured.with_context(|| format!("{name} · {}", pair.name))?;
+                let Some((measured, cpu)) = measured else { continue };
+                let mut keep = |what, value| keep(&mut figures, (pair.name, name, what), value);
+                keep("per second", measured.requests / seconds as f64);
+                keep("CPU", cpu.as_secs_f64() * 1e6 / measured.requests);
+                if let Some((p50, direct)) = measured.p50.zip(direct) {
+                    keep(ADDED, p50 - direct);
+                }
             }
         }
     }
-    Ok(compare_all(&figures))
+    let mut results = compare_all(&figures);
+    eprintln!("{} idle connections · mesh", idle::MANY);
+    let held = idle::still_there(&pairs[0].http).await?;
+    let held = alone("10,000 idle HTTP connections: answer again", "", &Rounds(vec![held]));
+    results.push(held.with_goal(Goal::AtLeast(idle::MANY as f64)));
+    Ok(results)
 }
 
-fn compare_all(figures: &BTreeMap<(&str, &str, &str), Rounds>) -> Vec<Comparison> {
+fn keep(figures: &mut Figures, row: (&'static str, &'static str, &'static str), value: f64) {
+    figures.entry(row).or_default().0.push(value);
+}
+
+/// What the proxies hold before there is any load, and for connections that only wait.
+async fn at_rest(pairs: &[Pair], figures: &mut Figures) -> anyhow::Result<()> {
+    for pair in pairs {
+        let each = pair.pids.iter().map(|pid| usage::memory_mb(&[*pid]));
+        keep(figures, (pair.name, "idle", IDLE_MEMORY), each.fold(0.0, f64::max));
+        keep(figures, (pair.name, "idle", "memory of the pair"), usage::memory_mb(&pair.pids));
+    }
+    for (scenario, tcp) in [("1,000 idle HTTP connections", false), ("1,000 idle TCP connections", true)] {
+        for pair in pairs {
+            eprintln!("{scenario} · {}", pair.name);
+            keep(figures, (pair.name, scenario, "memory of each"), idle::cost_kb(pair, tcp).await?);
+        }
+    }
+    Ok(())
+}
+
+fn compare_all(figures: &Figures) -> Vec<Comparison> {
     let mut results = Vec::new();
     for ((name, scenario, what), ours) in figures.iter().filter(|((name, ..), _)| *name == "mesh") {
-        let unit = match (*scenario, *what) {
-            (_, "memory of the pair") => "MB",
-            ("10 MB bodies", "per second") => "bodies/s",
-            (_, "CPU") => "µs/request",
-            _ => "requests/s",
-        };
+        let unit = unit(scenario, what);
         let title = format!("{scenario}: {what}");
-        let peers = figures.iter().filter(|((other, s, w), _)| other != name && s == scenario && w == what);
-        let before = results.len();
-        results.extend(peers.map(|((peer, ..), theirs)| compare(&title, unit, ours, peer, theirs)));
-        if results.len() == before {
-            results.push(alone(&title, unit, ours));
+        if let Some(goal) = goals::own(scenario, what) {
+            results.push(alone(&title, unit, ours).with_goal(goal));
         }
+        let peers = figures.iter().filter(|((other, s, w), _)| other != name && s == scenario && w == what);
+        results.extend(peers.map(|((peer, ..), theirs)| {
+            let row = compare(&title, unit, ours, peer, theirs);
+            match goals::aim((scenario, what, peer)) {
+                Some(aim) => row.with_least(aim.goal, aim.least),
+                None => row,
+            }
+        }));
     }
     results
 }
 
-async fn measure(pair: &Pair, scenario: Scenario, seconds: u64) -> anyhow::Result<Measured> {
-    let address = if scenario.tcp { &pair.tcp } else { &pair.http };
-    load(scenario.load, address, 1).await?;
+fn unit(scenario: &str, what: &str) -> &'static str {
+    match (scenario, what) {
+        (_, "memory of each") => "kB",
+        ("idle", _) => "MB",
+        (_, ADDED) => "µs",
+        (BIG, "per second") => "bodies/s",
+        (NEW_TCP, "per second") => "connections/s",
+        (_, "CPU") => "µs/request",
+        _ => "requests/s",
+    }
+}
+
+/// What the load got, and the CPU that the pair took for it; `None` where the pair does not carry such.
+async fn measure(
+    bench: &Bench,
+    pair: &Pair,
+    load: Load,
+    seconds: u64,
+) -> anyhow::Result<Option<(Measured, Duration)>> {
+    let address = match load {
+        Load::Closed | Load::Steady | Load::Big => Some(&pair.http),
+        Load::Tcp | Load::NewTcp => Some(&pair.tcp),
+        Load::Grpc => pair.grpc.as_ref(),
+    };
+    let Some(address) = address else { return Ok(None) };
+    put_on(bench, load, address, 1).await?;
     let before = usage::cpu(&pair.pids);
-    let requests = load(scenario.load, address, seconds).await?;
+    let measured = put_on(bench, load, address, seconds).await?;
     let used = usage::cpu(&pair.pids).saturating_sub(before);
-    if requests == 0.0 {
+    if measured.requests == 0.0 {
         bail!("no request went through");
     }
-    Ok(Measured { per_second: requests / seconds as f64, cpu_micros: used.as_secs_f64() * 1e6 / requests })
+    Ok(Some((measured, used)))
 }
 
 /// Requests that went through.
-async fn load(load: Load, address: &str, seconds: u64) -> anyhow::Result<f64> {
-    let (connections, path) = match load {
-        Load::Steady => return steady::run(address, Duration::from_secs(seconds)).await,
-        Load::Closed => ("-c64", ""),
-        Load::Big => ("-c4", "big"),
+async fn put_on(bench: &Bench, load: Load, address: &str, seconds: u64) -> anyhow::Result<Measured> {
+    let (length, to) = (Duration::from_secs(seconds), address.to_owned());
+    let requests = match load {
+        Load::Steady => return steadily(address, seconds).await,
+        Load::NewTcp => on_core(LOAD_CORE, move || async move { connect::run(&to, length).await }).await?,
+        Load::Grpc => grpc::load(address, &bench.folder, seconds).await?,
+        Load::Closed | Load::Tcp => wrk(&["-c64"], address, "", seconds).await?,
+        Load::Big => wrk(&["-c4"], address, "big", seconds).await?,
     };
+    Ok(Measured { requests, p50: None })
+}
+
+async fn steadily(address: &str, seconds: u64) -> anyhow::Result<Measured> {
+    let (length, to) = (Duration::from_secs(seconds), address.to_owned());
+    let mut took = on_core(LOAD_CORE, move || async move { steady::run(&to, length).await }).await?;
+    Ok(Measured { requests: took.len() as f64, p50: Some(steady::p50_micros(&mut took)) })
+}
+
+async fn wrk(connections: &[&str], address: &str, path: &str, seconds: u64) -> anyhow::Result<f64> {
     let mut command = tokio::process::Command::new("taskset");
-    let (length, url) = (format!("-d{seconds}s"), format!("http://{address}/{path}"));
-    command.args(["-c", CORES.1, "wrk", "-t1", connections, &length, &url]);
+    command.args(["-c", CORES.1, "wrk", "-t1"]).args(connections).arg(format!("-d{seconds}s"));
+    command.arg(format!("http://{address}/{path}"));
     wrk_requests(&run_command(&mut command).await?)
 }
 
@@ -169,165 +215,6 @@ fn wrk_requests(printed: &str) -> anyhow::Result<f64> {
     }
     let line = printed.lines().find(|line| line.contains(" requests in ")).context("wrk printed no count")?;
     Ok(line.split_whitespace().next().context("an empty line")?.parse()?)
-}
-
-/// What all pairs share.
-struct Bench {
-    folder: PathBuf,
-    certificates: Certificates,
-    app: u16,
-}
-
-impl Bench {
-    fn new(folder: &Path) -> anyhow::Result<Self> {
-        let certificates =
-            Certificates::make(&folder.join("certificates"), &["a", "b"], &["b.mesh.test".to_owned()])?;
-        std::fs::write(folder.join("big.bin"), vec![b'x'; BIG_BYTES])?;
-        Ok(Self { folder: folder.to_path_buf(), certificates, app: free_port() })
-    }
-
-    fn text(&self) -> String {
-        self.folder.display().to_string()
-    }
-
-    fn ports(&self) -> Ports {
-        Ports { a: free_port(), b: free_port(), a_tcp: free_port(), b_tcp: free_port(), app: self.app }
-    }
-
-    async fn start_application(&self) -> anyhow::Result<Process> {
-        let ports = Ports { a: 0, b: 0, a_tcp: 0, b_tcp: 0, app: self.app };
-        let config = self.folder.join("app.conf");
-        std::fs::write(&config, peers::application(ports, &self.text()))?;
-        let mut command = pinned(CORES.1, "nginx");
-        let process =
-            Process::spawn("app", &self.folder, command.arg("-p").arg(&self.folder).arg("-c").arg(&config))?;
-        listening(&format!("127.0.0.1:{}", self.app)).await?;
-        Ok(process)
-    }
-
-    /// Our pair: two hosts of a real mesh, joined, with everything on.
-    async fn ours(&self) -> anyhow::Result<Pair> {
-        let cluster = Cluster::start(&self.folder, 1, |_| ()).await?;
-        let service = |name: &str, protocol: &str, service_port, upstreams| LocalService {
-            name: name.to_owned(),
-            port: self.app,
-            service_port,
-            protocol: protocol.to_owned(),
-            version: None,
-            check: None,
-            upstreams,
-        };
-        let app = [service("app", "http", 80, Vec::new()), service("bytes", "tcp", 81, Vec::new())];
-        let b = Host::start(&cluster, &self.folder, "host-b", 12, &app, |_| ()).await?;
-        let upstreams = vec![("app".to_owned(), 9_000), ("bytes".to_owned(), 9_001)];
-        let a = Host::start(
-            &cluster,
-            &self.folder,
-            "host-a",
-            11,
-            &[service("load", "http", 80, upstreams)],
-            |_| (),
-        )
-        .await?;
-        println!(
-            "mesh A:\n{}\nmesh B:\n{}",
-            std::fs::read_to_string(a.config())?,
-            std::fs::read_to_string(b.config())?
-        );
-        let (http, tcp) = (format!("{}:9000", a.address), format!("{}:9001", a.address));
-        let mut processes: Vec<_> = [a.proxy, b.proxy].into_iter().flatten().collect();
-        let pids: Vec<_> = processes.iter().map(Process::id).collect();
-        for pid in &pids {
-            run_command(tokio::process::Command::new("taskset").args([
-                "-a",
-                "-c",
-                "-p",
-                CORES.0,
-                &pid.to_string(),
-            ]))
-            .await?;
-        }
-        processes.extend(cluster.members.into_iter().filter_map(|member| member.process));
-        answering(&http).await?;
-        answering(&tcp).await?;
-        Ok(Pair { name: "mesh", http, tcp, pids, _processes: processes })
-    }
-
-    async fn envoy(&self) -> anyhow::Result<Pair> {
-        let program = std::env::var("MESH_VENV")
-            .map(PathBuf::from)
-            .context("MESH_VENV names no folder: use `cargo xtask bench proxy`")?
-            .join("bin/envoy");
-        self.start("envoy", |side, ports| {
-            let mut command = pinned(CORES.0, &program.display().to_string());
-            let id = if side == Side::A { "71" } else { "72" };
-            command
-                .args(["--concurrency", "1", "--base-id", id, "-l", "error", "--disable-hot-restart", "-c"])
-                .arg(self.config("envoy", side));
-            (command, peers::envoy(side, ports, &self.certificates, &self.text()))
-        })
-        .await
-    }
-
-    fn config(&self, peer: &str, side: Side) -> PathBuf {
-        // Envoy knows what a file holds by its ending.
-        let ending = if peer == "envoy" { "json" } else { "conf" };
-        self.folder.join(format!("{peer}-{}.{ending}", side.name()))
-    }
-
-    async fn start(
-        &self,
-        name: &'static str,
-        make: impl Fn(Side, Ports) -> (Command, String),
-    ) -> anyhow::Result<Pair> {
-        let ports = self.ports();
-        let mut processes = Vec::new();
-        for side in [Side::B, Side::A] {
-            let (mut command, config) = make(side, ports);
-            println!("{name} {}:\n{config}", side.name().to_uppercase());
-            std::fs::write(self.config(name, side), config)?;
-            processes.push(Process::spawn(&format!("{name}-{}", side.name()), &self.folder, &mut command)?);
-        }
-        let (http, tcp) = (format!("127.0.0.1:{}", ports.a), format!("127.0.0.1:{}", ports.a_tcp));
-        answering(&http).await.with_context(|| processes.iter().map(Process::log).collect::<String>())?;
-        answering(&tcp).await?;
-        Ok(Pair { name, http, tcp, pids: processes.iter().map(Process::id).collect(), _processes: processes })
-    }
-}
-
-fn haproxy_command(bench: &Bench, side: Side) -> Command {
-    let mut command = pinned(CORES.0, "haproxy");
-    command.args(["-db", "-f"]).arg(bench.config("haproxy", side));
-    command
-}
-
-fn nginx_command(bench: &Bench, side: Side) -> Command {
-    let mut command = pinned(CORES.0, "nginx");
-    command.arg("-p").arg(&bench.folder).arg("-c").arg(bench.config("nginx", side));
-    command
-}
-
-fn pinned(core: &str, program: &str) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", core, program]);
-    command
-}
-
-async fn listening(address: &str) -> anyhow::Result<()> {
-    wait::until(&format!("{address} listens"), Duration::from_secs(10), || {
-        tokio::net::TcpStream::connect(address)
-    })
-    .await
-    .map(drop)
-}
-
-async fn answering(address: &str) -> anyhow::Result<()> {
-    let url = format!("http://{address}/");
-    wait::until(&format!("{url} answers"), Duration::from_secs(20), || async {
-        reqwest::get(&url).await?.error_for_status()
-    })
-    .await
-    .map(drop)
 }
 
 #[cfg(test)]

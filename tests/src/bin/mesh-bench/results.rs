@@ -88,6 +88,15 @@ pub(crate) fn alone(name: &str, unit: &'static str, ours: &Rounds) -> Comparison
 }
 
 impl Comparison {
+    /// Judged by the least that counts, where that is not the goal itself; both are printed.
+    pub(crate) fn with_least(self, goal: Goal, least: Option<Goal>) -> Self {
+        let aimed = self.with_goal(goal);
+        let Some(least) = least else { return aimed };
+        let goal = aimed.goal.clone();
+        let judged = aimed.with_goal(least);
+        Self { goal: format!("{goal}, at least {}", judged.goal), ..judged }
+    }
+
     /// Judged by a goal.
     pub(crate) fn with_goal(self, goal: Goal) -> Self {
         let alone = self.peer.is_none();
@@ -105,7 +114,7 @@ impl Comparison {
 /// Prints a table for people, or the line for programs.
 pub(crate) fn print(results: &[Comparison], json: bool) {
     println!(
-        "{:<48} {:>12} {:>12} {:<14} {:>8}  {:<8} {:<11} MET",
+        "{:<48} {:>12} {:>12} {:<14} {:>8}  {:<8} {:<24} MET",
         "MEASURED", "OURS", "PEER'S", "PEER", "RATIO", "UNIT", "GOAL"
     );
     for one in results {
@@ -119,7 +128,7 @@ pub(crate) fn print(results: &[Comparison], json: bool) {
             (false, false) => "MISSED",
         };
         println!(
-            "{:<48} {:>12.2} {value:>12} {peer:<14} {:>8.3}  {:<8} {:<11} {met}",
+            "{:<48} {:>12.2} {value:>12} {peer:<14} {:>8.3}  {:<8} {:<24} {met}",
             one.name, one.ours, one.ratio, one.unit, one.goal
         );
     }
@@ -153,6 +162,8 @@ mod tests {
         let ratio = || compare("x", "ms", &two, "etcd", &four);
         assert!(ratio().with_goal(Goal::AtMost(0.5)).met);
         assert!(!ratio().with_goal(Goal::AtLeast(0.8)).met);
+        let least = ratio().with_least(Goal::AtMost(0.25), Some(Goal::AtMost(0.6)));
+        assert_eq!((least.met, least.goal.as_str(), least.ratio), (true, "≤ 0.25, at least ≤ 0.6", 0.5));
         let alone = alone("y", "MB", &two).with_goal(Goal::AtMost(1.0));
         assert_eq!((alone.met, alone.goal.as_str(), alone.ratio), (false, "≤ 1 MB", 2.0));
         assert_eq!(ratio().with_goal(Goal::AtMost(0.5)).goal, "≤ 0.5");

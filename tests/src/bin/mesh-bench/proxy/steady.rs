@@ -16,14 +16,19 @@ const PER_SECOND: u32 = 1_000;
 /// Connections.
 const CONNECTIONS: u32 = 16;
 
-/// Requests that were answered with success, all of them.
-pub(super) async fn run(address: &str, length: Duration) -> anyhow::Result<f64> {
+/// How long each request took that was answered with success, all of them.
+pub(super) async fn run(address: &str, length: Duration) -> anyhow::Result<Vec<Duration>> {
     let connections = (0..CONNECTIONS).map(|index| connection(address, index, length));
-    let counts = futures_util::future::try_join_all(connections).await?;
-    Ok(counts.iter().sum())
+    Ok(futures_util::future::try_join_all(connections).await?.concat())
 }
 
-async fn connection(address: &str, index: u32, length: Duration) -> anyhow::Result<f64> {
+/// The middle one, in microseconds; 0 where there is none.
+pub(super) fn p50_micros(took: &mut [Duration]) -> f64 {
+    took.sort_unstable();
+    took.get(took.len() / 2).map_or(0.0, |middle| middle.as_secs_f64() * 1e6)
+}
+
+async fn connection(address: &str, index: u32, length: Duration) -> anyhow::Result<Vec<Duration>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) =
@@ -34,15 +39,27 @@ async fn connection(address: &str, index: u32, length: Duration) -> anyhow::Resu
     // Pace: connections start one after the other, so that their requests do not come in bursts.
     tokio::time::sleep(beat * index / CONNECTIONS).await;
     let mut tick = tokio::time::interval(beat);
-    let mut count = 0.0;
+    let mut took = Vec::new();
     while since(started) < length {
         tick.tick().await;
+        let sent = now();
         sender.ready().await?;
         let answer =
             sender.send_request(Request::get("/").header("host", address).body(Empty::new())?).await?;
         anyhow::ensure!(answer.status().is_success(), "answered {}", answer.status());
         answer.into_body().collect().await.context("the answer broke off")?;
-        count += 1.0;
+        took.push(since(sent));
     }
-    Ok(count)
+    Ok(took)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_is_the_middle() {
+        assert_eq!(p50_micros(&mut [3, 1, 2].map(Duration::from_micros)), 2.0);
+        assert_eq!(p50_micros(&mut []), 0.0);
+    }
 }
