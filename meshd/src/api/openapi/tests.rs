@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
-use super::*;
+use http::Method;
+
+use super::{operations::NAMED, *};
+use crate::load::Class;
 
 /// Every `$ref` of a document, and whether it leads somewhere.
 fn dangling(document: &Value, part: &Value, found: &mut Vec<String>) {
