@@ -11,8 +11,10 @@ use model::{
 };
 
 mod explain;
+mod rollout;
 
 pub(crate) use explain::Explain;
+pub(crate) use rollout::RolloutOptions;
 
 /// Steers the mesh through its REST API.
 #[derive(Debug, Parser)]
@@ -98,6 +100,8 @@ pub(crate) enum Command {
         /// Check everything, change nothing
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        rollout: RolloutOptions,
         #[command(flatten)]
         output: Output,
     },

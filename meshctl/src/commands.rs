@@ -5,12 +5,13 @@ use std::{io::Read, path::Path};
 use anyhow::{Context as _, bail};
 use clap::CommandFactory;
 use model::{
-    client::{Client, Selection},
+    client::{Applied, Client, Selection},
     kind::Kind,
     manifest,
     name::Name,
     object::Key,
     read::Freshness,
+    rollout::Waiting,
 };
 
 use crate::{
@@ -36,7 +37,13 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { connection, command } = cli;
     let client = || context::connect(&connection);
     match command {
-        Command::Apply { files, dry_run, output } => apply(&client()?, &files, dry_run, output.output).await,
+        Command::Apply { files, dry_run: true, output, .. } => {
+            let applied = client()?.apply(read_manifests(&files)?, true).await?;
+            print_applied(&applied, " (dry run)", output.output)
+        }
+        Command::Apply { files, rollout, output, .. } => {
+            apply(&client()?, &files, rollout.waiting(), output.output).await
+        }
         Command::Get { kind, name: Some(name), place, read, output, .. } => {
             show_one(&client()?, kind, &place.key(kind, name), read.freshness(), output.output).await
         }
@@ -85,14 +92,28 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
 async fn apply(
     client: &Client,
     files: &[std::path::PathBuf],
-    dry_run: bool,
+    waiting: Option<Waiting>,
     format: Format,
 ) -> anyhow::Result<()> {
     let manifest = read_manifests(files)?;
-    let applied = client.apply(manifest, dry_run).await?;
+    let Some(waiting) = waiting else {
+        return print_applied(&client.apply(manifest, false).await?, "", format);
+    };
+    let applied = client.apply_and_wait(manifest, &waiting).await?;
+    print_applied(&applied, "", format)?;
+    match applied.rollout() {
+        Some(rollout) if rollout.has_reached(waiting.quorum) => {
+            hint(&rollout.to_string());
+            Ok(())
+        }
+        Some(rollout) => bail!("it was written, and stands, but {rollout}"),
+        None => bail!("it was written, but this server does not say what the proxies run"),
+    }
+}
+
+fn print_applied(applied: &Applied, note: &str, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Table => {
-            let note = if dry_run { " (dry run)" } else { "" };
             for result in &applied.results {
                 let place =
                     result.namespace.as_ref().map_or(String::new(), |namespace| format!("{namespace}/"));

@@ -46,6 +46,7 @@ pub mod parameters;
 pub mod proxy;
 mod resources;
 mod rollback;
+mod rollout;
 pub mod selector;
 pub mod snapshot;
 pub mod status;
@@ -97,6 +98,7 @@ pub struct Api {
     lookups: Arc<Semaphore>,
     /// A snapshot that comes back is in memory twice: one at a time.
     restoring: Arc<Semaphore>,
+    rollouts: Arc<Semaphore>,
 }
 
 /// Every path of the API.
@@ -115,6 +117,7 @@ pub fn router(api: Api) -> Router {
         .merge(certificates::routes())
         .merge(proxy::routes())
         .merge(cluster::routes())
+        .merge(rollout::routes())
         .merge(snapshot::routes());
     for &kind in Kind::ALL {
         let (one, lists) = openapi::paths(kind);
@@ -171,6 +174,7 @@ impl Api {
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             restoring: Arc::new(Semaphore::new(1)),
+            rollouts: Arc::new(Semaphore::new(rollout::ROLLOUT_WAITS_MAX)),
         }
     }
 

@@ -25,6 +25,7 @@ pub mod proxies;
 pub mod proxy_scope;
 pub mod rights;
 pub mod rollback;
+pub mod rollout;
 pub mod run;
 pub mod schedule;
 pub mod service;

@@ -1,7 +1,13 @@
 //! The proxies that talk to this member: their signs of life go to the leader in batches, each answered only after the
 //! leader did, and what they run is remembered for those who ask.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use model::{
     duration::Millis,
@@ -13,7 +19,7 @@ use registry::{ReadError, Registry};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
+use crate::{clock, proxy_scope::Subscription};
 
 /// Signs of life that wait for the leader at once; each proxy has one. More proxies than this have to ask again.
 const WAITING_MAX: usize = 4_096;
@@ -65,6 +71,16 @@ pub struct Proxies {
     queue: mpsc::Sender<(registry::KeepAlive, Answer)>,
     /// Of proxies with a session here; as many as there are nodes at most.
     heard: Mutex<HashMap<Name, Heard>>,
+    /// What those subscribed to that watch here, by the number of their stream.
+    subscribed: Mutex<HashMap<Name, (u64, Subscription)>>,
+    streams: AtomicU64,
+}
+
+/// A proxy's stream at this member, for as long as it is open.
+pub struct Subscribed {
+    proxies: Arc<Proxies>,
+    node: Name,
+    stream: u64,
 }
 
 /// The other end of the queue: run it.
@@ -74,7 +90,15 @@ impl Proxies {
     /// Nobody yet, and the loop that [`Batches::run`] is.
     pub fn new() -> (Arc<Self>, Batches) {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
-        (Arc::new(Self { queue, heard: Mutex::default() }), Batches(waiting))
+        (
+            Arc::new(Self {
+                queue,
+                heard: Mutex::default(),
+                subscribed: Mutex::default(),
+                streams: AtomicU64::default(),
+            }),
+            Batches(waiting),
+        )
     }
 
     /// A proxy's sign of life; answered when the leader has.
@@ -114,6 +138,19 @@ impl Proxies {
         Some(heard)
     }
 
+    /// A proxy watches here from now on.
+    pub fn subscribe(self: &Arc<Self>, node: Name, subscription: Subscription) -> Subscribed {
+        let stream = self.streams.fetch_add(1, Ordering::Relaxed);
+        self.subscribed.lock().insert(node.clone(), (stream, subscription));
+        Subscribed { proxies: self.clone(), node, stream }
+    }
+
+    /// Who watches here, and what.
+    pub fn subscriptions(&self) -> Vec<(Name, Subscription)> {
+        let subscribed = self.subscribed.lock();
+        subscribed.iter().map(|(node, (_, subscription))| (node.clone(), subscription.clone())).collect()
+    }
+
     /// How many proxies were heard of.
     pub fn len(&self) -> usize {
         self.heard.lock().len()
@@ -127,6 +164,16 @@ impl Proxies {
     /// Forgets those whose session of then is over.
     pub fn forget(&self, over: impl Fn(&Name, u64) -> bool) {
         self.heard.lock().retain(|node, heard| !over(node, heard.generation));
+    }
+}
+
+/// A stream that was replaced leaves what came after it.
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        let mut subscribed = self.proxies.subscribed.lock();
+        if subscribed.get(&self.node).is_some_and(|(stream, _)| *stream == self.stream) {
+            subscribed.remove(&self.node);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 mod index;
 
 use index::{Index, Slot};
-pub use index::{Interest, Topic};
+pub use index::{Interest, Topic, topics};
 
 /// What is counted of watches.
 #[derive(Debug, Clone, Default)]

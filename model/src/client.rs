@@ -13,6 +13,7 @@ use crate::{
     object::{Key, Object},
     problem::Problem,
     read::Freshness,
+    rollout::{Rollout, Waiting},
 };
 
 mod lines;
@@ -94,6 +95,21 @@ pub struct Applied {
     pub items: Vec<Object>,
     /// What happened to each, in the order of the manifest.
     pub results: Vec<ApplyResult>,
+    /// How far it has come, where that was waited for.
+    #[serde(default)]
+    status: Option<AppliedStatus>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct AppliedStatus {
+    rollout: Rollout,
+}
+
+impl Applied {
+    /// How far it has come among the proxies; `None` where that was not waited for.
+    pub fn rollout(&self) -> Option<&Rollout> {
+        self.status.as_ref().map(|status| &status.rollout)
+    }
 }
 
 /// What happened to one object of a manifest.
@@ -235,6 +251,17 @@ impl Client {
         let request = self.request(Method::POST, "/v1/apply").query(&[("dryRun", dry_run)]);
         let request = request.header(header::CONTENT_TYPE, "application/yaml").body(manifest);
         decode(self.send(request.timeout(ANSWER_TIMEOUT)).await?).await
+    }
+
+    /// Applies a manifest and waits until the proxies that it concerns run it; [`Applied::rollout`] says how far they are.
+    ///
+    /// # Errors
+    /// As [`Self::apply`]. That not enough of the proxies run it in time is none: the write stands.
+    pub async fn apply_and_wait(&self, manifest: String, waiting: &Waiting) -> Result<Applied, ClientError> {
+        let request = self.request(Method::POST, "/v1/apply").query(&waiting.query());
+        let request = request.header(header::CONTENT_TYPE, "application/yaml").body(manifest);
+        let patience = ANSWER_TIMEOUT + waiting.timeout.duration();
+        decode(self.send(request.timeout(patience)).await?).await
     }
 
     /// Follows the changes of some kinds: after revision `from`, or current state first.

@@ -17,6 +17,7 @@ pub mod problem;
 pub mod proxy;
 pub mod read;
 pub mod resource;
+pub mod rollout;
 pub mod saved;
 pub mod shape;
 pub mod token;

@@ -1,6 +1,9 @@
 //! `POST /v1/apply`: many objects at once, all or nothing, in one revision.
 
-use axum::extract::State;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use model::manifest;
 use registry::Outcome;
 use serde_json::{Value, json};
@@ -11,7 +14,7 @@ use super::{
     body::Text,
     conditions::Precondition,
     error::ApiError,
-    parameters::Parameters,
+    rollout::{self, Waits},
     write::{self, Done, Draft},
 };
 
@@ -23,10 +26,10 @@ const MANIFEST_TYPES: &[&str] =
 pub(super) async fn apply(
     State(api): State<Api>,
     caller: Caller,
-    parameters: Parameters,
+    waits: Waits,
     text: Text,
-) -> Result<axum::Json<Value>, ApiError> {
-    let dry_run = parameters.only(&["dryRun"])?.flag("dryRun")?;
+) -> Result<Response, ApiError> {
+    let (dry_run, wait) = waits.of(&api)?;
     let text = text.of(MANIFEST_TYPES)?;
     if text.media_type.as_deref() == Some("application/json") {
         // YAML's parser would have its own say about what is wrong.
@@ -41,7 +44,11 @@ pub(super) async fn apply(
     let revision = revision.unwrap_or_else(|| api.registry.applied().revision());
     let results: Vec<_> = done.iter().map(result).collect();
     let items: Vec<_> = done.into_iter().map(|done| done.object).collect();
-    Ok(axum::Json(json!({"items": items, "results": results, "metadata": {"revision": revision}})))
+    let mut answer = json!({"items": items, "results": results, "metadata": {"revision": revision}});
+    let Some(wait) = wait else { return Ok(axum::Json(answer).into_response()) };
+    let (reached, rollout) = wait.for_proxies(&api, &waits.ticket, revision).await;
+    answer["status"] = json!({"rollout": rollout});
+    Ok((rollout::status(false, reached), axum::Json(answer)).into_response())
 }
 
 fn result(done: &Done) -> Value {

@@ -10,7 +10,7 @@ use model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parameters::FRESHNESS;
+use super::{parameters::FRESHNESS, rollout::WRITE_PARAMETERS};
 
 mod operations;
 
@@ -141,15 +141,28 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
         return;
     }
     let body = |media: &str| json!({"required": true, "content": {media: {"schema": object}}});
-    let mut put =
-        named("put", &one, format!("Creates or replaces a {kind}."), &["dryRun"], &["200", "201"], &object);
+    let mut put = named(
+        "put",
+        &one,
+        format!("Creates or replaces a {kind}."),
+        WRITE_PARAMETERS,
+        &["200", "201", "202"],
+        &object,
+    );
     put["requestBody"] = body(JSON);
     add(paths, &one, "put", put);
-    let mut patch =
-        named("patch", &one, format!("Changes a {kind} by a merge patch."), &["dryRun"], &["200"], &object);
+    let mut patch = named(
+        "patch",
+        &one,
+        format!("Changes a {kind} by a merge patch."),
+        WRITE_PARAMETERS,
+        &["200", "202"],
+        &object,
+    );
     patch["requestBody"] = json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}});
     add(paths, &one, "patch", patch);
-    let delete = named("delete", &one, format!("Removes a {kind}."), &["dryRun"], &["200"], &object);
+    let delete =
+        named("delete", &one, format!("Removes a {kind}."), WRITE_PARAMETERS, &["200", "202"], &object);
     add(paths, &one, "delete", delete);
 }
 
@@ -175,6 +188,7 @@ fn query(name: &str) -> Value {
     let schema = match name {
         "limit" => json!({"type": "integer", "minimum": 1}),
         "from" | "to" | "minRevision" => json!({"type": "integer", "minimum": 0}),
+        "quorum" => json!({"type": "integer", "minimum": 1, "maximum": 100}),
         "dryRun" | "objects" => json!({"type": "boolean"}),
         "consistency" => {
             json!({"type": "string", "enum": Consistency::ALL.iter().map(|one| one.as_str()).collect::<Vec<_>>()})

@@ -20,7 +20,7 @@ pub struct Parameters(Vec<(String, String)>);
 pub const FRESHNESS: &[&str] = &["consistency", "minRevision"];
 
 /// Parameters of the contract that this version does not serve.
-const LATER: &[&str] = &["wait", "quorum", "timeout", "from"];
+const LATER: &[&str] = &["from"];
 
 impl Parameters {
     /// Refuses all but `known` ones, and those that stand twice.
@@ -135,8 +135,8 @@ mod tests {
         check("limit=1&consistency=linearizable", Ok(()));
         check("limt=1", Err("limt: unknown query parameter; known are limit, consistency"));
         check(
-            "limit=1&limit=2&wait=5s",
-            Err("limit: stands twice; wait: is not supported here by this version"),
+            "limit=1&limit=2&from=5",
+            Err("limit: stands twice; from: is not supported here by this version"),
         );
     }
 

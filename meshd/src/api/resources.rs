@@ -11,6 +11,7 @@ use model::{
     name::Name,
     object::{Key, Object, Parsed},
     resource::Verb,
+    rollout::Rollout,
 };
 use serde_json::{Value, json};
 
@@ -24,6 +25,7 @@ use super::{
     long_poll, merge,
     page::{self, Continue, PAGE_OBJECTS_MAX, Scope},
     parameters::{FRESHNESS, Parameters},
+    rollout::{self, Wait, Waits},
     write::{self, ATTEMPTS_MAX, Draft},
 };
 use crate::admit::ENDPOINTS_ARE_REGISTERED;
@@ -95,17 +97,18 @@ pub(super) async fn put(
     Extension(kind): Extension<Kind>,
     target: Target,
     caller: Caller,
-    parameters: Parameters,
+    waits: Waits,
     precondition: Precondition,
     text: Text,
 ) -> Result<Response, ApiError> {
     let key = target.key(kind)?;
     caller.require(Verb::Write, kind, key.namespace.as_ref())?;
-    let dry_run = parameters.only(&["dryRun"])?.flag("dryRun")?;
+    let (dry_run, wait) = waits.of(&api)?;
     let text = text.of(&["application/json"])?;
     write::of_bounded_length(&key, text.text.len())?;
     let draft = Draft { parsed: parse(&key, text.json()?)?, precondition };
-    written(write::put(&api, &caller, &[draft], dry_run).await?)
+    let done = write::put(&api, &caller, &[draft], dry_run).await?;
+    written(&api, &waits.ticket, wait, done).await
 }
 
 /// `PATCH /v1/{kinds}/{name}`: a merge patch on what the user wrote. Nobody else's write gets lost: the patch is applied
@@ -115,13 +118,13 @@ pub(super) async fn patch(
     Extension(kind): Extension<Kind>,
     target: Target,
     caller: Caller,
-    parameters: Parameters,
+    waits: Waits,
     precondition: Precondition,
     text: Text,
 ) -> Result<Response, ApiError> {
     let key = target.key(kind)?;
     caller.require(Verb::Write, kind, key.namespace.as_ref())?;
-    let dry_run = parameters.only(&["dryRun"])?.flag("dryRun")?;
+    let (dry_run, wait) = waits.of(&api)?;
     let patch = text.of(PATCH_TYPES)?.json()?;
     if precondition == Precondition::Absent {
         return Err(ApiError::Precondition(format!("only what exists can be patched: {key}")));
@@ -139,7 +142,7 @@ pub(super) async fn patch(
         };
         match write::put(&api, &caller, &[draft], dry_run).await {
             Err(ApiError::Precondition(_)) if !given => {}
-            other => return written(other?),
+            other => return written(&api, &waits.ticket, wait, other?).await,
         }
     }
     Err(ApiError::Conflict(format!("{key} keeps changing; try again")))
@@ -151,13 +154,18 @@ pub(super) async fn delete(
     Extension(kind): Extension<Kind>,
     target: Target,
     caller: Caller,
-    parameters: Parameters,
+    waits: Waits,
     precondition: Precondition,
-) -> Result<axum::Json<Object>, ApiError> {
+) -> Result<Response, ApiError> {
     let key = target.key(kind)?;
     caller.require(Verb::Delete, kind, key.namespace.as_ref())?;
-    let dry_run = parameters.only(&["dryRun"])?.flag("dryRun")?;
-    write::delete(&api, &caller, key, precondition, dry_run).await.map(axum::Json)
+    let (dry_run, wait) = waits.of(&api)?;
+    let mut object = write::delete(&api, &caller, key.clone(), precondition, dry_run).await?;
+    let Some(wait) = wait else { return Ok(axum::Json(object).into_response()) };
+    let revision = write::deleted_at(&api, &key, object.metadata.revision).await?;
+    let (reached, rollout) = wait.for_proxies(&api, &waits.ticket, revision).await;
+    show(&mut object, &rollout);
+    Ok((rollout::status(false, reached), axum::Json(object)).into_response())
 }
 
 /// What is answered to writes of endpoints.
@@ -227,12 +235,27 @@ fn patched(object: &Object, patch: Value) -> Value {
     written
 }
 
-fn written(done: Vec<write::Done>) -> Result<Response, ApiError> {
-    let Some(done) = done.into_iter().next() else {
+async fn written(
+    api: &Api,
+    ticket: &Ticket,
+    wait: Option<Wait>,
+    done: Vec<write::Done>,
+) -> Result<Response, ApiError> {
+    let Some(mut done) = done.into_iter().next() else {
         return Err(ApiError::Internal("a write without an answer".to_owned()));
     };
     let created = done.outcome == registry::Outcome::Created;
-    Ok((error::written(created), answer(done.object)).into_response())
+    let Some(wait) = wait else {
+        return Ok((error::written(created), answer(done.object)).into_response());
+    };
+    let (reached, rollout) = wait.for_proxies(api, ticket, done.object.metadata.revision).await;
+    show(&mut done.object, &rollout);
+    Ok((rollout::status(created, reached), answer(done.object)).into_response())
+}
+
+/// How far a write has come stands in its object's status, in this answer alone.
+fn show(object: &mut Object, rollout: &Rollout) {
+    object.status.get_or_insert_with(|| json!({}))["rollout"] = json!(rollout);
 }
 
 /// An object with its ETag.

@@ -6,7 +6,7 @@ use model::{
     object::{Key, Object},
 };
 use registry::{
-    command::{Change, Command, Entry, Expect, Refusal, Reply, Write, Written},
+    command::{Change, Command, Entry, Expect, Refusal, Register, Reply, Write, Written},
     state::State,
 };
 use serde_json::Value;
@@ -45,6 +45,21 @@ pub(crate) fn put(state: &mut State, text: &str) -> Written {
 #[track_caller]
 pub(crate) fn delete(state: &mut State, text: &str) {
     write(state, vec![Change::Delete { key: object(text).key(), expect: Expect::Any }]).expect("deleted");
+}
+
+/// A session of a node that lives.
+#[track_caller]
+pub(crate) fn register(state: &mut State, node: &str) {
+    put(state, &format!(r#"Node {node} {{"services":[]}}"#));
+    let command = Command::Register(Register {
+        node: node.parse().expect("a name"),
+        version: String::new(),
+        addresses: Vec::new(),
+        services: Vec::new(),
+        endpoints: Vec::new(),
+    });
+    let reply = apply(state, command);
+    assert!(matches!(reply, Reply::Registered { .. }), "{reply}");
 }
 
 /// One entry.

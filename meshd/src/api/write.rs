@@ -115,6 +115,18 @@ pub(super) async fn delete(
     Ok(api.show(&shown, &removed.object))
 }
 
+/// The revision in which an object went that had `last` before; the present one where that is not kept any more.
+pub(super) async fn deleted_at(api: &Api, key: &Key, last: u64) -> Result<u64, ApiError> {
+    let state = api.registry.read().await?;
+    let went = state.history_since(last).ok().and_then(|mut since| {
+        let gone = |revision: &std::sync::Arc<registry::Revision>| {
+            revision.changes.iter().any(|changed| changed.key == *key && changed.after.is_none())
+        };
+        since.find(gone)
+    });
+    Ok(went.map_or(state.revision(), |revision| revision.revision))
+}
+
 /// What is to be proposed, after everything that can be judged beforehand was.
 struct Plan<'a> {
     drafts: &'a [Draft],

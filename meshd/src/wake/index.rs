@@ -234,7 +234,7 @@ impl<B> Index<B> {
 type Rung<B> = BTreeMap<u64, Arc<Slot<B>>>;
 
 /// All that a change is about.
-fn topics(changed: &Changed) -> Vec<Topic> {
+pub fn topics(changed: &Changed) -> Vec<Topic> {
     let key = &changed.key;
     let mut topics = vec![Topic::Everywhere(key.kind), Topic::Object(key.clone())];
     topics.extend(key.namespace.clone().map(|namespace| Topic::Within(key.kind, namespace)));

@@ -384,7 +384,7 @@ GET /v1/namespaces?minRevision=$revision
 GET /v1/namespaces?continue=$next&minRevision=$revision
 = 422
 .errors[0].path "minRevision"
-PUT /v1/nodes/a?wait=applied
+PUT /v1/nodes/a?wait=acked
 | {}
 = 422
 .errors[0].path "wait"

@@ -135,6 +135,7 @@ fn every_route_is_described() {
         include_str!("../../src/api/certificates.rs"),
         include_str!("../../src/api/cluster.rs"),
         include_str!("../../src/api/proxy.rs"),
+        include_str!("../../src/api/rollout.rs"),
         include_str!("../../src/api/snapshot.rs"),
     ];
     let routed: BTreeSet<&str> = sources

@@ -3,7 +3,7 @@
 
 use http::Method;
 
-use super::super::parameters::FRESHNESS;
+use super::super::{parameters::FRESHNESS, rollout::WRITE_PARAMETERS};
 use crate::load::Class;
 
 /// Who may ask.
@@ -69,7 +69,7 @@ pub const OPERATIONS: &[Operation] = &[
     ),
     read("/openapi.json", Access::Open, Class::Bulk, "This description."),
     Operation {
-        query: &["dryRun"],
+        query: WRITE_PARAMETERS,
         ..post(
             "/v1/apply",
             Access::Token,
@@ -143,6 +143,12 @@ pub const OPERATIONS: &[Operation] = &[
         Access::Member,
         Class::Vital,
         "Sums of this member's state, for other members to compare.",
+    ),
+    post(
+        "/v1/cluster/rollout",
+        Access::Member,
+        Class::Change,
+        "What the proxies run that watch at this member.",
     ),
     delete("/v1/cluster/members/{id}", Access::Token, Class::Change, "Removes a member."),
     post("/v1/cluster/transfer", Access::Token, Class::Change, "Hands leadership over."),

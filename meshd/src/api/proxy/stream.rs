@@ -32,6 +32,7 @@ use crate::{
     },
     clock,
     daemon::Daemon,
+    proxies::Subscribed,
     proxy_scope::{Scope, Subscription, SubscriptionError, Told},
     telemetry::Counted,
     wake::{Interest, Watch},
@@ -59,6 +60,7 @@ struct Stream {
     /// Counts it among the open ones while it lives.
     _counted: Counted,
     _following: Following,
+    _subscribed: Subscribed,
 }
 
 pub(super) async fn watch(
@@ -78,7 +80,7 @@ pub(super) async fn watch(
     let from: Option<u64> = parameters.parsed("from")?;
     let state = known(&api, from).await?;
     let before = subscribe.without(&add);
-    let scope = Scope::new(node.clone(), subscribe, &state).map_err(refused)?;
+    let scope = Scope::new(node.clone(), subscribe.clone(), &state).map_err(refused)?;
     // It looks first at all that was judged until now, this state's successors among it.
     let watch = api.wake.watch(Interest { topics: scope.topics(), ..Interest::default() });
     let pending = match from {
@@ -94,6 +96,7 @@ pub(super) async fn watch(
         ended: false,
         _counted: daemon.metrics.proxy_stream(),
         _following: ticket.follow()?,
+        _subscribed: api.proxies.subscribe(node.clone(), subscribe),
         api,
         node,
         scope,
