@@ -210,11 +210,12 @@ impl Inbound {
 
     /// Takes one connection of another proxy.
     pub async fn take(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
-        let (stream, connection) = match timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, address)).await {
-            Ok(Ok(taken)) => taken,
-            Ok(Err(reason)) => return self.refusals.tell(address, &reason),
-            Err(_) => return tracing::debug!(peer = %address, "a caller's handshake took too long"),
-        };
+        let (stream, connection) =
+            match Box::pin(timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, address))).await {
+                Ok(Ok(taken)) => taken,
+                Ok(Err(reason)) => return self.refusals.tell(address, &reason),
+                Err(_) => return tracing::debug!(peer = %address, "a caller's handshake took too long"),
+            };
         let alpn = stream.get_ref().1.alpn_protocol().and_then(Alpn::named);
         let connection = Arc::new(connection);
         let (draining, life) = (self.shared.draining.clone(), connection.life.clone());
@@ -225,10 +226,10 @@ impl Inbound {
             move |request| inbound.clone().serve(connection.clone(), request)
         };
         match alpn {
-            Some(Alpn::H2) => server::http2(stream, ends, serve).await,
-            Some(Alpn::Http1) => http1::serve(stream, Edge::Proxy, ends, serve).await,
-            Some(Alpn::Tcp) => self.stream(&connection, stream).await,
-            Some(Alpn::Mesh) => self.streams(connection, stream, ends).await,
+            Some(Alpn::H2) => Box::pin(server::http2(stream, ends, serve)).await,
+            Some(Alpn::Http1) => Box::pin(http1::serve(stream, Edge::Proxy, ends, serve)).await,
+            Some(Alpn::Tcp) => Box::pin(self.stream(&connection, stream)).await,
+            Some(Alpn::Mesh) => Box::pin(self.streams(connection, stream, ends)).await,
             None => {
                 let id = connection.id.as_ref().map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(peer = %address, id, "a caller is refused: it asks for no protocol of proxies");
@@ -317,7 +318,7 @@ impl Inbound {
             }
             Ok(app) => match tcp::answer(&mut stream, Ok(())).await {
                 Err(error) => call.over(Some(error.to_string())),
-                Ok(()) => splice::join(call, stream, app, connection.life.clone()).await,
+                Ok(()) => splice::join(Box::new(call), stream, app, connection.life.clone()).await,
             },
         }
     }
@@ -345,19 +346,27 @@ impl Inbound {
             let ends = Ends { draining: CancellationToken::new(), idle_until: None, life: None };
             let inbound = self.clone();
             let serve = move |request| inbound.clone().serve(connection.clone(), request);
-            return http1::serve(stream, Edge::Proxy, ends, serve).await;
+            return Box::pin(http1::serve(stream, Edge::Proxy, ends, serve)).await;
         }
+        match Box::pin(self.way_in(&connection, open.port)).await {
+            Err(refused) => stream.refuse(Code::UNREACHED, &refused.told()),
+            Ok((call, app)) => {
+                stream.accept();
+                splice::join(call, stream, app, None).await;
+            }
+        }
+    }
+
+    /// The way of a stream to its application; the call is over where there is none.
+    async fn way_in(&self, connection: &Connection, port: u16) -> Result<(Box<Call>, TcpStream), Refused> {
         let mut call =
             Call::new(Direction::Inbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
         (call.outcome.mtls, call.outcome.note.peer) = (true, Some(connection.address));
-        match self.reach(&connection, &mut call, open.port).await {
+        match self.reach(connection, &mut call, port).await {
+            Ok(app) => Ok((Box::new(call), app)),
             Err(refused) => {
-                stream.refuse(Code::UNREACHED, &refused.told());
                 call.over(Some(refused.to_string()));
-            }
-            Ok(app) => {
-                stream.accept();
-                splice::join(call, stream, app, None).await;
+                Err(refused)
             }
         }
     }

@@ -198,7 +198,18 @@ impl Outbound {
         self.take_arrived(Arc::new(arrival), stream).await;
     }
 
+    /// What finds out what a connection is goes when that is known: thousands may wait in what comes after it.
     async fn take_arrived(self: Arc<Self>, arrival: Arc<Arrival>, stream: TcpStream) {
+        if let Some(rest) = Box::pin(self.told_apart(arrival, stream)).await {
+            rest.await;
+        }
+    }
+
+    async fn told_apart(
+        self: Arc<Self>,
+        arrival: Arc<Arrival>,
+        stream: TcpStream,
+    ) -> Option<BoxFuture<'static, ()>> {
         let entry = &*arrival.entry;
         let protocol = match entry.service() {
             None => Protocol::Http,
@@ -209,15 +220,17 @@ impl Outbound {
             },
         };
         let patience = match protocol {
-            Protocol::Tcp | Protocol::Tls => return self.stream(&arrival, stream).await,
+            Protocol::Tcp | Protocol::Tls => {
+                return Some(Box::pin(async move { self.stream(&arrival, stream).await }));
+            }
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => FIRST_WORD_TIMEOUT,
             Protocol::Auto => DETECT_TIMEOUT,
         };
-        let Ok((detected, stream)) = detect(stream, patience).await else { return };
+        let (detected, stream) = detect(stream, patience).await.ok()?;
         if matches!(detected, Detected::Http1 | Detected::Http2) || protocol.is_http() {
-            return self.requests(arrival, stream, detected).await;
+            return Some(Box::pin(self.requests(arrival, stream, detected)));
         }
-        self.stream(&arrival, stream).await;
+        Some(Box::pin(async move { self.stream(&arrival, stream).await }))
     }
 
     /// Serves the requests of one connection.
@@ -234,7 +247,7 @@ impl Outbound {
             move |request| outbound.clone().serve(arrival.clone(), request)
         };
         match detected {
-            Detected::Http2 => server::http2(stream, ends, serve).await,
+            Detected::Http2 => Box::pin(server::http2(stream, ends, serve)).await,
             // Something else on a port for HTTP: it is said what is wrong with it.
             _ => http1::serve(stream, Edge::App, ends, serve).await,
         }
@@ -292,7 +305,7 @@ impl Outbound {
                 (call.outcome.code, call.outcome.spoken) = (0, Spoken::Tcp);
                 tokio::spawn(async move {
                     match caller.stream().await {
-                        Ok(caller) => splice::join(call, caller, tunnel, life).await,
+                        Ok(caller) => splice::join(Box::new(call), caller, tunnel, life).await,
                         Err(error) => call.over(Some(error.to_string())),
                     }
                 });
@@ -316,6 +329,14 @@ impl Outbound {
     where
         S: AsyncRead + AsyncWrite + Abort + Unpin,
     {
+        if let Some((call, tunnel)) = Box::pin(self.opened(arrival)).await {
+            let life = tunnel.life();
+            splice::join(call, stream, tunnel, life).await;
+        }
+    }
+
+    /// The way to the service; the call is over where there is none.
+    async fn opened(&self, arrival: &Arrival) -> Option<(Box<Call>, Tunnel)> {
         let mut call =
             Call::new(Direction::Outbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
         (call.outcome.mtls, call.outcome.note.peer) = (true, Some(arrival.peer));
@@ -329,13 +350,11 @@ impl Outbound {
             self.reach(source, port, &mut call).await
         };
         match reached.await {
-            Ok(tunnel) => {
-                let life = tunnel.life();
-                splice::join(call, stream, tunnel, life).await;
-            }
+            Ok(tunnel) => Some((Box::new(call), tunnel)),
             Err(refused) => {
                 call.refused(&refused);
                 call.over(None);
+                None
             }
         }
     }

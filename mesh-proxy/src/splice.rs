@@ -31,7 +31,7 @@ use crate::{
 const IDLE_LOOKS: u32 = 4;
 
 /// Joins caller and callee, and ends the call. A connection that drains goes on: only its own sides can end a stream.
-pub async fn join<A, B>(mut call: Call, caller: A, callee: B, life: Option<Life>)
+pub async fn join<A, B>(mut call: Box<Call>, caller: A, callee: B, life: Option<Life>)
 where
     A: AsyncRead + AsyncWrite + Abort + Unpin,
     B: AsyncRead + AsyncWrite + Abort + Unpin,
@@ -96,7 +96,7 @@ async fn cut(life: Option<Life>, standing: Option<Standing>) -> Cut {
 pub fn upgraded(mut call: Call, caller: Raw, callee: Raw, life: Option<Life>) {
     tokio::spawn(async move {
         match tokio::try_join!(caller.stream(), callee.stream()) {
-            Ok((caller, callee)) => join(call, caller, callee, life).await,
+            Ok((caller, callee)) => join(Box::new(call), caller, callee, life).await,
             Err(error) => call.over(Some(format!("the upgrade broke off: {error}"))),
         }
     });

@@ -148,9 +148,16 @@ impl Worker {
     }
 }
 
-async fn counted(connected: Connected, taken: impl Future<Output = ()>) {
-    taken.await;
-    drop(connected);
+/// Boxed: a future that is handed on through several others would stand in each of them at its full size.
+fn counted(
+    connected: Connected,
+    taken: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let taken = Box::pin(taken);
+    async move {
+        taken.await;
+        drop(connected);
+    }
 }
 
 async fn keep_house(transport: Weak<Transport>, experience: Weak<Experience>, shared: Arc<Shared>) {

@@ -193,7 +193,8 @@ where
         turn.leaves = Some(leaves);
     }
     let answer = {
-        let mut answer = pin!(take(request));
+        // Boxed: a connection that waits for its next request need not hold what a request takes.
+        let mut answer = Box::pin(take(request));
         poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending => served.poll_gone(cx).map(|()| None),

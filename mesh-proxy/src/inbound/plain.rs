@@ -39,21 +39,21 @@ impl Inbound {
             Err(reason) => return self.refusals.tell(address, &reason),
         };
         let patience = match protocol {
-            Protocol::Tcp | Protocol::Tls => return self.plain_stream(&connection, stream).await,
+            Protocol::Tcp | Protocol::Tls => return Box::pin(self.plain_stream(&connection, stream)).await,
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => FIRST_WORD_TIMEOUT,
             Protocol::Auto => DETECT_TIMEOUT,
         };
         let Ok((detected, stream)) = detect(stream, patience).await else { return };
         if !matches!(detected, Detected::Http1 | Detected::Http2) && !protocol.is_http() {
-            return self.plain_stream(&connection, stream).await;
+            return Box::pin(self.plain_stream(&connection, stream)).await;
         }
         let (draining, idle_until) = (self.shared.draining.clone(), Some(self.shared.closing.clone()));
         let ends = Ends { draining, idle_until, life: None };
         let connection = Arc::new(connection);
         let serve = move |request| self.clone().serve(connection.clone(), request);
         match detected {
-            Detected::Http2 => server::http2(stream, ends, serve).await,
-            _ => http1::serve(stream, Edge::App, ends, serve).await,
+            Detected::Http2 => Box::pin(server::http2(stream, ends, serve)).await,
+            _ => Box::pin(http1::serve(stream, Edge::App, ends, serve)).await,
         }
     }
 
@@ -87,7 +87,7 @@ impl Inbound {
                 stream.abort();
                 call.over(Some(refused.to_string()));
             }
-            Ok(app) => splice::join(call, stream, app, None).await,
+            Ok(app) => splice::join(Box::new(call), stream, app, None).await,
         }
     }
 }
