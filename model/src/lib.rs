@@ -16,6 +16,7 @@ pub mod object;
 pub mod problem;
 pub mod proxy;
 pub mod read;
+pub mod rejoin;
 pub mod resource;
 pub mod rollout;
 pub mod saved;

@@ -15,12 +15,12 @@ use std::{
     time::Duration,
 };
 
-use model::duration::Millis;
+use model::{duration::Millis, name::Name};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    command::{Change, Command, Outcome, Reply, RestoreStep},
+    command::{Change, Command, Outcome, RejoinStep, Reply, RestoreStep},
     disk::{Disk, Part, ROOM_RETRY},
     file,
     state::State,
@@ -48,7 +48,7 @@ pub struct Record {
     pub at: Millis,
     /// Who asked.
     pub actor: String,
-    /// What was asked: `put`, `delete`, `join`, `trust`, `member`, `restore`; `gap` where a snapshot took the place of entries.
+    /// What was asked: `put`, `delete`, `join`, `rejoin`, `approve`, `deny`, `trust`, `member`, `restore`; `gap` where a snapshot took the place of entries.
     pub action: String,
     /// Of what: an object's path, or the name of what changed.
     pub target: String,
@@ -136,6 +136,13 @@ pub fn actions(command: &Command) -> Vec<Option<Action>> {
         Command::RedeemJoin(join) => {
             action(&format!("token {}", join.token), "join", join.attempt.node.to_string())
         }
+        Command::Rejoin(RejoinStep::File(filing)) => {
+            action(&filing.from, "rejoin", key_of(&filing.node, &filing.fingerprint))
+        }
+        Command::Rejoin(RejoinStep::Judge(judgement)) => {
+            let target = key_of(&judgement.node, &judgement.fingerprint);
+            action(&judgement.actor, judgement.word(), target)
+        }
         Command::Trust(change) => action(
             "mesh",
             "trust",
@@ -152,6 +159,11 @@ pub fn actions(command: &Command) -> Vec<Option<Action>> {
             vec![None]
         }
     }
+}
+
+/// A host's new key, as the audit names it.
+fn key_of(node: &Name, fingerprint: &str) -> String {
+    format!("{node} key {fingerprint}")
 }
 
 /// The lines of an entry that was applied.

@@ -19,10 +19,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub(crate) mod bytes_field;
+mod rejoin;
 mod reply;
 mod restore;
 
-use crate::state::VIRTUAL_IPS_SINCE;
+use crate::state::{REJOIN_REQUESTS_SINCE, VIRTUAL_IPS_SINCE};
+pub use rejoin::{Filing, Judgement, RejoinStep};
 pub use reply::{Joined, Outcome, Refusal, Reply, Written};
 pub use restore::{Founder, RestoreCommit, RestoreStep};
 
@@ -31,7 +33,7 @@ pub type MemberId = u64;
 
 /// The version of the commands that this program understands. Raised with each new variant or field that an older
 /// program must not miss; the leader proposes none above the cluster's minimum.
-pub const COMMAND_VERSION: u32 = 3;
+pub const COMMAND_VERSION: u32 = 4;
 /// How deep batches nest: the leader's own around one that a client made. Deeper ones come only from a bug.
 pub const BATCH_DEPTH_MAX: usize = 3;
 
@@ -70,6 +72,8 @@ pub enum Command {
     /// These Services, which are older than virtual IPs, get theirs; others get theirs from now on when they come. Since
     /// version 3.
     Number(Vec<ServiceName>),
+    /// A host asks to come back without a token, or an operator answers it. Since version 4.
+    Rejoin(RejoinStep),
 }
 
 /// Changes of objects; all or nothing.
@@ -347,6 +351,7 @@ impl Command {
             Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => 1,
             Self::Restore(_) => 2,
             Self::Number(_) => VIRTUAL_IPS_SINCE,
+            Self::Rejoin(_) => REJOIN_REQUESTS_SINCE,
         }
     }
 
@@ -362,7 +367,7 @@ impl Command {
             Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => true,
             // The second run of a commit finds no pieces; whether the first was done, the epoch tells.
             Self::Restore(RestoreStep::Commit(_)) => false,
-            Self::Restore(_) | Self::Number(_) => true,
+            Self::Restore(_) | Self::Number(_) | Self::Rejoin(_) => true,
         }
     }
 }
@@ -395,6 +400,7 @@ impl fmt::Display for Command {
             Self::Member(_) => f.write_str("member"),
             Self::Restore(step) => f.write_str(step.about()),
             Self::Number(services) => write!(f, "number {}", services.len()),
+            Self::Rejoin(step) => f.write_str(step.about()),
         }
     }
 }

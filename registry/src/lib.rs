@@ -19,9 +19,9 @@ pub mod store;
 pub mod wal;
 
 pub use command::{
-    Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Founder,
-    Joined, MemberChange, MemberId, Outcome, Program, RedeemJoin, Refusal, Refused, Register, Reply,
-    RestoreCommit, RestoreStep, SessionRef, TrustChange, Write, Written,
+    Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Filing,
+    Founder, Joined, Judgement, MemberChange, MemberId, Outcome, Program, RedeemJoin, Refusal, Refused,
+    Register, RejoinStep, Reply, RestoreCommit, RestoreStep, SessionRef, TrustChange, Write, Written,
 };
 pub use folder::Folder;
 pub use raft::{

@@ -4,7 +4,7 @@
 //! A revision belongs to an entry: an entry that changes anything raises it by one, whatever it holds.
 
 use imbl::OrdMap;
-use model::{duration::Millis, join::JoinRecord, name::ServiceName, object::Key};
+use model::{duration::Millis, join::JoinRecord, name::ServiceName, object::Key, rejoin::RejoinRecord};
 use uuid::Uuid;
 
 use crate::command::{BATCH_DEPTH_MAX, Command, Entry, Refusal, Reply};
@@ -18,6 +18,7 @@ mod member;
 mod numbers;
 mod objects;
 mod query;
+mod rejoin;
 mod restore;
 mod session;
 mod sessions;
@@ -32,6 +33,9 @@ pub use member::{MEMBERS_MAX, Member, Members};
 use numbers::Numbers;
 pub use numbers::{Holder, KEPT_BACK, KEPT_BACK_MAX, NUMBERED_MAX, VIRTUAL_IPS_SINCE};
 pub use objects::Objects;
+pub use rejoin::{
+    REJOIN_REQUESTS_MAX, REJOIN_REQUESTS_PER_NETWORK_MAX, REJOIN_REQUESTS_SINCE, rejoin_request_id,
+};
 pub use restore::{STAGED_BYTES_MAX, STAGED_PARTS_MAX};
 pub use session::{
     CONDITIONS_MAX, ENDPOINTS_PER_NODE_MAX, MANAGED_BY, REGISTRATION, SERVICES_PER_NODE_MAX, Session,
@@ -59,6 +63,8 @@ pub struct State {
     staged: Table<(Uuid, u32), Blob>,
     /// What the virtual IPs of Services are made of.
     numbers: Numbers,
+    /// Hosts that ask to come back without a token.
+    requests: Table<String, RejoinRecord>,
     history: History,
     /// Whether the entry that is being applied changed anything so far.
     touched: bool,
@@ -87,6 +93,7 @@ impl State {
             members: Members::new(),
             staged: Table::new(9),
             numbers: Numbers::new(),
+            requests: Table::new(12),
             history: History::new(revisions_max),
             touched: false,
             restored: false,
@@ -149,6 +156,7 @@ impl State {
             Command::Member(change) => self.change_members(change),
             Command::Restore(step) => self.restore(step),
             Command::Number(services) => Ok(self.number(&services)),
+            Command::Rejoin(step) => self.rejoin(step),
         }
     }
 

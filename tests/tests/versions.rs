@@ -124,7 +124,7 @@ mod heavy {
             leads(&cluster, leader).await;
             life.goes_on(SOME).await.expect("a mixed cluster");
         }
-        versions(&cluster, &["commands/3", "commands/1", "commands/1"]).await;
+        versions(&cluster, &["commands/4", "commands/1", "commands/1"]).await;
         // Back again: nothing new was used yet.
         becomes(&mut cluster, 0, binaries::previous("meshd")).await;
         life.goes_on(SOME).await.expect("all of the previous release again");

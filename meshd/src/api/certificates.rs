@@ -1,4 +1,4 @@
-//! `/v1/ca/…`: whom to trust, joining with a token, certificates for hosts and their services, distrust.
+//! `/v1/ca/…`: whom to trust, joining with a token or by approval, certificates for hosts and their services, distrust.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -36,6 +36,7 @@ use crate::{
 };
 
 mod join;
+mod requests;
 
 /// The media type of certificates as PEM.
 const PEM: &str = "application/x-pem-file";
@@ -46,6 +47,10 @@ pub fn routes() -> Router<Api> {
         .route("/v1/ca", get(status))
         .route("/v1/ca/bundle", get(bundle))
         .route("/v1/ca/join", post(join::join))
+        .route("/v1/ca/requests", get(requests::list).post(requests::file))
+        .route("/v1/ca/requests/{id}", get(requests::one))
+        .route("/v1/ca/requests/{id}/approve", post(requests::approve))
+        .route("/v1/ca/requests/{id}/deny", post(requests::deny))
         .route("/v1/ca/certificates", post(certificates))
         .route("/v1/ca/intermediate", post(intermediate))
         .route("/v1/ca/distrust", post(distrust))

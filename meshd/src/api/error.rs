@@ -249,7 +249,9 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let text = refusal.to_string();
         match refusal {
-            Refusal::NotFound { .. } | Refusal::UnknownMember { .. } => Self::NotFound(text),
+            Refusal::NotFound { .. } | Refusal::UnknownMember { .. } | Refusal::NoRequest { .. } => {
+                Self::NotFound(text)
+            }
             Refusal::Exists { .. } | Refusal::RevisionMismatch { .. } => Self::Precondition(text),
             Refusal::UnknownNamespace { .. } => Self::invalid("metadata.namespace", text),
             Refusal::Invalid { message, .. } => Self::invalid("spec", message),
@@ -259,12 +261,14 @@ impl From<Refusal> for ApiError {
             | Refusal::Conflict { .. }
             | Refusal::StaleMember { .. }
             | Refusal::Founded { .. }
+            | Refusal::RequestDenied { .. }
             | Refusal::Restore { .. } => Self::Conflict(text),
-            Refusal::SessionGone { .. } => Self::Gone(text),
+            Refusal::SessionGone { .. } | Refusal::RequestExpired { .. } => Self::Gone(text),
             Refusal::Restless { retry_after_seconds, .. } => {
                 Self::Held { detail: text, after_seconds: retry_after_seconds }
             }
             Refusal::NotGranted { .. } | Refusal::Disabled { .. } | Refusal::Join(_) => Self::Forbidden(text),
+            Refusal::Crowded { .. } => Self::TooMany(text),
             Refusal::TooLarge { .. } => Self::invalid("", text),
         }
     }
@@ -433,6 +437,11 @@ mod tests {
         check(Refusal::SessionGone { node: "a".parse().expect("a name") }, 410);
         check(Refusal::Restless { node: "a".parse().expect("a name"), retry_after_seconds: 20 }, 429);
         check(Refusal::Join(model::join::JoinRefused::Expired), 403);
+        let (id, node) = (|| "r1".to_owned(), || "a".parse().expect("a name"));
+        check(Refusal::NoRequest { id: id() }, 404);
+        check(Refusal::RequestExpired { id: id(), node: node(), at: Default::default() }, 410);
+        check(Refusal::RequestDenied { id: id(), node: node() }, 409);
+        check(Refusal::Crowded { what: String::new(), limit: 1 }, 429);
         check(Compacted { oldest: 7 }, 410);
         check(TokenFault::Unknown, 401);
         check(ManifestError::Syntax(String::new()), 400);

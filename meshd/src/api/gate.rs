@@ -222,7 +222,7 @@ impl Drop for Following {
 }
 
 /// Who can be told apart by an address: of IPv6 each host has a whole /64.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),

@@ -302,11 +302,19 @@ pub(crate) fn client_as(chain: &str, key: &str, trust: &Arc<TrustStore>) -> reqw
 /// The join call over a connection that is not verified: for tests of what the server does with it.
 pub(crate) async fn post_join(address: &str, name: &str, token: &str, key: &KeyRequest) -> Answer {
     let token: model::token::JoinToken = token.parse().expect("a token");
+    let body = json!({"token": token.without_pin(), "node": name, "csr": key.csr_pem, "version": "0.1.0"});
+    stranger(address, Method::POST, "/v1/ca/join", Some(body)).await
+}
+
+/// A call of somebody who shows nothing of himself, over a connection that is not verified.
+pub(crate) async fn stranger(address: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
     let client = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).no_proxy();
     let client = client.timeout(Duration::from_secs(30)).build().expect("a client");
-    let body = json!({"token": token.without_pin(), "node": name, "csr": key.csr_pem, "version": "0.1.0"});
-    let response = client.post(format!("{address}/v1/ca/join")).json(&body).send().await;
-    answer(response.expect("an answer")).await.expect("a body")
+    let mut request = client.request(method, format!("{address}{path}"));
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    answer(request.send().await.expect("an answer")).await.expect("a body")
 }
 
 async fn answer(response: reqwest::Response) -> Option<Answer> {

@@ -27,7 +27,7 @@ choice! {
         Tap = "tap",
         /// Take an endpoint or host out of service.
         Drain = "drain",
-        /// Let a rollout go on.
+        /// Let a rollout go on, or a host come back (on Node).
         Approve = "approve",
         /// Name an address that the control plane dials.
         ConnectOut = "connect-out",

@@ -3,10 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use model::{
+    duration::Millis,
     identity::TrustDomain,
     join::{JoinGranted, JoinRefused},
     name::{Name, ServiceName},
     object::{Key, Object},
+    rejoin::RejoinRecord,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,13 @@ pub enum Reply {
     Member {
         /// Its id.
         id: MemberId,
+    },
+    /// A host's request to come back, as it stands now.
+    Requested {
+        /// Its id.
+        id: String,
+        /// What is kept of it.
+        record: Arc<RejoinRecord>,
     },
     /// Nothing was changed.
     Refused(Refusal),
@@ -203,6 +212,38 @@ pub enum Refusal {
     Restore {
         /// Why not.
         reason: String,
+    },
+    /// There is no such request to rejoin.
+    #[error("there is no request {id}: it was withdrawn with its node, or never filed")]
+    NoRequest {
+        /// Its id.
+        id: String,
+    },
+    /// It is too late for it.
+    #[error("request {id} of node {node} expired at {at}; the host has to ask anew")]
+    RequestExpired {
+        /// Its id.
+        id: String,
+        /// Whose.
+        node: Name,
+        /// Since when.
+        at: Millis,
+    },
+    /// It was denied before.
+    #[error("request {id} of node {node} was denied; the host has to ask anew, with another key")]
+    RequestDenied {
+        /// Its id.
+        id: String,
+        /// Whose.
+        node: Name,
+    },
+    /// Over a limit that time makes room in.
+    #[error("there are {limit} {what} already; try again later")]
+    Crowded {
+        /// Of what.
+        what: String,
+        /// How many there may be.
+        limit: u64,
     },
     /// Over a limit.
     #[error("{what}: {actual}, at most {limit}")]

@@ -62,7 +62,7 @@ impl State {
                 "a join record without a secret, or a member with an id that is not given yet".to_owned(),
             );
         }
-        if let Some(what) = self.misnumbered() {
+        if let Some(what) = self.misnumbered().or_else(|| self.misfiled()) {
             return broken(what);
         }
         if !self.history.sound(self.revision) {

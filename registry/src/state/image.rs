@@ -96,14 +96,15 @@ impl State {
         let tables = tables.chain(self.trust.records()).chain(members.by_id.records());
         let tables = tables.chain(members.next.records()).chain(members.used.records());
         let tables = tables.chain(self.staged.records());
-        tables.chain(self.numbers.holders.records()).chain(self.numbers.last.records())
+        let tables = tables.chain(self.numbers.holders.records()).chain(self.numbers.last.records());
+        tables.chain(self.requests.records())
     }
 
     /// How many records a snapshot has.
     fn image_len(&self) -> usize {
         let members = &self.members;
         let objects = self.objects.len() + self.sessions.table().len();
-        let secrets = self.credentials.len() + self.joins.len() + self.trust.len();
+        let secrets = self.credentials.len() + self.joins.len() + self.trust.len() + self.requests.len();
         let members = members.by_id.len() + members.next.len() + members.used.len();
         let numbers = self.numbers.holders.len() + self.numbers.last.len();
         objects + secrets + members + self.staged.len() + numbers + self.history.len()
@@ -125,9 +126,10 @@ impl State {
         let staged = self.staged.record_changes(&before.staged);
         let holders = self.numbers.holders.record_changes(&before.numbers.holders);
         let last = self.numbers.last.record_changes(&before.numbers.last);
+        let requests = self.requests.record_changes(&before.requests);
         let tables = objects.chain(hosts).chain(secrets).chain(joins).chain(trust);
         let tables = tables.chain(members).chain(numbers).chain(used).chain(staged);
-        let tables = tables.chain(holders).chain(last);
+        let tables = tables.chain(holders).chain(last).chain(requests);
         tables.chain(self.history.record_changes(&before.history))
     }
 
@@ -181,6 +183,7 @@ impl State {
             9 => self.staged.load(key, value)?,
             10 => self.numbers.load(key, value)?,
             11 => self.numbers.last.load(key, value)?,
+            12 => self.requests.load(key, value)?,
             BLOCK_TAG => self.history.load_block(value)?,
             REVISION_TAG => self.history.load_revision(value)?,
             other => return Err(ImageError::Tag(other)),

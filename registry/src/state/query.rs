@@ -161,6 +161,7 @@ impl State {
             self.staged.hash(),
             self.numbers.holders.hash(),
             self.numbers.last.hash(),
+            self.requests.hash(),
             digest(b"scalars", &scalars),
         ]
         .into_iter()

@@ -142,6 +142,7 @@ impl State {
         self.credentials = saved.credentials;
         self.joins = saved.joins;
         self.numbers = saved.numbers;
+        self.requests = Table::new(self.requests.tag());
         if !self.numbers.is_empty() {
             self.note_version(VIRTUAL_IPS_SINCE);
         }
@@ -230,7 +231,8 @@ impl State {
     pub(crate) fn to_save(&self) -> Self {
         let mut history = History::new(self.history.revisions_max());
         history.restart(self.revision);
-        Self { history, staged: Table::new(self.staged.tag()), ..self.clone() }
+        let (staged, requests) = (Table::new(self.staged.tag()), Table::new(self.requests.tag()));
+        Self { history, staged, requests, ..self.clone() }
     }
 
     /// The records of [`State::to_save`].

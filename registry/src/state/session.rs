@@ -142,6 +142,7 @@ impl State {
     /// A Node was deleted: nothing of it is left, and nobody may come in its name.
     pub(super) fn forget_node(&mut self, node: &Name) {
         self.end_session(node);
+        self.withdraw_requests(node);
         self.distrust_node(node);
     }
 

@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::command::{
-    Addresses, Admission, Change, Claim, Credential, Expect, MemberChange, RedeemJoin, Refused, Register,
-    SessionRef, TrustChange, Write,
+    Addresses, Admission, Change, Claim, Credential, Expect, Filing, Judgement, MemberChange, RedeemJoin,
+    Refused, Register, RejoinStep, SessionRef, TrustChange, Write,
 };
 
 mod random;
@@ -48,6 +48,7 @@ const FURNITURE: &[&str] = &[
     "register h1 shop/web:80 default/own:90",
     "put Role/ops rules=[]",
     "number shop/web",
+    "ask h1 k2 10.0.0",
 ];
 
 #[test]
@@ -132,6 +133,14 @@ fn command(line: &str) -> Command {
         ["stale", node, generation] => Command::MarkStale(vec![session(node, generation)]),
         ["join", token, node, key] => Command::RedeemJoin(join(token, node, key, JoinRole::Host)),
         ["join-server", token, node, key] => Command::RedeemJoin(join(token, node, key, JoinRole::Server)),
+        ["ask", node, key, network] => {
+            Command::Rejoin(RejoinStep::File(Box::new(filing(node, key, network))))
+        }
+        ["approve", node, key] => Command::Rejoin(RejoinStep::Judge(Box::new(judgement(node, key, "")))),
+        ["deny", node, key, reason] => {
+            Command::Rejoin(RejoinStep::Judge(Box::new(judgement(node, key, reason))))
+        }
+        ["distrust-node", node] => Command::Trust(TrustChange::Distrust(Refused::Node(name(node)))),
         ["found", domain] => Command::Trust(TrustChange::Found {
             domain: domain.parse().expect("a domain"),
             epoch: Uuid::from_u128(7),
@@ -228,6 +237,19 @@ fn join(token: &str, node: &str, key: &str, role: JoinRole) -> RedeemJoin {
     RedeemJoin { token: token.to_owned(), attempt, server }
 }
 
+fn filing(node: &str, key: &str, network: &str) -> Filing {
+    let (from, network) = (format!("{network}.9"), network.to_owned());
+    let (csr, version) = (format!("CSR {key}"), "1".to_owned());
+    Filing { node: name(node), fingerprint: key.to_owned(), csr, from, network, version }
+}
+
+/// Without a reason it is approved.
+fn judgement(node: &str, key: &str, reason: &str) -> Judgement {
+    let (id, node) = (rejoin::rejoin_request_id(&name(node), key), name(node));
+    let (approved, reason, actor) = (reason.is_empty(), reason.to_owned(), "ann".to_owned());
+    Judgement { id, node, fingerprint: key.to_owned(), approved, reason, actor }
+}
+
 fn admission(folder: &str) -> Admission {
     Admission {
         addresses: Addresses { raft: format!("{folder}:8444"), api: format!("{folder}:8443") },
@@ -277,6 +299,7 @@ fn print(reply: &Reply) -> String {
             format!("joined as {who}{}", if joined.granted.first { "" } else { ", again" })
         }
         Reply::Member { id } => format!("member {id}"),
+        Reply::Requested { record, .. } => show_request(record, record.filed_at),
         Reply::Refused(refusal) => format!("refused: {refusal}"),
     }
 }
@@ -288,6 +311,9 @@ fn show(state: &State, what: &str) -> String {
         ["history", since] => show_history(state, since.parse().expect("a revision")),
         ["numbers"] => show_numbers(state),
         ["trust"] => vec![show_trust(state)],
+        ["requests"] => {
+            state.rejoin_requests().map(|(_, record)| show_request(record, state.time())).collect()
+        }
         ["token", id] => vec![show_token(state, id)],
         ["of", service] => {
             let service = service.parse().expect("a service");
@@ -361,6 +387,13 @@ fn show_token(state: &State, id: &str) -> String {
     format!("{}{ends}{uses}", held.key)
 }
 
+fn show_request(record: &RejoinRecord, now: Millis) -> String {
+    let said = record.verdict.as_ref().map(|verdict| format!(", by {} {}", verdict.by, verdict.reason));
+    let (node, key, standing) = (&record.node, &record.fingerprint, record.standing(now));
+    let (from, end) = (&record.from, record.expires_at.0 / 1_000);
+    format!("{node} {key} from {from}: {standing:?} until {end}{}", said.unwrap_or_default().trim_end())
+}
+
 fn show_object(state: &State, key: &Key) -> Vec<String> {
     let Some(object) = state.get(key) else { return vec!["none".to_owned()] };
     let metadata = &object.metadata;
@@ -392,4 +425,45 @@ fn kinds_that_0_1_0_does_not_know_are_given_to_no_member_of_it() {
             assert_eq!(Command::Batch(vec![write]).version(), version);
         }
     }
+}
+
+#[test]
+fn one_network_cannot_take_all_the_room_for_requests_and_time_makes_room() {
+    let (per_network, all) = (REJOIN_REQUESTS_PER_NETWORK_MAX, REJOIN_REQUESTS_MAX);
+    let mut state = State::new();
+    perform(&mut state, "at 1000\nput Node/host-a");
+    for n in 0..per_network {
+        let asked = perform(&mut state, &format!("ask host-a stranger{n} n0"));
+        assert!(asked.contains("Pending"), "{asked}");
+    }
+    let crowded = perform(&mut state, "ask host-a stranger n0");
+    assert!(crowded.starts_with("refused: there are 16 requests to rejoin from n0 already"), "{crowded}");
+    assert!(
+        perform(&mut state, "ask host-a stranger0 n0").contains("Pending"),
+        "whoever has asked may go on"
+    );
+    assert!(perform(&mut state, "ask host-a own n1").contains("Pending"), "the host itself is elsewhere");
+    for n in 0..all - per_network - 1 {
+        perform(&mut state, &format!("ask host-a crowd{n} m{}", n / per_network));
+    }
+    let full = perform(&mut state, "ask host-a late n2");
+    assert!(full.starts_with("refused: there are 256 requests to rejoin in all already"), "{full}");
+    assert_eq!(state.rejoin_requests().count(), all);
+    let later = perform(&mut state, "at 4600\nask host-a late n0");
+    assert!(later.contains("Pending") && state.rejoin_requests().count() == 1, "{later}");
+    state.check().expect("it keeps its invariants");
+}
+
+#[test]
+fn requests_to_rejoin_are_for_members_that_know_them_and_leave_no_trace_before() {
+    assert_eq!(command("ask host-a k1 n1").version(), REJOIN_REQUESTS_SINCE);
+    assert_eq!(command("approve host-a k1").version(), REJOIN_REQUESTS_SINCE);
+    let mut state = State::new();
+    perform(&mut state, "put Node/host-a");
+    assert!(state.version_used() < REJOIN_REQUESTS_SINCE);
+    let (before, hash) = (state.records().count(), state.hash());
+    assert_eq!(State::from_image(&state.image(), 10).expect("its own").hash(), hash);
+    perform(&mut state, "ask host-a k1 n1");
+    assert_eq!(state.version_used(), REJOIN_REQUESTS_SINCE, "no older member follows from here on");
+    assert!(state.records().count() > before && state.hash() != hash);
 }

@@ -48,7 +48,10 @@ impl State {
             TrustChange::SetIntermediate { member, pem } => {
                 trust.intermediates.insert(member, pem);
             }
-            TrustChange::Distrust(refused) => distrust(&mut trust, refused, now),
+            TrustChange::Distrust(refused) => {
+                self.withdraw_refused(&refused);
+                distrust(&mut trust, refused, now);
+            }
             TrustChange::Prune { leaf_ttl, intermediate_ttl } => {
                 trust.bundle.distrusted.prune(now, leaf_ttl, intermediate_ttl);
             }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// As many bytes of a version are kept.
-const VERSION_BYTES_MAX: usize = 64;
+pub(super) const VERSION_BYTES_MAX: usize = 64;
 /// How long a host waits for the end of the second in which its name was distrusted: longer only where clocks differ, and
 /// that is told.
 const DISTRUST_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -69,18 +69,18 @@ async fn host(api: &Api, daemon: &Daemon, body: Value) -> Result<JoinAnswer, Api
     tracing::info!(
         target: "audit", %node, version, first = joined.granted.first, serial = signed.serial, "host joined"
     );
+    Ok(came_in(api, node, signed.chain_pem))
+}
+
+/// What a host gets that came in.
+pub(super) fn came_in(api: &Api, node: Name, certificate: String) -> JoinAnswer {
     let bundle = (*api.authority.bundle()).clone();
-    Ok(JoinAnswer {
-        node,
-        trust_domain: bundle.trust_domain.clone(),
-        epoch: bundle.epoch.clone(),
-        certificate: signed.chain_pem,
-        bundle,
-    })
+    let (trust_domain, epoch) = (bundle.trust_domain.clone(), bundle.epoch.clone());
+    JoinAnswer { node, trust_domain, epoch, certificate, bundle }
 }
 
 /// A host that comes back at once must not get what is refused with its old certificates: distrust counts in seconds.
-async fn outlast_distrust(api: &Api, node: &Name) -> Result<(), ApiError> {
+pub(super) async fn outlast_distrust(api: &Api, node: &Name) -> Result<(), ApiError> {
     let state = api.registry.applied();
     let distrusted = state.trust().and_then(|trust| trust.bundle.distrusted.nodes.get(node).copied());
     let Some(at) = distrusted else { return Ok(()) };

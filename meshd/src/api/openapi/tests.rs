@@ -69,9 +69,21 @@ fn only_the_open_paths_are_open() {
     let open: Vec<_> = OPERATIONS
         .iter()
         .filter(|operation| operation.access == Access::Open)
-        .map(|operation| operation.path)
+        .map(|operation| format!("{} {}", operation.method, operation.path))
         .collect();
-    assert_eq!(open, ["/healthz", "/readyz", "/openapi.json", "/v1/ca/bundle", "/v1/ca/join"]);
+    let want = [
+        "get /healthz",
+        "get /readyz",
+        "get /openapi.json",
+        "get /v1/ca/bundle",
+        "post /v1/ca/join",
+        "post /v1/ca/requests",
+        "get /v1/ca/requests/{id}",
+    ];
+    assert_eq!(open, want);
+    assert!(
+        !is_open(&Method::GET, "/v1/ca/requests") && !is_open(&Method::POST, "/v1/ca/requests/{id}/approve")
+    );
     assert!(is_open(&Method::GET, "/v1/ca/bundle") && is_open(&Method::HEAD, "/healthz"));
     assert!(!is_open(&Method::POST, "/v1/ca/bundle") && !is_open(&Method::GET, "/v1/ca"));
 }
@@ -106,6 +118,8 @@ fn every_path_has_its_class() {
     assert_eq!(of(Class::Vital), vital);
     let proxy = [
         "post /v1/ca/join",
+        "post /v1/ca/requests",
+        "get /v1/ca/requests/{id}",
         "put /v1/proxy/registration",
         "delete /v1/proxy/registration",
         "delete /v1/proxy/node",

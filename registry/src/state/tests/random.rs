@@ -39,6 +39,10 @@ fn any_line() -> impl Strategy<Value = String> {
         1 => (node.clone(), 1..30u64).prop_map(|(node, generation)| format!("unregister {node} {generation}")),
         2 => (1..3u8, 1..3u8).prop_map(|(id, uses)| format!("put JoinToken/t{id} uses={uses} services=[\"*/*\"] secret=s{id}")),
         1 => (1..3u8).prop_map(|id| format!("delete JoinToken/t{id}")),
+        2 => (node.clone(), 1..4u8, 1..3u8).prop_map(|(node, key, network)| format!("ask {node} k{key} n{network}")),
+        1 => (node.clone(), 1..4u8).prop_map(|(node, key)| format!("approve {node} k{key}")),
+        1 => (node.clone(), 1..4u8).prop_map(|(node, key)| format!("deny {node} k{key} no")),
+        1 => node.clone().prop_map(|node| format!("distrust-node {node}")),
         3 => (1..3u8, node, 1..4u8).prop_map(|(id, node, key)| format!("join s{id} {node} k{key}")),
         2 => (prop::collection::vec((namespace, service), 0..3))
             .prop_map(|some| some.iter().fold("number".to_owned(), |line, (ns, service)| format!("{line} {ns}/{service}"))),
