@@ -10,9 +10,11 @@ use model::{
     read::{Consistency, Freshness},
 };
 
+mod ca;
 mod explain;
 mod rollout;
 
+pub(crate) use ca::Ca;
 pub(crate) use explain::Explain;
 pub(crate) use rollout::RolloutOptions;
 
@@ -178,7 +180,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Cluster,
     },
-    /// Show the certificate authority, and distrust what is lost
+    /// Show the certificate authority, distrust what is lost, let hosts come back
     Ca {
         #[command(subcommand)]
         command: Ca,
@@ -303,30 +305,6 @@ pub(crate) enum Cluster {
     Remove {
         /// Id of the member
         id: u64,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Ca {
-    /// Show roots, intermediates and what is distrusted
-    Status {
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Print the root certificates (PEM)
-    Bundle,
-    /// Refuse a host, an identity or an intermediate from now on
-    #[command(group(clap::ArgGroup::new("whom").required(true)))]
-    Distrust {
-        /// A host, by name
-        #[arg(long, group = "whom")]
-        node: Option<Name>,
-        /// A SPIFFE id
-        #[arg(long, group = "whom")]
-        id: Option<String>,
-        /// An intermediate, by the fingerprint that `ca status` shows
-        #[arg(long, group = "whom")]
-        intermediate: Option<String>,
     },
 }
 

@@ -24,6 +24,7 @@ mod cluster;
 mod contexts;
 mod explain;
 mod past;
+mod requests;
 mod snapshot;
 mod status;
 mod token;

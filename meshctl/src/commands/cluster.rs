@@ -5,6 +5,7 @@ use model::client::Client;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::requests;
 use crate::{
     cli::{Ca, Cluster},
     output::{self, Rows, line, text},
@@ -82,6 +83,9 @@ pub(super) async fn ca(client: &Client, command: Ca) -> anyhow::Result<()> {
             let _: Value = client.json(Method::POST, "/v1/ca/distrust", Some(&body)).await?;
             line("distrusted; proxies refuse it as soon as they hear of it")
         }
+        Ca::Requests { output } => requests::list(client, output.output).await,
+        Ca::Approve { id, fingerprint, yes } => requests::approve(client, &id, fingerprint, yes).await,
+        Ca::Deny { id, reason } => requests::deny(client, &id, reason).await,
     }
 }
 
