@@ -1,5 +1,6 @@
 //! A host joins, or comes back under its name: it learns the roots from anybody, believes those whose pin its token carries, and only then, to
-//! a server that such a root vouches for, says its secret. Its key is made here and stays here.
+//! a server that such a root vouches for, says its secret. Its key is made here and stays here. Without a token it comes back
+//! by an operator's approval: [`approval`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,6 +33,8 @@ use crate::{
     identity::{IdentityError, Keep, NodeFile},
     settings::Server,
 };
+
+pub mod approval;
 
 /// How long each of the two calls may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,14 +75,12 @@ pub enum JoinError {
         /// Why it failed.
         cause: String,
     },
-    /// Whoever answered does not have the root that the token pins.
-    #[error(
-        "{server} is not the control plane that made the token: none of its roots has the fingerprint {pin}"
-    )]
+    /// Whoever answered does not have a root that is pinned.
+    #[error("{server} is not the control plane that is meant: none of its roots has the fingerprint {pin}")]
     Pin {
         /// Who was asked.
         server: Server,
-        /// The token's pin.
+        /// The pins.
         pin: String,
     },
     /// The server refused.
@@ -88,6 +89,9 @@ pub enum JoinError {
     /// An answer is not what the API promises.
     #[error("unexpected answer: {0}")]
     Answer(String),
+    /// By approval only.
+    #[error(transparent)]
+    Approval(#[from] approval::ApprovalError),
     /// The identity could not be kept.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -122,14 +126,21 @@ pub async fn rejoin(
     node: &Name,
     keep: &Keep,
 ) -> Result<NodeFile, JoinError> {
-    keep.settle()?;
-    let known = keep.node()?;
-    if let Some(known) = known.as_ref().filter(|known| known.node != *node) {
-        return Err(JoinError::OtherNode { known: known.node.clone(), asked: node.clone() });
-    }
+    let known = settled(keep, node)?;
     let file = come_in(server, token, node, &keep.next()?, known.map(|known| known.trust_domain)).await?;
     keep.settle()?;
     Ok(file)
+}
+
+/// Who this host is, if it is anybody: nobody but `node`.
+fn settled(keep: &Keep, node: &Name) -> Result<Option<NodeFile>, JoinError> {
+    keep.settle()?;
+    match keep.node()? {
+        Some(known) if known.node != *node => {
+            Err(JoinError::OtherNode { known: known.node, asked: node.clone() })
+        }
+        known => Ok(known),
+    }
 }
 
 /// Joins the mesh of whoever is asked, or only that of the trust domain `known`.
@@ -141,15 +152,22 @@ async fn come_in(
     known: Option<TrustDomain>,
 ) -> Result<NodeFile, JoinError> {
     let bundle: TrustBundle = learn_roots(server).await?;
-    let trust = pinned(&bundle, token, server)?;
-    if let Some(known) = known.filter(|known| *known != bundle.trust_domain) {
-        return Err(JoinError::OtherMesh { known, server: server.clone(), other: bundle.trust_domain });
-    }
+    let trust = pinned(&bundle, std::slice::from_ref(&token.pin), server)?;
+    of_mesh(known, &bundle, server)?;
     let csr = request_for(node, keep)?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let body = JoinRequest { token: token.without_pin(), node: node.clone(), csr, version };
     let answer = ask(server, &body, trust).await?;
     keep_answer(server, node, keep, answer)
+}
+
+/// Whether it is the mesh that this host knows, if it knows one.
+fn of_mesh(known: Option<TrustDomain>, bundle: &TrustBundle, server: &Server) -> Result<(), JoinError> {
+    let (server, other) = (server.clone(), bundle.trust_domain.clone());
+    match known {
+        Some(known) if known != other => Err(JoinError::OtherMesh { known, server, other }),
+        _ => Ok(()),
+    }
 }
 
 /// The bundle of whoever answers: worth nothing until the pin is found in it.
@@ -163,14 +181,21 @@ async fn learn_roots(server: &Server) -> Result<TrustBundle, JoinError> {
     timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(late(server)))
 }
 
-/// Trust in the pinned root alone: what else the unverified answer says counts for nothing.
-fn pinned(bundle: &TrustBundle, token: &JoinToken, server: &Server) -> Result<Arc<TrustStore>, JoinError> {
+/// Trust in the pinned roots alone: what else the unverified answer says counts for nothing.
+fn pinned(bundle: &TrustBundle, pins: &[String], server: &Server) -> Result<Arc<TrustStore>, JoinError> {
     let claimed = Trust::from_bundle(bundle).map_err(|error| JoinError::Answer(error.to_string()))?;
-    let foreign = || JoinError::Pin { server: server.clone(), pin: token.pin.clone() };
-    let pinned = |root: &&CertificateDer<'_>| hex(digest(&SHA256, root).as_ref()) == token.pin;
-    let root = claimed.roots().iter().find(pinned).ok_or_else(foreign)?.clone();
-    let trust = Trust::new(bundle.trust_domain.clone(), bundle.generation, vec![root], Default::default());
+    let pinned = |root: &&CertificateDer<'_>| pins.contains(&pin(root));
+    let roots: Vec<_> = claimed.roots().iter().filter(pinned).cloned().collect();
+    if roots.is_empty() {
+        return Err(JoinError::Pin { server: server.clone(), pin: pins.join(" or ") });
+    }
+    let trust = Trust::new(bundle.trust_domain.clone(), bundle.generation, roots, Default::default());
     Ok(TrustStore::new(trust.map_err(|error| JoinError::Answer(error.to_string()))?))
+}
+
+/// By what a root is pinned: SHA-256 over its DER, lower-case hex.
+fn pin(root: &CertificateDer<'_>) -> String {
+    hex(digest(&SHA256, root).as_ref())
 }
 
 async fn ask(server: &Server, body: &JoinRequest, trust: Arc<TrustStore>) -> Result<JoinAnswer, JoinError> {

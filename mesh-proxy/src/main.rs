@@ -39,7 +39,8 @@ enum Command {
     /// Join this host to a mesh, once. Its key is made here and stays here.
     Join(membership::Join),
     /// Come back under the same name with a new key: when the certificate has expired or is distrusted, or the disk was
-    /// lost. It needs a token that `meshctl token join NAME --node NODE --rejoin` made; what fails leaves all as it was.
+    /// lost. With a token that `meshctl token join NAME --node NODE --rejoin` made, or without one by an operator's approval:
+    /// `meshctl ca approve`. What fails leaves all as it was.
     Rejoin(membership::Rejoin),
     /// Leave the mesh for good: end the proxy and its rules, have the control plane forget this host, and erase its
     /// identity here.

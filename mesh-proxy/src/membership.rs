@@ -2,7 +2,7 @@
 //! as a user of its own.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
 };
 
@@ -12,11 +12,19 @@ use mesh_proxy::{
     capture::{self, CaptureError},
     doctor,
     identity::{Identity, Keep, NodeFile, node_name},
-    join::{self, JoinError},
+    join::{
+        self, JoinError,
+        approval::{self, Anchor, ApprovalError, Asking, Progress},
+    },
     leave::{Farewell, Leaver},
     settings::{Server, Settings},
 };
-use model::{name::Name, token::JoinToken};
+use model::{
+    duration::Timespan,
+    name::Name,
+    rejoin::{RejoinStatus, grouped, ungrouped},
+    token::JoinToken,
+};
 use tokio::runtime::Runtime;
 
 /// The unit of the packages.
@@ -37,6 +45,16 @@ pub(crate) struct Join {
 pub(crate) struct Rejoin {
     #[command(flatten)]
     way: Way,
+    /// Without a token: believe servers whose root has this fingerprint, as `meshctl ca status` shows it [default: the roots that
+    /// this host kept].
+    #[arg(long, value_name = "SHA256", value_parser = pin, conflicts_with_all = ["token", "token_file"])]
+    ca_pin: Option<String>,
+    /// Without a token: believe servers of the roots in this file, as `meshctl ca bundle` prints them.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["token", "token_file", "ca_pin"])]
+    ca: Option<PathBuf>,
+    /// Without a token: wait for the approval no longer than this, such as 10m; the request stays.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["token", "token_file"])]
+    timeout: Option<Timespan>,
     /// Leave it to others to start the proxy anew.
     #[arg(long)]
     no_start: bool,
@@ -96,15 +114,25 @@ pub(crate) fn join(runtime: &Runtime, Join { way, no_start }: Join) -> anyhow::R
 }
 
 /// Comes back under the same name, and starts the unit anew.
-pub(crate) fn rejoin(runtime: &Runtime, Rejoin { way, no_start }: Rejoin) -> anyhow::Result<()> {
-    let (settings, token) = (way.home.settings()?, way.token()?);
+pub(crate) fn rejoin(runtime: &Runtime, rejoin: Rejoin) -> anyhow::Result<()> {
+    let way = &rejoin.way;
+    let settings = way.home.settings()?;
     let keep = Keep::open(&settings.data_dir)?;
-    let known = keep.node()?.map(|known| known.node);
-    let node = way.node.clone().or(known).or(settings.node.clone()).map_or_else(host_name, Ok)?;
-    let joined = runtime.block_on(join::rejoin(&way.server, &token, &node, &keep));
+    let known = keep.node()?;
+    let named = way.node.clone().or(known.as_ref().map(|known| known.node.clone()));
+    let node = named.or(settings.node.clone()).map_or_else(host_name, Ok)?;
+    let joined = match way.has_token() {
+        true => runtime.block_on(join::rejoin(&way.server, &way.token()?, &node, &keep)),
+        false => {
+            let asking = rejoin.asking(&settings, known.as_ref())?;
+            let joined = runtime.block_on(until_interrupted(approval::rejoin(&asking, &node, &keep, show)));
+            on_last_line("")?;
+            joined
+        }
+    };
     let joined = kept(&settings, joined)?;
     tell(&settings, "rejoined", &joined)?;
-    if no_start || !way.home.has_unit(&settings) {
+    if rejoin.no_start || !way.home.has_unit(&settings) {
         writeln!(io::stdout(), "start mesh-proxy anew: one that runs has the old identity")?;
     } else {
         host::unit::restart(UNIT)?;
@@ -197,6 +225,55 @@ fn tell(settings: &Settings, done: &str, NodeFile { node, trust_domain, .. }: &N
     writeln!(io::stdout(), "{done} as node {node} of {trust_domain}; the identity is in {folder}")
 }
 
+/// Ctrl-C ends the waiting; what was written by then is given to its owner as ever.
+async fn until_interrupted(
+    joined: impl Future<Output = Result<NodeFile, JoinError>>,
+) -> Result<NodeFile, JoinError> {
+    tokio::select! {
+        joined = joined => joined,
+        Ok(()) = tokio::signal::ctrl_c() => Err(ApprovalError::Interrupted.into()),
+    }
+}
+
+/// A reader who has gone is no failure of the request.
+fn show(progress: Progress<'_>) {
+    drop(match progress {
+        Progress::Filed(filed) => write!(io::stdout(), "{}", instructions(filed)),
+        Progress::Waiting(since) => on_last_line(&format!(
+            "waiting for an operator, {} by now ",
+            Timespan::from_secs(since.as_secs())
+        )),
+        Progress::Trouble(error) => {
+            on_last_line("").and_then(|()| writeln!(io::stderr(), "{error}; trying again"))
+        }
+    });
+}
+
+/// Takes the place of what stood there before; only where somebody looks at it.
+fn on_last_line(text: &str) -> io::Result<()> {
+    match io::stderr().is_terminal() {
+        true => write!(io::stderr(), "\r\x1b[K{text}"),
+        false => Ok(()),
+    }
+}
+
+/// What two people need: one who sits here, one who has `meshctl`.
+fn instructions(filed: &RejoinStatus) -> String {
+    let RejoinStatus { id, node, expires_at, .. } = filed;
+    let key = grouped(&filed.fingerprint);
+    format!(
+        "node {node} asks to come back\n  request      {id}\n  fingerprint  {key}\n\
+         an operator who sees the same fingerprint approves it until {expires_at}:\n  \
+         meshctl ca approve {id} --fingerprint '{key}'\n\
+         this waits for it; Ctrl-C ends the waiting, not the request, and the same command goes on with it\n"
+    )
+}
+
+/// A root's fingerprint, in any grouping.
+fn pin(text: &str) -> Result<String, String> {
+    ungrouped(text).ok_or_else(|| "must be the 64 hex digits of SHA-256 over a root certificate".to_owned())
+}
+
 fn host_name() -> anyhow::Result<Name> {
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy().into_owned();
@@ -219,7 +296,30 @@ impl Home {
     }
 }
 
+impl Rejoin {
+    /// Whom it asks without a token, and by what they are believed.
+    fn asking(&self, settings: &Settings, known: Option<&NodeFile>) -> anyhow::Result<Asking> {
+        let anchor = match (&self.ca_pin, &self.ca) {
+            (Some(pin), _) => Anchor::Pins(vec![pin.clone()]),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                let roots = svid::pem::certificates(&text).with_context(|| path.display().to_string())?;
+                Anchor::roots(&roots)
+            }
+            (None, None) => Anchor::Kept,
+        };
+        let (server, patience) = (self.way.server.clone(), self.timeout);
+        let mut others = [settings.servers.clone(), known.map(Keep::servers).unwrap_or_default()].concat();
+        others.retain(|other| *other != server);
+        Ok(Asking { server, others, anchor, patience })
+    }
+}
+
 impl Way {
+    fn has_token(&self) -> bool {
+        self.token.is_some() || self.token_file.is_some()
+    }
+
     fn token(&self) -> anyhow::Result<JoinToken> {
         let text = match (&self.token, self.token_file.as_deref()) {
             (Some(token), _) => token.clone(),

@@ -24,6 +24,14 @@ pub struct KeyRequest {
 #[error("no key could be made: the system's randomness failed")]
 pub struct KeyRequestError;
 
+/// The fingerprint of a key that was kept, as its request has it; `None` where the text is no P-256 key.
+pub fn fingerprint_of(key_pem: &str) -> Option<String> {
+    let key = pem::private_key(key_pem).ok()?;
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.secret_der()).ok()?;
+    let spki: PublicKeyX509Der<'_> = key.public_key().as_der().ok()?;
+    Some(fingerprint(spki.as_ref()))
+}
+
 impl KeyRequest {
     /// Draws a key from the system's randomness and signs a request with it.
     pub fn generate() -> Result<Self, KeyRequestError> {
@@ -77,4 +85,16 @@ fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     }
     out.extend(value);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_kept_has_the_fingerprint_of_its_request() {
+        let made = KeyRequest::generate().expect("a key");
+        assert_eq!(fingerprint_of(&made.key_pem), Some(made.fingerprint));
+        assert_eq!(fingerprint_of(&made.csr_pem), None);
+    }
 }

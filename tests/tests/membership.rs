@@ -9,13 +9,16 @@ mod heavy {
         cluster::Cluster,
         foreign::said,
         host::{Host, LocalService},
+        process::Process,
         scratch::{Said, Scratch},
         stranger::{Forger, Papers, bundle, from_now, knock},
         wait::until,
     };
+    use reqwest::Method;
+    use rustix::process::Signal;
     use rustls::pki_types::PrivateKeyDer;
-    use serde_json::Value;
-    use svid::{Expect, pem};
+    use serde_json::{Value, json};
+    use svid::{Expect, KeyRequest, pem};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -216,6 +219,146 @@ mod heavy {
             typed(&host, &["rejoin", &server, "--token", &token]).await.fine();
             host.run().await.expect("it comes up");
             registered(&host).await;
+        }
+    }
+
+    /// A `mesh-proxy rejoin` that waits for an operator, and what it shows on the host's terminal.
+    struct Asks {
+        process: Process,
+        id: String,
+        fingerprint: String,
+    }
+
+    impl Asks {
+        /// `name` is that of its log.
+        async fn start(host: &Host, name: &str, server: &str) -> Self {
+            let mut command = std::process::Command::new(binaries::path("mesh-proxy"));
+            command.args(["rejoin", server, "--config"]).arg(host.config());
+            let process = Process::spawn(name, host.folder(), &mut command).expect("it starts");
+            let shown = until("the request is shown", PATIENCE, || async {
+                let log = process.log();
+                let value =
+                    |name: &str| log.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
+                match (value("request "), value("fingerprint ")) {
+                    (Some(id), Some(fingerprint)) => Ok((id.to_owned(), fingerprint.to_owned())),
+                    _ => Err(log),
+                }
+            });
+            let (id, fingerprint) = shown.await.expect("it is");
+            Self { process, id, fingerprint }
+        }
+
+        /// All that it said, once it ended so.
+        async fn ended(mut self, code: i32) -> String {
+            let end = until("it ends", PATIENCE, || {
+                let ended = self.process.ended();
+                async move { ended.ok_or("it waits") }
+            });
+            let end = end.await.unwrap_or_else(|error| panic!("{error}: {}", self.process.log()));
+            assert_eq!(end.code(), Some(code), "{}", self.process.log());
+            self.process.log()
+        }
+    }
+
+    /// Somebody who is not the host asks in its name.
+    async fn stranger_asks(cluster: &Cluster, node: &str) -> String {
+        let csr = KeyRequest::generate().expect("a key").csr_pem;
+        let body = json!({"node": node, "csr": csr});
+        let client = cluster.client(0).expect("a client");
+        let filed = client.json::<Value>(Method::POST, "/v1/ca/requests", Some(&body)).await;
+        filed.expect("anybody may ask")["id"].as_str().expect("an id").to_owned()
+    }
+
+    async fn state_of(cluster: &Cluster, index: usize, id: &str) -> String {
+        let list = cluster.said_at(index, &["ca", "requests", "-o", "json"]).await.fine();
+        let list: Value = serde_json::from_str(&list).expect("JSON");
+        let items = list["items"].as_array().expect("a list");
+        let request = items.iter().find(|request| request["id"] == id).expect("it is kept");
+        request["state"].as_str().expect("a state").to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_host_comes_back_by_approval_at_another_member_after_the_leader_was_killed() {
+        let scratch = Scratch::new("rejoining-approved");
+        let mut cluster = Cluster::start(scratch.path(), 3, |_| {}).await.expect("three servers");
+        let app = Backend::start("orders").await.expect("an application");
+        let orders = [LocalService::new("orders", app.port, 80, "http")];
+        let mut host =
+            Host::start(&cluster, scratch.path(), "back", 12, &orders, |_| {}).await.expect("a host");
+        registered(&host).await;
+        stop(&mut host).await;
+        expire(&cluster, &host);
+        let before = files(&host.folder().join("data"));
+        let theirs = stranger_asks(&cluster, "back").await;
+
+        let leader = cluster.leader().await.expect("a leader");
+        let server = cluster.members[leader].url();
+        let first = Asks::start(&host, "asks-first", &server).await;
+        first.process.signal(Signal::INT);
+        let (id, fingerprint) = (first.id.clone(), first.fingerprint.clone());
+        let said = first.ended(1).await;
+        assert!(said.contains("interrupted; the request stays"), "{said}");
+        let asks = Asks::start(&host, "asks-again", &server).await;
+        assert_eq!((&asks.id, &asks.fingerprint), (&id, &fingerprint), "the same key, the same request");
+
+        cluster.members[leader].kill();
+        let survivor = cluster.leader().await.expect("another leader");
+        let other = (0..3).find(|index| ![leader, survivor].contains(index)).expect("a third");
+        let table = cluster.said_at(other, &["ca", "requests"]).await.fine();
+        assert!(table.contains(&fingerprint) && table.contains(&theirs), "{table}");
+        let approve = ["ca", "approve", &theirs, "--fingerprint", &fingerprint];
+        let refused = cluster.said_at(other, &approve).await.failed(1);
+        assert!(refused.contains("the request is for another key"), "{refused}");
+        let unseen = cluster.said_at(other, &["ca", "approve", &id]).await.failed(1);
+        assert!(unseen.contains("--yes"), "nobody approves what nobody compared: {unseen}");
+        let approve = ["ca", "approve", &id, "--fingerprint", &fingerprint];
+        cluster.said_at(other, &approve).await.fine();
+        let said = asks.ended(0).await;
+        assert!(said.contains("rejoined as node back of mesh.internal"), "{said}");
+        assert_eq!(state_of(&cluster, survivor, &theirs).await, "denied");
+
+        let after = files(&host.folder().join("data"));
+        assert_ne!(after["node.key"], before["node.key"]);
+        assert_eq!(after["snapshot.json"], before["snapshot.json"], "it still knows its mesh");
+        assert!(!after.keys().any(|name| name.starts_with("rejoin/")), "{:?}", after.keys());
+        host.run().await.expect("it comes up");
+        registered(&host).await;
+        denied(&cluster, &host, survivor).await;
+        believes_nobody_at_first_sight(&cluster, &host, survivor).await;
+    }
+
+    async fn denied(cluster: &Cluster, host: &Host, at: usize) {
+        let before = files(&host.folder().join("data"));
+        let asks = Asks::start(host, "asks-in-vain", &cluster.members[at].url()).await;
+        let id = asks.id.clone();
+        cluster.said_at(at, &["ca", "deny", &id, "--reason", "nobody called me"]).await.fine();
+        let said = asks.ended(1).await;
+        assert!(said.contains("the request was denied: nobody called me"), "{said}");
+        let mut after = files(&host.folder().join("data"));
+        after.retain(|name, _| !name.starts_with("rejoin/"));
+        assert_eq!(after["node.key"], before["node.key"], "what was denied changes nothing");
+        let next = Asks::start(host, "asks-anew", &cluster.members[at].url()).await;
+        assert_ne!(next.id, id, "with another key");
+    }
+
+    /// Its disk is lost, so that it knows no root: it has to be told of one.
+    async fn believes_nobody_at_first_sight(cluster: &Cluster, host: &Host, at: usize) {
+        let server = cluster.members[at].url();
+        let bare = host.folder().join("bare").display().to_string();
+        let rejoin = ["rejoin", &server, "--node", "back", "--timeout", "1ms", "--data-dir", &bare];
+        let with = |more: &[&'static str]| [&rejoin[..], more].concat();
+        let refused = typed(host, &with(&[])).await.failed(1);
+        assert!(refused.contains("does not say whom to trust: add --ca-pin"), "{refused}");
+        let zeros: &'static str = "0000000000000000000000000000000000000000000000000000000000000000";
+        let refused = typed(host, &with(&["--ca-pin", zeros])).await.failed(1);
+        assert!(refused.contains("none of its roots has the fingerprint 0000"), "{refused}");
+        let status = cluster.said_at(at, &["ca", "status", "-o", "json"]).await.fine();
+        let status: Value = serde_json::from_str(&status).expect("JSON");
+        let pin = status["roots"][0]["fingerprint"].as_str().expect("a fingerprint");
+        let cacert = cluster.cacert.display().to_string();
+        for anchor in [["--ca-pin", pin], ["--ca", &cacert]] {
+            let waited = typed(host, &[&rejoin[..], &anchor].concat()).await.failed(1);
+            assert!(waited.contains("not approved within 1ms; the request stays"), "{waited}");
         }
     }
 }

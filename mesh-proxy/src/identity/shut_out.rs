@@ -1,5 +1,5 @@
 //! Pure. Why the control plane listens to this host no more, whatever it says: then it gets no certificate, and only an
-//! operator's token lets it in again.
+//! operator lets it in again, by a token or an approval.
 
 use model::{
     name::Name,
@@ -24,8 +24,8 @@ impl ShutOut {
     pub fn remedy(&self) -> String {
         let (Self::Expired(node) | Self::Distrusted(node)) = self;
         format!(
-            "mesh-proxy rejoin https://HOST:8443 --token TOKEN, as root; \
-             meshctl token join NAME --node {node} --rejoin makes the token"
+            "mesh-proxy rejoin https://HOST:8443, as root, which an operator approves by meshctl ca approve; \
+             or at once with --token TOKEN: meshctl token join NAME --node {node} --rejoin makes the token"
         )
     }
 }
