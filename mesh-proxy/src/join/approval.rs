@@ -94,7 +94,7 @@ pub enum Progress<'a> {
     Filed(&'a RejoinStatus),
     /// Nobody has answered it for so long.
     Waiting(Duration),
-    /// No server says how it stands; that is asked again.
+    /// No server says how it stands; that is asked again, and not told again before one did.
     Trouble(&'a ControlError),
 }
 
@@ -174,11 +174,19 @@ impl Asking {
         let servers = [std::slice::from_ref(&self.server), &self.others].concat();
         let control = Control::new(servers, None, trust, String::new());
         let (path, start) = (format!("{REQUESTS}/{}", filed.id), clock::now());
+        let mut in_trouble = false;
         loop {
             match look(&control, &path).await {
                 Ok(Some(joined)) => return Ok(joined),
-                Ok(None) => tell(Progress::Waiting(clock::now() - start)),
-                Err(ApprovalError::Control(error)) if passes(&error) => tell(Progress::Trouble(&error)),
+                Ok(None) => {
+                    in_trouble = false;
+                    tell(Progress::Waiting(clock::now() - start));
+                }
+                Err(ApprovalError::Control(error)) if passes(&error) => {
+                    if !std::mem::replace(&mut in_trouble, true) {
+                        tell(Progress::Trouble(&error));
+                    }
+                }
                 Err(error) => return Err(error),
             }
             if let Some(patience) = self.patience

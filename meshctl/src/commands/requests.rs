@@ -50,9 +50,10 @@ pub(super) async fn approve(
 }
 
 pub(super) async fn deny(client: &Client, id: &str, reason: Option<String>) -> anyhow::Result<()> {
-    let before = one(client, id).await?;
+    // Who may deny need not be allowed to list.
+    let before = one(client, id).await.ok();
     let denied = judge(client, id, "deny", &Denial { reason }).await?;
-    if before.state == Standing::Approved {
+    if before.is_some_and(|before| before.state == Standing::Approved) {
         let node = &denied.node;
         hint(&format!(
             "it had been approved; if it has its certificate already: meshctl ca distrust --node {node}"

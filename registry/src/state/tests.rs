@@ -467,3 +467,18 @@ fn requests_to_rejoin_are_for_members_that_know_them_and_leave_no_trace_before()
     assert_eq!(state.version_used(), REJOIN_REQUESTS_SINCE, "no older member follows from here on");
     assert!(state.records().count() > before && state.hash() != hash);
 }
+
+#[test]
+fn a_request_that_outlived_its_node_or_stands_under_another_s_id_is_found() {
+    let sound = furnished();
+    let (id, record) = sound.rejoin_requests().next().expect("one is there");
+    let (id, record) = (id.to_owned(), record.clone());
+    let mut ghost = sound.clone();
+    ghost.requests.insert(id, RejoinRecord { node: name("gone"), ..(*record).clone() });
+    let mut mislaid = sound.clone();
+    mislaid.requests.insert("another".to_owned(), record);
+    for broken in [ghost, mislaid] {
+        let found = broken.check().expect_err("it is broken").to_string();
+        assert!(found.contains("outlived node") && found.contains("or is another's"), "{found}");
+    }
+}

@@ -278,3 +278,13 @@ fn a_snapshot_with_virtual_ips_waits_for_members_that_do_not_know_of_them() {
     assert_eq!(fresh.version_used(), VIRTUAL_IPS_SINCE);
     assert_eq!(perform(&mut fresh, "show numbers"), perform(&mut saved.clone(), "show numbers"));
 }
+
+#[test]
+fn requests_to_rejoin_are_of_the_present_and_in_no_saved_snapshot() {
+    let (saved, mut state) = (furnished(), furnished());
+    assert_eq!((saved.rejoin_requests().count(), saved.to_save().rejoin_requests().count()), (1, 0));
+    perform(&mut state, "ask h1 k5 10.0.1");
+    assert_eq!(restore(&mut state, &saved), Reply::Nothing);
+    assert_eq!(state.rejoin_requests().count(), 2, "who asks now asks still");
+    state.check().expect("it keeps its invariants");
+}
