@@ -210,17 +210,16 @@ impl Inbound {
 
     /// Takes one connection of another proxy.
     pub async fn take(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
-        let (stream, connection) =
-            match Box::pin(timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, address))).await {
-                Ok(Ok(taken)) => taken,
-                Ok(Err(reason)) => return self.refusals.tell(address, &reason),
-                Err(_) => return tracing::debug!(peer = %address, "a caller's handshake took too long"),
-            };
+        let shaken = Box::pin(timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, address))).await;
+        let (stream, connection) = match shaken {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(reason)) => return self.refusals.tell(address, &reason),
+            Err(_) => return tracing::debug!(peer = %address, "a caller's handshake took too long"),
+        };
         let alpn = stream.get_ref().1.alpn_protocol().and_then(Alpn::named);
-        let connection = Arc::new(connection);
-        let (draining, life) = (self.shared.draining.clone(), connection.life.clone());
         // Other proxies know that a connection may end between two calls.
-        let ends = Ends { draining, idle_until: None, life };
+        let (draining, life) = (self.shared.draining.clone(), connection.life.clone());
+        let (ends, connection) = (Ends { draining, idle_until: None, life }, Arc::new(connection));
         let serve = {
             let (inbound, connection) = (self.clone(), connection.clone());
             move |request| inbound.clone().serve(connection.clone(), request)
@@ -267,9 +266,8 @@ impl Inbound {
     async fn serve(
         self: Arc<Self>,
         connection: Arc<Connection>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<Answer> {
-        let mut request = request;
         let caller = http1::raw(&mut request);
         let (mut head, body) = request.into_parts();
         let span = self.telemetry.begin(&mut head.headers);
