@@ -17,9 +17,10 @@ mod heavy {
     use model::{
         client::{Client, Selection},
         kind::Kind,
-        object::Object,
+        object::{Key, Object},
     };
-    use serde_json::Value;
+    use serde_json::{Map, Value, json};
+    use svid::KeyRequest;
 
     /// How long the cluster may take to do what it does by itself, on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -125,6 +126,7 @@ mod heavy {
             life.goes_on(SOME).await.expect("a mixed cluster");
         }
         versions(&cluster, &["commands/4", "commands/1", "commands/1"]).await;
+        no_request_is_taken_yet(&cluster.client(0).expect("a client")).await;
         // Back again: nothing new was used yet.
         becomes(&mut cluster, 0, binaries::previous("meshd")).await;
         life.goes_on(SOME).await.expect("all of the previous release again");
@@ -148,6 +150,17 @@ mod heavy {
         );
         refused_downgrade(&mut cluster, &life).await;
         eprintln!("{:?}", life.finish().await.expect("nothing was lost"));
+    }
+
+    /// What an older member could not read does not come into the log, whoever asks for it.
+    async fn no_request_is_taken_yet(client: &Client) {
+        let node = Key::mesh_wide(Kind::Node, "away".parse().expect("a name"));
+        client.put(&Object::new(node, Map::new())).await.expect("a Node");
+        let csr = KeyRequest::generate().expect("a key").csr_pem;
+        let body = json!({"node": "away", "csr": csr});
+        let filed = client.json::<Value>(reqwest::Method::POST, "/v1/ca/requests", Some(&body)).await;
+        let refused = filed.expect_err("two members do not know it");
+        assert!(refused.to_string().contains("not every member understands"), "{refused}");
     }
 
     /// All Services, once each has virtual IPs: those of the previous release get them by themselves. No two have the same.
