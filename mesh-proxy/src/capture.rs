@@ -1,6 +1,6 @@
 //! `mesh-proxy capture`: the rules of the kernel by which calls of this host's programs come to the proxy. Loaded whole or
-//! not at all, tried for a while if that is asked for, and taken away without a trace. The proxy itself has no part in it
-//! and needs no rights for it.
+//! not at all, tried for a while if that is asked for, and taken away without a trace. The proxy itself needs no rights for
+//! it: all that it may do is to tell which ports are open.
 
 use std::{
     fs::File,
@@ -10,29 +10,36 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
+mod applied;
 mod facts;
 mod kernel;
+mod ports;
 mod resolved;
 mod resolvers;
 mod rules;
 mod ssh;
+mod told;
 mod trial;
 
+pub use ports::{PORTS_BYTES_MAX, PORTS_MAX, Ports};
+pub use resolved::DropIn;
 pub use resolvers::RESOLVERS_MAX;
 pub use rules::{Family, Inbound, Plan, TABLE, Wanted};
+pub use told::tell;
 pub use trial::{TRIAL_MAX, keep_watch};
 
 use crate::{
-    config::cache::CacheError,
     disk::{self, DiskError},
-    identity::IdentityError,
     settings::Settings,
 };
+use applied::Applied;
 use kernel::Standing;
 use trial::Trial;
 
 /// Held while rules are changed: two at once would restore each other's.
 const LOCK: &str = "capture.lock";
+/// How often rules are refreshed at once, where ports change meanwhile.
+pub const REFRESHES_MAX: usize = 8;
 
 /// Why rules could not be made or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +69,6 @@ pub enum CaptureError {
     /// Our files.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The last good configuration.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// Who this host is.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
     /// The system.
     #[error("{what}: {source}")]
     Io {
@@ -81,9 +82,14 @@ pub enum CaptureError {
 /// What would be loaded on this host.
 ///
 /// # Errors
-/// If the settings do not fit it, or its last good configuration cannot be read.
+/// If the settings do not fit it.
 pub fn plan(settings: &Settings) -> Result<Plan, CaptureError> {
-    facts::wanted(settings).map(|wanted| wanted.plan())
+    Applied::by(settings).map(|applied| whole(settings, &applied))
+}
+
+/// The rules, and whom systemd-resolved is to ask.
+fn whole(settings: &Settings, applied: &Applied) -> Plan {
+    Plan { resolved: resolved::drop_in(&settings.listen.dns.0), ..applied.wanted.plan() }
 }
 
 /// Loads the rules, for good or until nobody confirms them in time; in place of those of before.
@@ -91,20 +97,48 @@ pub fn plan(settings: &Settings) -> Result<Plan, CaptureError> {
 /// # Errors
 /// If that fails; the rules are then as before.
 pub fn apply(settings: &Settings, confirm_within: Option<Duration>) -> Result<(), CaptureError> {
-    let (plan, folder) = (plan(settings)?, &settings.capture.run_dir);
+    let folder = &settings.capture.run_dir;
     let _lock = lock(folder)?;
-    let before = Standing::read()?;
+    let (applied, before) = (Applied::by(settings)?, Standing::read(folder)?);
+    let plan = whole(settings, &applied);
     match confirm_within {
         Some(patience) => Trial::begin(folder, &before, patience)?,
         None => Trial::end(folder)?,
     }
-    let loaded = kernel::load(&plan).inspect_err(|error| {
-        tracing::error!(%error, "the rules stay as they were");
-        if let Err(error) = kernel::restore(&before).and_then(|()| Trial::end(folder)) {
-            tracing::error!(%error, "nor could they be restored");
+    let loaded = Applied::keep(Some(&applied), folder).and_then(|()| kernel::load(&plan));
+    let loaded = loaded.inspect_err(|_| put_back(&before, folder, || Trial::end(folder)));
+    loaded.and_then(|()| resolved::tell(plan.resolved.as_ref()))
+}
+
+fn put_back(before: &Standing, folder: &Path, then: impl FnOnce() -> Result<(), CaptureError>) {
+    tracing::error!("the rules stay as they were");
+    if let Err(error) = kernel::restore(before, folder).and_then(|()| then()) {
+        tracing::error!(%error, "nor could they be restored");
+    }
+}
+
+/// Has the rules follow which ports are open, as the proxy tells. Nothing but that changes of what was applied last, be it
+/// on trial or for good, and where nothing was applied, nothing is. Whether something changed.
+///
+/// # Errors
+/// If that fails; the rules are then as before.
+pub fn refresh(settings: &Settings) -> Result<bool, CaptureError> {
+    let _lock = lock(&settings.capture.run_dir)?;
+    refresh_locked(&settings.capture.run_dir)
+}
+
+fn refresh_locked(folder: &Path) -> Result<bool, CaptureError> {
+    for round in 0..REFRESHES_MAX {
+        let Some(applied) = Applied::read(folder)? else { return Ok(false) };
+        let now = applied.refreshed()?;
+        if now == applied {
+            return Ok(round > 0);
         }
-    });
-    loaded.and_then(|()| resolved::tell(&settings.listen.dns.0))
+        let before = Standing::read(folder)?;
+        let loaded = Applied::keep(Some(&now), folder).and_then(|()| kernel::load_rules(&now.wanted.plan()));
+        loaded.inspect_err(|_| put_back(&before, folder, || Ok(())))?;
+    }
+    Ok(true)
 }
 
 /// What was loaded to be tried stays.
@@ -126,7 +160,7 @@ pub fn confirm(settings: &Settings) -> Result<(), CaptureError> {
 pub fn remove(settings: &Settings) -> Result<(), CaptureError> {
     let _lock = lock(&settings.capture.run_dir)?;
     Trial::end(&settings.capture.run_dir)?;
-    kernel::restore(&Standing::default())?;
+    kernel::restore(&Standing::default(), &settings.capture.run_dir)?;
     resolved::forget()
 }
 

@@ -111,6 +111,8 @@ enum Capture {
     },
     /// Keep the rules that were applied with --confirm.
     Confirm,
+    /// Have the rules that stand follow modes and services, and change nothing else. Needs root; `mesh-capture.path` does it.
+    Refresh,
     /// Take away all rules and routes. Needs root.
     Remove,
     /// Bring back what stood before, unless somebody confirms.
@@ -216,6 +218,10 @@ fn capture_calls(settings: &Settings, command: Capture) -> anyhow::Result<()> {
         Capture::Confirm => {
             capture::confirm(settings)?;
             writeln!(out, "the rules stay")?;
+        }
+        Capture::Refresh => {
+            let changed = capture::refresh(settings)?;
+            writeln!(out, "{}", if changed { "the rules follow" } else { "nothing is to be changed" })?;
         }
         Capture::Remove => {
             capture::remove(settings)?;

@@ -11,7 +11,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::sleep,
 };
 use traffic::{admission::Bounded, headers::Leg, protocol::Detected, route::FieldsMut, snapshot::Port};
 
@@ -165,7 +165,7 @@ impl Outbound {
         {
             return Err(Refused::UnknownService(service.clone()));
         }
-        let come = self.configured(|config| {
+        let come = self.shared.configured(SUBSCRIBE_TIMEOUT, |config| {
             let here = has(config);
             if !here {
                 self.shared.want(service);
@@ -173,23 +173,6 @@ impl Outbound {
             here
         });
         come.await.ok_or_else(|| Refused::NotYet(service.clone()))
-    }
-
-    /// A configuration that has what is looked for, if one comes in time.
-    async fn configured(&self, has: impl Fn(&Config) -> bool) -> Option<Arc<Config>> {
-        let mut changes = self.shared.changes();
-        let come = async {
-            loop {
-                let config = self.shared.config();
-                if has(&config) {
-                    return config;
-                }
-                if changes.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
-        timeout(SUBSCRIBE_TIMEOUT, come).await.ok()
     }
 
     /// Takes one connection of a local application.

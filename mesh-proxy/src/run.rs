@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin},
+    capture,
     config::{
         cache::Cache,
         watch::{Ack, Follower},
@@ -114,13 +115,13 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
     let (services, watched) = watch::channel(Arc::new(services));
     let control = control(&settings, &identity);
     let hub = Hub::new(&settings, identity, shared, control, watched, orders.clone());
-    let (tasks, in_sync) = hub.spawn(&settings, inbound, wanted, &threads, &outlets, &stop)?;
+    let tasks = hub.spawn(&settings, inbound, wanted, &threads, &outlets, &stop)?;
     let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(stop.clone())));
     tracing::info!(node = %hub.identity.node().node, threads = threads.senders.len(), "running");
     if post.is_some() {
         // Better not the successor of one that knows more, nor one that takes a call before it knows whom it is for; but a
         // control plane that is away holds up nobody.
-        drop(timeout(SYNC_PATIENCE, in_sync.cancelled()).await);
+        drop(timeout(SYNC_PATIENCE, hub.shared.in_sync.cancelled()).await);
     }
     threads.open();
     if let Some(post) = &post {
@@ -225,12 +226,11 @@ impl Hub {
         threads: &Threads,
         outlets: &Outlets,
         stop: &CancellationToken,
-    ) -> Result<(JoinSet<()>, CancellationToken), RunError> {
+    ) -> Result<JoinSet<()>, RunError> {
         let mut tasks = JoinSet::new();
         let (identity, control, names) =
             (self.identity.clone(), self.control.clone(), self.names.subscribe());
         self.speak(&mut tasks, async move { identity.keep_fresh(&control, names).await });
-        let in_sync = CancellationToken::new();
         let mut follower = Follower {
             control: self.control.clone(),
             identity: self.identity.clone(),
@@ -242,10 +242,10 @@ impl Hub {
             node: self.node.clone(),
             router_identity: settings.host_router_identity.clone(),
             orders: self.orders.clone(),
-            in_sync: in_sync.clone(),
         };
         let position = follower.begin();
         tasks.spawn(follower.run(position));
+        self.speak(&mut tasks, capture::tell(self.shared.clone(), settings.data_dir.clone()));
         self.resolve_for_others(settings, &mut tasks);
         let memory = Memory::of_runtime_folder();
         let health = watch::Sender::new(memory.recall());
@@ -274,7 +274,7 @@ impl Hub {
                 });
             }
         }
-        Ok((tasks, in_sync))
+        Ok(tasks)
     }
 
     /// Does what only one process of a host may do, for as long as this is the one.

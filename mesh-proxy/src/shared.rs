@@ -3,11 +3,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -16,7 +17,10 @@ use model::{
     name::{Name, ServiceName},
 };
 use svid::{Identities, TrustStore};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use traffic::snapshot::Snapshot;
 
@@ -45,6 +49,8 @@ pub struct Shared {
     pub rates: Rates,
     /// Who answers for names that are not of the mesh.
     pub upstream: Upstream,
+    /// Set when the control plane has once said all that there is, since the start.
+    pub in_sync: CancellationToken,
     /// Set when the proxy goes away: answers say so, and connections end with what they carry.
     pub draining: CancellationToken,
     /// Set after that, when connections of applications that carry nothing end, too.
@@ -84,6 +90,7 @@ impl Shared {
         let config = ArcSwap::from_pointee(Config::new(Arc::new(Snapshot::empty(domain))));
         let (changed, bindings) = (watch::Sender::new(0), ArcSwap::default());
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+        let in_sync = CancellationToken::new();
         let (in_flight, connections) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (lore, rates, upstream) = (Arc::<Lore>::default(), Rates::default(), Upstream::default());
         let shared = Self {
@@ -97,6 +104,7 @@ impl Shared {
             lore,
             rates,
             upstream,
+            in_sync,
             draining,
             closing,
             in_flight,
@@ -119,6 +127,34 @@ impl Shared {
     /// Raised with each configuration.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// A configuration that has what is looked for, if one comes in time.
+    pub async fn configured(&self, within: Duration, has: impl Fn(&Config) -> bool) -> Option<Arc<Config>> {
+        let mut changes = self.changes();
+        let come = async {
+            loop {
+                let config = self.config();
+                if has(&config) {
+                    return config;
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        timeout(within, come).await.ok()
+    }
+
+    /// The configuration in force, as soon as it says whose a virtual IP is, or all is known that there is to know, or
+    /// nobody has told in time.
+    pub async fn introduced(&self, ip: IpAddr, within: Duration) -> Arc<Config> {
+        let knows = |config: &Config| config.snapshot.by_virtual_ip(ip).is_some();
+        tokio::select! {
+            _ = self.configured(within, knows) => {}
+            () = self.in_sync.cancelled() => {}
+        }
+        self.config()
     }
 
     /// Who speaks for which local service, from now on: before a listener is opened for one.

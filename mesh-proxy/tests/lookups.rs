@@ -255,3 +255,26 @@ async fn other_names_are_refused_or_another_resolver_s() {
         assert!(metrics.contains(&line), "{line}\n{metrics}");
     }
 }
+
+/// A proxy that has started knows whom it knew before. Who is called by an address of later than that is not refused before
+/// the control plane has said all that there is, or has been silent for too long.
+#[tokio::test(start_paused = true)]
+async fn a_virtual_ip_that_nobody_has_yet_is_waited_for_until_all_is_known() {
+    let (resolver, patience) = (Resolver::start().await, std::time::Duration::from_secs(3));
+    let ip = |last: u8| std::net::IpAddr::from([240, 0, 0, last]);
+    let asked = async |last: u8| {
+        let began = tokio::time::Instant::now();
+        let config = resolver.shared.introduced(ip(last), patience).await;
+        (config.snapshot.by_virtual_ip(ip(last)).is_some(), began.elapsed() >= patience)
+    };
+    assert_eq!(asked(7).await, (true, false), "one of before is known at once");
+    assert_eq!(asked(8).await, (false, true), "nobody has told of it in time");
+    let later = object(json!({
+        "kind": "Service", "metadata": {"namespace": "default", "name": "later"},
+        "spec": {"ports": [{"port": 80}]}, "status": {"virtualIPs": ["240.0.0.8"]},
+    }));
+    let published = async { resolver.publish(2, Some(later)) };
+    assert_eq!(tokio::join!(asked(8), published).0, (true, false), "it is told of meanwhile");
+    resolver.shared.in_sync.cancel();
+    assert_eq!(asked(9).await, (false, false), "all is known: nobody has it");
+}

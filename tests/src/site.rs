@@ -48,11 +48,26 @@ pub fn serve(scratch: &Scratch) -> Process {
     Process::spawn("repository", scratch.path(), server.stdin(Stdio::null())).expect("python3")
 }
 
-/// Answers after up to 300 ms on 8081, and echoes on 8082.
-const APPLICATIONS: &str = "import http.server, random, socketserver, threading, time
+/// Answers after up to 300 ms on 8081, where it says back the frames of a WebSocket, too, and echoes on 8082; at every
+/// address, so that nothing but the mesh keeps callers from outside away.
+const APPLICATIONS: &str = "import base64, hashlib, http.server, random, socketserver, threading, time
 class Http(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
+    def websocket(self):
+        key = self.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
+        self.send_response(101)
+        self.send_header('upgrade', 'websocket')
+        self.send_header('connection', 'Upgrade')
+        self.send_header('sec-websocket-accept', base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+        self.end_headers()
+        self.close_connection = True
+        while len(head := self.rfile.read(2)) == 2:
+            mask = self.rfile.read(4)
+            said = bytes(byte ^ mask[n % 4] for n, byte in enumerate(self.rfile.read(head[1] & 127)))
+            self.wfile.write(bytes([0x81, len(said)]) + said)
     def do_GET(self):
+        if self.headers.get('upgrade') == 'websocket':
+            return self.websocket()
         time.sleep(random.choice([0, 0, 0, 0.3]))
         self.send_response(200)
         self.send_header('content-length', '2')
@@ -67,9 +82,9 @@ class Echo(socketserver.BaseRequestHandler):
 class Tcp(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
-threading.Thread(target=Tcp(('127.0.0.1', 8082), Echo).serve_forever, daemon=True).start()
+threading.Thread(target=Tcp(('', 8082), Echo).serve_forever, daemon=True).start()
 http.server.ThreadingHTTPServer.request_queue_size = 256
-http.server.ThreadingHTTPServer(('127.0.0.1', 8081), Http).serve_forever()
+http.server.ThreadingHTTPServer(('', 8081), Http).serve_forever()
 ";
 const APPLICATIONS_UNIT: &str = "[Service]
 ExecStart=/usr/bin/python3 /srv/applications.py
@@ -120,9 +135,10 @@ pub async fn mesh(field: &Field, scratch: &Scratch) -> [Machine; 3] {
     b.write("/srv/applications.py", APPLICATIONS);
     b.write("/etc/systemd/system/applications.service", APPLICATIONS_UNIT);
     b.fine("systemctl enable -q --now applications");
-    for (machine, services) in
-        [(&a, "--service default/web"), (&b, "--service default/orders --service default/echo")]
-    {
+    for (machine, services) in [
+        (&a, "--service default/web --service default/early --service default/late"),
+        (&b, "--service default/orders --service default/echo --service default/shell"),
+    ] {
         let name = machine.name();
         let token = cp.fine(&format!(". /srv/admin; meshctl token join {name} --node {name} {services}"));
         machine.fine(&format!(

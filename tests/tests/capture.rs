@@ -13,6 +13,7 @@ mod heavy {
         backend::Backend,
         binaries,
         cluster::Cluster,
+        firewall::{FOREIGN, FOREIGN_RULES},
         foreign::program,
         host::{Host, LocalService},
         netns::{self, Field},
@@ -37,31 +38,6 @@ mod heavy {
     const OWN: u8 = 0;
     const BESIDE: u8 = 1;
 
-    /// Tables as firewalld, ufw by way of iptables, and Docker leave them on a host.
-    const FOREIGN: &str = "\
-table inet firewalld {
-  chain filter_INPUT {
-    type filter hook input priority filter + 10; policy accept;
-    ct state established,related accept
-    iifname \"lo\" accept
-    tcp dport { 22, 7000, 8080, 9000 } counter accept
-    counter reject with icmpx admin-prohibited
-  }
-  chain nat_PREROUTING { type nat hook prerouting priority dstnat + 10; policy accept; counter; }
-}
-table ip filter {
-  chain ufw-user-input { tcp dport 22 counter accept; }
-  chain INPUT { type filter hook input priority filter; policy accept; counter jump ufw-user-input; }
-  chain FORWARD { type filter hook forward priority filter; policy drop; }
-}
-table ip nat {
-  chain DOCKER { tcp dport 80 counter dnat to 172.17.0.2:80; }
-  chain PREROUTING { type nat hook prerouting priority dstnat; policy accept; fib daddr type local counter jump DOCKER; }
-  chain OUTPUT { type nat hook output priority -100; policy accept; ip daddr != 127.0.0.0/8 fib daddr type local counter jump DOCKER; }
-  chain POSTROUTING { type nat hook postrouting priority srcnat; policy accept; ip saddr 172.17.0.0/16 oifname != \"docker0\" counter masquerade; }
-}
-";
-
     /// What a line sent to it comes back as, over one connection that is made at once.
     const SESSION: &str = "import socket, sys
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)
@@ -82,19 +58,9 @@ for line in sys.stdin:
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// All rules but ours, with their handles: a rule that was made anew has another one.
     fn foreign_rules() -> String {
-        let listed = |arguments: &[&str]| {
-            let output = program("nft").args(arguments).output().expect("nft runs");
-            String::from_utf8(output.stdout).expect("text")
-        };
-        let tables = listed(&["list", "tables"]);
-        let foreign = tables.lines().filter(|table| *table != "table inet mesh");
-        let list = |table: &str| {
-            let words: Vec<_> = ["-a", "-s", "list"].into_iter().chain(table.split(' ')).collect();
-            listed(&words)
-        };
-        foreign.map(list).collect()
+        let output = program("sh").args(["-c", FOREIGN_RULES]).output().expect("a shell");
+        String::from_utf8(output.stdout).expect("text")
     }
 
     fn routes() -> String {

@@ -3,11 +3,11 @@
 mod booted {
     use mesh_tests::{
         machine::Machine,
-        netns::{self, Dropped},
+        netns::{self, Dropped, Field},
         plain::Plain,
         scratch::Scratch,
         site::{PATIENCE, boot, found, mesh, serve},
-        steady::Steady,
+        steady::{Seen, Steady},
         wait::until,
     };
     use tokio::sync::watch;
@@ -24,8 +24,8 @@ mod booted {
         until(&what, PATIENCE, answered).await.unwrap_or_else(|error| panic!("{error:#}\n{}", a.journal()));
     }
 
-    /// Both hosts come up with nobody there to ask, and then with another address; a host without its proxy still does all
-    /// else, and nothing for the mesh gets out.
+    /// Both hosts come up with nobody there to ask, then with a link of another name, and with another address; a host without
+    /// its proxy still does all else, and nothing for the mesh gets out.
     #[test]
     fn hosts_survive_reboots_without_a_control_plane_and_a_change_of_address() {
         netns::inside(3, async |field| {
@@ -40,9 +40,12 @@ mod booted {
             until_answered(&a, "after a reboot of the host that calls").await;
             assert_eq!(a.fine("systemctl is-active mesh-proxy mesh-capture"), "active\nactive\n");
             cp.fine("systemctl start meshd");
+            renamed(field, &a, &b).await;
             let other = field.address(103);
             let own = field.address(3);
-            b.fine(&format!("ip address delete {own}/24 dev eth0 && ip address add {other}/24 dev eth0"));
+            b.fine(&format!(
+                "ip address delete {own}/24 dev {RENAMED} && ip address add {other}/24 dev {RENAMED}"
+            ));
             let told = || async {
                 let said = cp.run(". /srv/admin; meshctl get endpoints").out;
                 let others = said.lines().filter(|line| line.contains(&other.to_string())).count();
@@ -58,6 +61,36 @@ mod booted {
         });
     }
 
+    /// What the links of both hosts are called in the end.
+    const RENAMED: &str = "lan0";
+
+    /// Calls go on over links that are taken down, renamed and taken up again.
+    async fn renamed(field: &Field, a: &Machine, b: &Machine) {
+        let (stop, stopped) = watch::channel(false);
+        let load = field.beside(2, move || dialling(stopped));
+        for (from, to) in [("eth0", "lan1"), ("lan1", RENAMED)] {
+            for machine in [b, a] {
+                machine.fine(&format!(
+                    "ip link set {from} down && ip link set {from} name {to} && ip link set {to} up"
+                ));
+                until_answered(a, "over a link of another name").await;
+            }
+        }
+        stop.send_replace(true);
+        let seen = load.join().expect("no panic");
+        println!("renamed: {} calls, {} failed", seen.answered(), seen.failures.len());
+        assert!(seen.answered() > 0 && seen.failures.is_empty(), "{:?}", seen.failures);
+    }
+
+    /// Calls of host A that dial anew each time, until they are stopped.
+    async fn dialling(mut stopped: watch::Receiver<bool>) -> Seen {
+        let orders = ([127, 0, 0, 1], 9_001).into();
+        let calls = Steady::start(Plain::dialling(orders, "orders"), 50);
+        // Who stops them may be gone.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        calls.stop().await
+    }
+
     /// Hosts that the control plane does not reach, and which do not reach it, for less than their session's life.
     #[test]
     fn a_partition_from_the_control_plane_costs_no_call() {
@@ -65,14 +98,8 @@ mod booted {
             let scratch = Scratch::new("partition");
             let _repository = serve(&scratch);
             let [cp, a, b] = mesh(field, &scratch).await;
-            let (stop, mut stopped) = watch::channel(false);
-            let load = field.beside(2, async move || {
-                let orders = ([127, 0, 0, 1], 9_001).into();
-                let calls = Steady::start(Plain::dialling(orders, "orders"), 50);
-                // Who stops them may be gone.
-                let _ = stopped.wait_for(|stopped| *stopped).await;
-                calls.stop().await
-            });
+            let (stop, stopped) = watch::channel(false);
+            let load = field.beside(2, move || dialling(stopped));
             let cut = [(1, 2), (2, 1), (1, 3), (3, 1)];
             field.drop_packets(&cut.map(|(from, to)| Dropped { from, to, percent: 100 })).expect("rules");
             for machine in [&a, &b] {
@@ -136,21 +163,73 @@ mod booted {
     /// Where Debian's faketime has what programs are preloaded with.
     const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
-    /// What a host may have wrong for a while: five minutes of time, either way, and no room on its disk.
+    /// Five minutes of time, either way, for a unit that is restarted by these words.
+    fn wrong_clock(machine: &Machine, unit: &str, offset: &str, restart: &str) {
+        let faketime = "/usr/local/lib/faketime.so";
+        if machine.run(&format!("test -e {faketime}")).code != Some(0) {
+            machine.write(faketime, std::fs::read(FAKETIME).expect("Debian's faketime is installed"));
+        }
+        machine.write(
+            &format!("/etc/systemd/system/{unit}.service.d/clock.conf"),
+            format!("[Service]\nEnvironment=LD_PRELOAD={faketime} FAKETIME={offset} FAKETIME_DONT_FAKE_MONOTONIC=1\n"),
+        );
+        machine.fine(&format!("systemctl daemon-reload && {restart}"));
+    }
+
+    /// A server whose clock is wrong: no call fails, no session ends, and what it signs is accepted by those whose clocks are
+    /// right.
+    async fn servers_clock(field: &Field, [cp, a, b]: [&Machine; 3]) {
+        let (stop, stopped) = watch::channel(false);
+        let load = field.beside(2, move || dialling(stopped));
+        let registered = "journalctl -u mesh-proxy -o cat | grep -c registered";
+        let sessions = b.fine(registered);
+        for (offset, service, port) in [("+299s", "early", 9_003), ("-299s", "late", 9_004)] {
+            wrong_clock(cp, "meshd", offset, "systemctl restart meshd");
+            a.write(
+                &format!("/etc/mesh/services.d/{service}.toml"),
+                format!("[service]\nname = \"{service}\"\n[[upstream]]\nservice = \"orders\"\nlisten = \"127.0.0.1:{port}\"\n"),
+            );
+            let called = || async {
+                let said = a.run(&format!("curl -sS --fail --max-time 5 http://127.0.0.1:{port}/"));
+                if said.out == "ok" { Ok(()) } else { Err(said.err) }
+            };
+            let what = format!("a call with a certificate of a server whose clock is {offset} off");
+            until(&what, PATIENCE, called)
+                .await
+                .unwrap_or_else(|error| panic!("{error:#}\n{}", cp.journal()));
+            let live = || async {
+                let said = cp.run(". /srv/admin; meshctl proxies").out;
+                if said.matches(" Live ").count() == 2 { Ok(()) } else { Err(said) }
+            };
+            until("both sessions live", PATIENCE, live).await.expect("they do");
+        }
+        assert_eq!(b.fine(registered), sessions, "its session began anew");
+        cp.fine("rm /etc/systemd/system/meshd.service.d/clock.conf; systemctl daemon-reload && systemctl restart meshd");
+        // Whose calls the captured ones are would not be clear with three services.
+        a.fine("rm /etc/mesh/services.d/early.toml /etc/mesh/services.d/late.toml");
+        stop.send_replace(true);
+        let seen = load.join().expect("no panic");
+        println!("a server's clock: {} calls, {} failed", seen.answered(), seen.failures.len());
+        assert!(seen.answered() > 100 && seen.failures.is_empty(), "{:?}", seen.failures);
+    }
+
+    /// What a host may have wrong for a while: five minutes of time, either way, and no room on its disk. And a server, its
+    /// time.
     #[test]
     fn a_host_with_a_wrong_clock_or_a_full_disk_serves_on() {
         netns::inside(3, async |field| {
             let scratch = Scratch::new("trouble");
             let _repository = serve(&scratch);
-            let [_cp, a, b] = mesh(field, &scratch).await;
+            let [cp, a, b] = mesh(field, &scratch).await;
+            servers_clock(field, [&cp, &a, &b]).await;
             let drop_in = "/etc/systemd/system/mesh-proxy.service.d/clock.conf";
-            b.write(
-                "/usr/local/lib/faketime.so",
-                std::fs::read(FAKETIME).expect("Debian's faketime is installed"),
-            );
             for offset in ["+299s", "-299s"] {
-                b.write(drop_in, format!("[Service]\nEnvironment=LD_PRELOAD=/usr/local/lib/faketime.so FAKETIME={offset} FAKETIME_DONT_FAKE_MONOTONIC=1\n"));
-                b.fine("systemctl daemon-reload && systemctl stop mesh-proxy && systemctl start mesh-proxy");
+                wrong_clock(
+                    &b,
+                    "mesh-proxy",
+                    offset,
+                    "systemctl stop mesh-proxy && systemctl start mesh-proxy",
+                );
                 until_answered(&a, &format!("by a host whose clock is {offset} off")).await;
                 let said = b.run("mesh-proxy doctor").out;
                 assert!(said.contains("identity") || !said.is_empty(), "{said}");

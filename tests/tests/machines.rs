@@ -2,17 +2,22 @@
 //! commands that a user types.
 
 mod booted {
-    use std::{net::SocketAddr, path::Path, time::Duration};
+    use std::{
+        net::SocketAddr,
+        path::Path,
+        time::{Duration, Instant},
+    };
 
     use mesh_tests::{
         machine::Machine,
-        netns,
+        netns::{self, Field},
         plain::Plain,
         scratch::Scratch,
         site::{PATIENCE, boot, mesh, serve, until_works},
-        steady::{Seen, Steady},
+        steady::{Failure, Seen, Steady, now},
         tour,
         wait::until,
+        websocket::WebSocket,
     };
 
     use tokio::sync::watch;
@@ -20,10 +25,10 @@ mod booted {
     /// From a bare Debian to a call between two hosts, as the README has it.
     #[test]
     fn the_tour_of_the_readme_works_as_it_stands() {
-        netns::inside(5, async |field| {
+        netns::inside(6, async |field| {
             let scratch = Scratch::new("tour");
             let _repository = serve(&scratch);
-            let machines = boot(field, &scratch, &["cp1", "cp2", "cp3", "host-a", "host-b"]).await;
+            let machines = boot(field, &scratch, &["cp1", "cp2", "cp3", "host-a", "host-b", "host-c"]).await;
             let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
             let steps = tour::steps(&readme);
             assert!(steps.len() > 10, "{steps:?}");
@@ -48,8 +53,12 @@ mod booted {
     /// Waits until another worker serves than `before` did.
     async fn until_other(machine: &Machine, before: &str) {
         let serves = || async {
-            let status = machine.run("systemctl show --property ActiveState,StatusText mesh-proxy").out;
-            if status.contains("=active") && status.contains(" serves") && main_pid(machine) != before {
+            // At once: between two answers it may come and go.
+            let status =
+                machine.run("systemctl show --property ActiveState,StatusText,MainPID mesh-proxy").out;
+            let other =
+                [before, "0"].iter().all(|pid| !status.lines().any(|line| line == format!("MainPID={pid}")));
+            if status.contains("=active") && status.contains(" serves") && other {
                 Ok(())
             } else {
                 Err(status)
@@ -87,8 +96,9 @@ mod booted {
         machine.fine("systemctl daemon-reload");
     }
 
-    /// A stream of bytes that is never cut off, and calls on new and on kept connections, through restarts of either side,
-    /// an upgrade, a supervisor that is killed, and versions that fail or hang at their start.
+    /// A stream of bytes and a WebSocket that are never cut off, and calls on new and on kept connections, through restarts of
+    /// either side, an upgrade, a supervisor that is killed, versions that fail or hang at their start, and rules that are
+    /// loaded again.
     #[test]
     fn restarts_and_upgrades_lose_no_call_and_cut_no_stream() {
         netns::inside(3, async |field| {
@@ -109,6 +119,7 @@ mod booted {
                     "every socket is handed over, and no other one is made"
                 );
                 replace(machine, "systemctl restart mesh-proxy").await;
+                machine.fine("for n in 1 2 3 4 5; do systemctl reload mesh-capture; done");
                 replace(machine, "kill -9 MAINPID").await;
                 replace(machine, "apt-get install -y -q --reinstall mesh-proxy").await;
                 fail(machine, "exit 1").await;
@@ -117,9 +128,11 @@ mod booted {
             stop.send_replace(true);
             let (kept, dialled, echoed) = load.join().expect("no panic");
             let (answered, failures) = seen(&kept, &dialled);
-            println!("{answered} calls, {} failed; {echoed} echoes on one stream", failures.len());
+            println!("{answered} calls, {} failed; {echoed} echoes on each stream", failures.len());
             assert!(answered > 1_000 && echoed > 100);
             assert!(failures.is_empty(), "{failures:?}");
+            kill_workers(field, &a, &b, captured).await;
+            drain(field, &a).await;
             // What is lost where workers are killed at a restart is noticed.
             drop_in(&a, "KillMode=mixed");
             let (stop, stopped) = watch::channel(false);
@@ -138,6 +151,67 @@ mod booted {
             let endpoints = cp.fine(". /srv/admin; meshctl get endpoints");
             assert!(!endpoints.contains("host-b"), "{endpoints}");
         });
+    }
+
+    /// A worker that is killed takes with it what it carries at that moment, and no call that comes then or later.
+    async fn kill_workers(field: &Field, a: &Machine, b: &Machine, captured: SocketAddr) {
+        for (machine, whose) in [(a, "caller"), (b, "called")] {
+            let (stop, stopped) = watch::channel(false);
+            let load = field.beside(2, move || calls(captured, stopped));
+            let mut kills: Vec<(Instant, Instant)> = Vec::new();
+            for _ in 0..3 {
+                let (before, began) = (main_pid(machine), now());
+                machine.fine(&format!("kill -9 $(pgrep -P {before})"));
+                kills.push((began, now()));
+                until_other(machine, &before).await;
+            }
+            stop.send_replace(true);
+            let (kept, dialled) = load.join().expect("no panic");
+            let (answered, failed) = seen(&kept, &dialled);
+            println!("workers of the {whose} killed: {answered} calls, {} failed with them", failed.len());
+            for failure in kept.failures.iter().chain(&dialled.failures) {
+                println!("{:?} {:?} {}", failure.started, failure.ended - failure.started, failure.reason);
+            }
+            println!("{kills:?}");
+            let under_way = |failure: &&Failure| {
+                kills.iter().any(|(from, to)| failure.started <= *to && failure.ended >= *from)
+            };
+            let failures = kept.failures.iter().chain(&dialled.failures);
+            let others: Vec<_> = failures.filter(|failure| !under_way(failure)).collect();
+            assert!(answered > 50 && others.is_empty(), "{others:?}");
+        }
+    }
+
+    /// What a worker carries that was replaced goes on until its time is over, and no longer.
+    async fn drain(field: &Field, a: &Machine) {
+        a.fine("sed -i 's/^# handover_drain.*/handover_drain = \"8s\"/' /etc/mesh/proxy.toml");
+        let (go, mut going) = watch::channel(false);
+        let (open, mut opened) = watch::channel(false);
+        let lasts = field.beside(2, async move || {
+            let mut websocket =
+                WebSocket::open(([127, 0, 0, 1], 9_001).into(), "orders").await.expect("open");
+            websocket.says("before").await.expect("open");
+            open.send_replace(true);
+            // Who lets it go on may be gone.
+            let _ = going.wait_for(|going| *going).await;
+            websocket.says("beside the successor").await.expect("open still");
+            let ends = async {
+                while websocket.says("still there").await.is_ok() {
+                    // Pace: a word now and then.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, ends).await.expect("it ends");
+        });
+        opened.wait_for(|opened| *opened).await.expect("it is open");
+        replace(a, "systemctl restart mesh-proxy").await;
+        go.send_replace(true);
+        lasts.join().expect("it went on, and ended");
+        let alone = || async {
+            let workers = a.run("pgrep -u mesh-proxy").out;
+            if workers.lines().count() == 2 { Ok(()) } else { Err(workers) }
+        };
+        until("one supervisor and one worker are left", PATIENCE, alone).await.expect("in time");
     }
 
     #[test]
@@ -180,11 +254,12 @@ mod booted {
         (kept.answered() + dialled.answered(), failures.map(|failure| failure.reason.as_str()).collect())
     }
 
-    /// Calls and a stream of bytes until they are stopped, from host A.
+    /// Calls, a stream of bytes and one of frames until they are stopped, from host A.
     async fn load(captured: SocketAddr, mut stopped: watch::Receiver<bool>) -> (Seen, Seen, u64) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let calls = tokio::spawn(calls(captured, stopped.clone()));
         let mut stream = tokio::net::TcpStream::connect("127.0.0.1:9002").await.expect("the echo is there");
+        let mut websocket = WebSocket::open(([127, 0, 0, 1], 9_001).into(), "orders").await.expect("open");
         let mut echoed = 0;
         while !*stopped.borrow_and_update() {
             stream.write_all(b"x").await.expect("the stream lives");
@@ -193,6 +268,8 @@ mod booted {
                 .await
                 .expect("in time")
                 .expect("the stream lives");
+            let said = tokio::time::timeout(PATIENCE, websocket.says("x")).await;
+            said.expect("in time").expect("the WebSocket lives");
             echoed += 1;
             // Pace: a byte now and then.
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -55,6 +55,7 @@ fn packages_for_dnf_hold_the_same_and_say_what_they_need() {
         "usr/bin/meshctl",
         "usr/lib/systemd/system/meshd.service",
         "usr/lib/systemd/system/mesh-proxy.service",
+        "usr/lib/systemd/system/mesh-capture.path",
         "usr/libexec/mesh-proxy/unit-job",
         "usr/lib/sysusers.d/mesh-proxy.conf",
         "usr/share/man/man1/meshctl.1",
@@ -141,7 +142,12 @@ mod booted {
             let scratch = Scratch::new("units");
             let (host, _server) = host(field, &scratch).await;
             host.fine("apt-get install -y -q /srv/meshd_*.deb /srv/mesh-proxy_*.deb");
-            for (unit, most) in [("meshd", "25"), ("mesh-proxy", "35"), ("mesh-capture", "35")] {
+            for (unit, most) in [
+                ("meshd", "25"),
+                ("mesh-proxy", "35"),
+                ("mesh-capture", "35"),
+                ("mesh-capture-refresh", "35"),
+            ] {
                 let said = host
                     .run(&format!("systemd-analyze security --threshold={most} --no-pager {unit}.service"));
                 let verdict = said.out.lines().last().unwrap_or_default().to_owned();
@@ -149,7 +155,8 @@ mod booted {
                 said.fine();
             }
             host.fine(
-                "systemd-analyze verify --man=no meshd.service mesh-proxy.service mesh-capture.service",
+                "systemd-analyze verify --man=no meshd.service mesh-proxy.service mesh-capture.service \
+                 mesh-capture.path mesh-capture-refresh.service",
             );
         });
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{ErrorKind, Write},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -9,20 +10,24 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CaptureError, Family, Plan, TABLE,
+    applied::Applied,
     rules::{ROUTE_PROTOCOL, VIRTUAL},
 };
 
-/// What of ours stands in the kernel; by default nothing.
+/// What of ours stands in the kernel, and what it was made from; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Standing {
     /// Our table, as `nft` lists it.
     table: Option<String>,
     /// Our routes, as `ip` lists them, for each family.
     routes: [Vec<String>; 2],
+    /// Nothing where it is not known.
+    applied: Option<Applied>,
 }
 
 impl Standing {
-    pub(super) fn read() -> Result<Self, CaptureError> {
+    /// `folder` is where it is kept what the rules were made from.
+    pub(super) fn read(folder: &Path) -> Result<Self, CaptureError> {
         let has = has_table()?;
         let list = ["--stateless", "list", "table"].into_iter().chain(TABLE.split(' ')).collect::<Vec<_>>();
         let table = has.then(|| nft(&list, "")).transpose()?;
@@ -30,7 +35,7 @@ impl Standing {
         for ((family, _), routes) in VIRTUAL.iter().zip(&mut routes) {
             *routes = own_routes(*family)?;
         }
-        Ok(Self { table, routes })
+        Ok(Self { table, routes, applied: Applied::read(folder)? })
     }
 }
 
@@ -41,21 +46,31 @@ pub(super) fn has_table() -> Result<bool, CaptureError> {
 }
 
 /// Loads a plan in place of what stands. The rules come first: without them a local route would lead to any program that
-/// listens at every address.
+/// listens at every address. A route that stays is never gone: no call is lost where the same is loaded again.
 pub(super) fn load(plan: &Plan) -> Result<(), CaptureError> {
-    nft(&["-f", "-"], &plan.rules)?;
-    forget_routes()?;
+    load_rules(plan)?;
     for route in &plan.routes {
         ip(&route.split(' ').collect::<Vec<_>>())?;
     }
-    Ok(())
+    let planned = |family: Family, kind: &str| {
+        plan.routes
+            .iter()
+            .any(|route| route.starts_with(&format!("{} route replace {kind} ", family.option())))
+    };
+    forget_routes(planned)
+}
+
+/// The rules alone, in one transaction: the routes are what they are.
+pub(super) fn load_rules(plan: &Plan) -> Result<(), CaptureError> {
+    nft(&["-f", "-"], &plan.rules).map(drop)
 }
 
 /// Brings back what stood before.
-pub(super) fn restore(before: &Standing) -> Result<(), CaptureError> {
+pub(super) fn restore(before: &Standing, folder: &Path) -> Result<(), CaptureError> {
     let table = before.table.as_deref().unwrap_or_default();
+    Applied::keep(before.applied.as_ref(), folder)?;
     // While routes change, nothing for a virtual IP gets out, as the rules still stand.
-    forget_routes()?;
+    forget_routes(|_, _| false)?;
     for ((family, _), routes) in VIRTUAL.iter().zip(&before.routes) {
         for route in routes {
             let words = route.split_whitespace();
@@ -65,9 +80,12 @@ pub(super) fn restore(before: &Standing) -> Result<(), CaptureError> {
     nft(&["-f", "-"], &format!("add table {TABLE}\ndelete table {TABLE}\n{table}")).map(drop)
 }
 
-fn forget_routes() -> Result<(), CaptureError> {
+/// All but those that stay, by their kind.
+fn forget_routes(stays: impl Fn(Family, &str) -> bool) -> Result<(), CaptureError> {
     for (family, _) in VIRTUAL {
-        for route in own_routes(family)? {
+        let routes = own_routes(family)?;
+        for route in routes.iter().filter(|route| !stays(family, route.split(' ').next().unwrap_or_default()))
+        {
             let words = route.split_whitespace();
             ip(&[family.option(), "route", "delete"].into_iter().chain(words).collect::<Vec<_>>())?;
         }

@@ -3,18 +3,33 @@
 
 use std::{fs, io::ErrorKind, net::SocketAddr, path::Path, process::Command};
 
+use serde::Serialize;
+
 use super::{CaptureError, facts::RESOLVED};
 use crate::disk::DiskError;
 
 const DROP_IN: &str = "/run/systemd/resolved.conf.d/mesh.conf";
 
-/// Names of the mesh are asked for at these addresses; nowhere, if there is none.
-pub(super) fn tell(dns: &[SocketAddr]) -> Result<(), CaptureError> {
-    if dns.is_empty() || !Path::new(RESOLVED).exists() {
-        return forget();
-    }
-    let (path, text) = (Path::new(DROP_IN), drop_in(dns));
-    if fs::read_to_string(path).is_ok_and(|told| told == text) {
+/// A file that it reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DropIn {
+    /// Where.
+    pub path: String,
+    /// What stands there.
+    pub text: String,
+}
+
+/// That names of the mesh are asked for at these addresses; nothing where there is none, or it does not run.
+pub(super) fn drop_in(dns: &[SocketAddr]) -> Option<DropIn> {
+    let told = !dns.is_empty() && Path::new(RESOLVED).exists();
+    told.then(|| DropIn { path: DROP_IN.to_owned(), text: text(dns) })
+}
+
+/// It is told this, or nothing any more.
+pub(super) fn tell(drop_in: Option<&DropIn>) -> Result<(), CaptureError> {
+    let Some(DropIn { path, text }) = drop_in else { return forget() };
+    let path = Path::new(path);
+    if fs::read_to_string(path).is_ok_and(|told| told == *text) {
         return Ok(());
     }
     let folder = path.parent().expect("it stands in one");
@@ -32,7 +47,7 @@ pub(super) fn forget() -> Result<(), CaptureError> {
     }
 }
 
-fn drop_in(dns: &[SocketAddr]) -> String {
+fn text(dns: &[SocketAddr]) -> String {
     let servers: Vec<String> = dns.iter().map(SocketAddr::to_string).collect();
     format!("# Made by `mesh-proxy capture apply`.\n[Resolve]\nDNS={}\nDomains=~mesh\n", servers.join(" "))
 }
@@ -58,7 +73,7 @@ mod tests {
     #[test]
     fn only_names_of_the_mesh_are_asked_for() {
         let dns = ["127.0.0.1:15053", "[::1]:15053"].map(|text| text.parse().expect("an address"));
-        let text = drop_in(&dns);
+        let text = text(&dns);
         assert!(text.ends_with("[Resolve]\nDNS=127.0.0.1:15053 [::1]:15053\nDomains=~mesh\n"), "{text}");
     }
 }

@@ -7,7 +7,9 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::resolved::DropIn;
 
 /// The one table that is ours.
 pub const TABLE: &str = "inet mesh";
@@ -33,7 +35,7 @@ pub enum Family {
 }
 
 /// What is to be captured on a host.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     /// The proxy's user, whose packets are let go.
     pub uid: u32,
@@ -50,7 +52,7 @@ pub struct Wanted {
 }
 
 /// What becomes of calls from outside the mesh.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inbound {
     /// Where they go if they may come in.
     pub plain: Vec<SocketAddr>,
@@ -69,12 +71,14 @@ pub struct Plan {
     pub routes: Vec<String>,
     /// For `nft -f -`: one transaction.
     pub rules: String,
+    /// What systemd-resolved is told, where it runs.
+    pub resolved: Option<DropIn>,
 }
 
 impl Wanted {
     /// The rules and routes for it.
     pub fn plan(&self) -> Plan {
-        Plan { routes: self.routes(), rules: self.rules() }
+        Plan { routes: self.routes(), rules: self.rules(), resolved: None }
     }
 
     fn routes(&self) -> Vec<String> {
@@ -220,9 +224,13 @@ fn chain(text: &mut String, name: &str, place: &str, rules: &[String]) {
 }
 
 impl std::fmt::Display for Plan {
-    /// A script: what `ip` is called with as remarks, then what `nft -f -` reads.
+    /// A script: what `ip` is called with and what systemd-resolved is told as remarks, then what `nft -f -` reads.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.routes.iter().try_for_each(|route| writeln!(f, "# ip {route}"))?;
+        if let Some(DropIn { path, text }) = &self.resolved {
+            writeln!(f, "# {path}:")?;
+            text.lines().try_for_each(|line| writeln!(f, "#     {line}"))?;
+        }
         f.write_str(&self.rules)
     }
 }
@@ -288,6 +296,14 @@ table inet mesh {
 }
 ";
         assert_eq!(wanted.plan().to_string(), want);
+    }
+
+    #[test]
+    fn what_systemd_resolved_is_told_stands_in_the_remarks() {
+        let told = DropIn { path: "/run/mesh.conf".to_owned(), text: "[Resolve]\nDNS=::1\n".to_owned() };
+        let plan = Plan { resolved: Some(told), ..Wanted::default().plan() };
+        let text = plan.to_string();
+        assert!(text.contains("\n# /run/mesh.conf:\n#     [Resolve]\n#     DNS=::1\nadd table"), "{text}");
     }
 
     #[test]

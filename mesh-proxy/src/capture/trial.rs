@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     CaptureError,
     kernel::{self, Standing},
-    lock,
+    lock, refresh_locked,
 };
 use crate::{clock, disk, telemetry::trace};
 
@@ -121,7 +121,11 @@ pub fn keep_watch(folder: &Path, id: &str, patience: Duration) -> Result<(), Cap
     }
     let _lock = lock(folder)?;
     match Trial::read(folder)? {
-        Some(trial) if trial.id == id => kernel::restore(&trial.before).and_then(|()| Trial::end(folder)),
+        Some(trial) if trial.id == id => {
+            kernel::restore(&trial.before, folder).and_then(|()| Trial::end(folder))?;
+            // Modes may have changed while others were tried.
+            refresh_locked(folder).map(drop)
+        }
         _ => Ok(()),
     }
 }

@@ -16,7 +16,6 @@ use tokio::{
     task::JoinHandle,
     time::{interval, sleep},
 };
-use tokio_util::sync::CancellationToken;
 use traffic::compile::{Inputs, LocalApp, compile};
 
 use super::{
@@ -72,8 +71,6 @@ pub struct Follower {
     pub router_identity: Option<ServiceName>,
     /// Says whether this process may write to the disk.
     pub orders: Orders,
-    /// Set when the control plane has once said all that there is.
-    pub in_sync: CancellationToken,
 }
 
 /// What is held, and what of it is on its way elsewhere.
@@ -197,7 +194,6 @@ impl Follower {
             Step::Complete { changed } => {
                 position.held.epoch.clone_from(&position.epoch);
                 position.resume = true;
-                self.in_sync.cancel();
                 if changed {
                     self.put_in_force(position);
                 } else {
@@ -207,6 +203,8 @@ impl Follower {
                         moved
                     });
                 }
+                // What was said is in force: who waits for that looks there.
+                self.shared.in_sync.cancel();
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ const LEFT: &str = "left.json";
 /// Whose identity it is: with this file the host has joined.
 const NODE: &str = "node.json";
 /// What begins like one of these is of one host in one mesh.
-const STEMS: [&str; 3] = ["node.", "bundle.json", "snapshot.json"];
+const STEMS: [&str; 4] = ["node.", "bundle.json", "snapshot.json", "ports.json"];
 /// What is taken over of another identity. Whose it is stands in the last one.
 const TAKEN: [&str; 4] = ["bundle.json", "node.pem", "node.key", NODE];
 

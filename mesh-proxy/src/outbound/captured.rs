@@ -7,7 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use model::name::ServiceName;
 use tokio::net::TcpStream;
 
-use super::{Entry, Outbound, arrival::Arrival};
+use super::{Entry, Outbound, SUBSCRIBE_TIMEOUT, arrival::Arrival};
 use crate::{
     caller::{Caller, Unknown},
     listener::original_destination,
@@ -52,9 +52,9 @@ impl Outbound {
     /// Who calls whom.
     async fn meant(&self, meant: io::Result<SocketAddr>) -> Result<Entry, Stray> {
         let meant = meant.map_err(Stray::Direct)?;
-        // Right after its start the proxy knows nobody yet: a call waits a moment, as it does for endpoints.
-        let known = self.configured(|config| config.snapshot.revision > 0).await;
-        let config = known.ok_or(Stray::Address(meant))?;
+        // Right after its start the proxy knows nobody yet, or those whom it knew before: a call to somebody else waits a
+        // moment, as it does for endpoints.
+        let config = self.shared.introduced(meant.ip(), SUBSCRIBE_TIMEOUT).await;
         let (destination, port) = called(&config, meant)?;
         // Where nothing on this host is bound, as for the host router.
         Ok(Entry::Captured { source: config.router_identity.clone(), destination, port })
