@@ -187,6 +187,14 @@ socketserver.ThreadingTCPServer(('0.0.0.0', 22), Echo).serve_forever()
         b.fine("cp -p /srv/proxy.toml /etc/mesh/");
     }
 
+    /// What systemd-resolved was told stands in the plan, line by line.
+    fn planned(b: &Machine) {
+        let told = b.fine("cat /run/systemd/resolved.conf.d/mesh.conf");
+        let lines: String = told.lines().map(|line| format!("#     {line}\n")).collect();
+        let plan = b.fine("mesh-proxy capture plan");
+        assert!(told.contains("Domains=~mesh") && plan.contains(&lines), "{plan}");
+    }
+
     /// An administrator's session lives through all that happens to the rules, which follow modes and files by themselves.
     #[test]
     fn rules_follow_modes_and_files_and_never_cut_an_administrator_off() {
@@ -197,6 +205,7 @@ socketserver.ThreadingTCPServer(('0.0.0.0', 22), Echo).serve_forever()
             let mut witness = Witness::of(&b).await;
             witness.lives("at first").await;
             until_works(&a).await;
+            planned(&b);
             modes(&cp, &b, &mut witness).await;
             files(&b, &mut witness).await;
             lies(&b, &mut witness).await;

@@ -40,7 +40,8 @@ mod booted {
             until_answered(&a, "after a reboot of the host that calls").await;
             assert_eq!(a.fine("systemctl is-active mesh-proxy mesh-capture"), "active\nactive\n");
             cp.fine("systemctl start meshd");
-            renamed(field, &a, &b).await;
+            let seen = renamed(field, &a, &b).await;
+            println!("links renamed: {} calls, {} failed", seen.answered(), seen.failures.len());
             let other = field.address(103);
             let own = field.address(3);
             b.fine(&format!(
@@ -65,7 +66,7 @@ mod booted {
     const RENAMED: &str = "lan0";
 
     /// Calls go on over links that are taken down, renamed and taken up again.
-    async fn renamed(field: &Field, a: &Machine, b: &Machine) {
+    async fn renamed(field: &Field, a: &Machine, b: &Machine) -> Seen {
         let (stop, stopped) = watch::channel(false);
         let load = field.beside(2, move || dialling(stopped));
         for (from, to) in [("eth0", "lan1"), ("lan1", RENAMED)] {
@@ -78,8 +79,8 @@ mod booted {
         }
         stop.send_replace(true);
         let seen = load.join().expect("no panic");
-        println!("renamed: {} calls, {} failed", seen.answered(), seen.failures.len());
         assert!(seen.answered() > 0 && seen.failures.is_empty(), "{:?}", seen.failures);
+        seen
     }
 
     /// Calls of host A that dial anew each time, until they are stopped.
@@ -178,11 +179,12 @@ mod booted {
 
     /// A server whose clock is wrong: no call fails, no session ends, and what it signs is accepted by those whose clocks are
     /// right.
-    async fn servers_clock(field: &Field, [cp, a, b]: [&Machine; 3]) {
+    async fn servers_clock(field: &Field, [cp, a, b]: [&Machine; 3]) -> Seen {
         let (stop, stopped) = watch::channel(false);
         let load = field.beside(2, move || dialling(stopped));
-        let registered = "journalctl -u mesh-proxy -o cat | grep -c registered";
-        let sessions = b.fine(registered);
+        let generations = "journalctl -u mesh-proxy -o verbose | grep -io 'generation=[0-9]*' | sort -u";
+        let sessions = b.fine(generations);
+        assert!(sessions.contains('='), "{sessions}");
         for (offset, service, port) in [("+299s", "early", 9_003), ("-299s", "late", 9_004)] {
             wrong_clock(cp, "meshd", offset, "systemctl restart meshd");
             a.write(
@@ -203,14 +205,14 @@ mod booted {
             };
             until("both sessions live", PATIENCE, live).await.expect("they do");
         }
-        assert_eq!(b.fine(registered), sessions, "its session began anew");
+        assert_eq!(b.fine(generations), sessions, "its session began anew");
         cp.fine("rm /etc/systemd/system/meshd.service.d/clock.conf; systemctl daemon-reload && systemctl restart meshd");
         // Whose calls the captured ones are would not be clear with three services.
         a.fine("rm /etc/mesh/services.d/early.toml /etc/mesh/services.d/late.toml");
         stop.send_replace(true);
         let seen = load.join().expect("no panic");
-        println!("a server's clock: {} calls, {} failed", seen.answered(), seen.failures.len());
         assert!(seen.answered() > 100 && seen.failures.is_empty(), "{:?}", seen.failures);
+        seen
     }
 
     /// What a host may have wrong for a while: five minutes of time, either way, and no room on its disk. And a server, its
@@ -221,7 +223,8 @@ mod booted {
             let scratch = Scratch::new("trouble");
             let _repository = serve(&scratch);
             let [cp, a, b] = mesh(field, &scratch).await;
-            servers_clock(field, [&cp, &a, &b]).await;
+            let seen = servers_clock(field, [&cp, &a, &b]).await;
+            println!("a server's clock wrong: {} calls, {} failed", seen.answered(), seen.failures.len());
             let drop_in = "/etc/systemd/system/mesh-proxy.service.d/clock.conf";
             for offset in ["+299s", "-299s"] {
                 wrong_clock(
