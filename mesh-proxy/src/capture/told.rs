@@ -35,7 +35,7 @@ pub async fn tell(shared: Arc<Shared>, data_dir: PathBuf) {
     let mut changes = shared.changes();
     let path = data_dir.join(FILE);
     let mut told = heard(&path, None).ok().flatten();
-    let mut again = false;
+    let (mut again, mut failing) = (false, false);
     loop {
         changes.mark_unchanged();
         let snapshot = shared.config().snapshot.clone();
@@ -44,6 +44,10 @@ pub async fn tell(shared: Arc<Shared>, data_dir: PathBuf) {
         // Before anything is known, what was known before the start is better than nothing.
         if snapshot.revision > 0 && (differs || again) {
             let written = write(path.clone(), &ports).await;
+            if let Some(error) = written.as_ref().err().filter(|_| !failing) {
+                tracing::error!(%error, "the rules of capture do not follow modes and services, for now");
+            }
+            failing = written.is_err();
             // What could not be written is tried again, and so is what nobody may have seen.
             again = differs || written.is_err();
             told = written.is_ok().then_some(ports).or(told);
@@ -57,10 +61,9 @@ pub async fn tell(shared: Arc<Shared>, data_dir: PathBuf) {
     }
 }
 
-async fn write(path: PathBuf, ports: &Ports) -> Result<(), ()> {
+async fn write(path: PathBuf, ports: &Ports) -> Result<(), DiskError> {
     let text = ports.text();
-    let written = spawn_blocking(move || disk::write(&path, &text)).await.expect("it does not panic");
-    written.map_err(|error| tracing::error!(%error, "the rules of capture do not follow modes and services"))
+    spawn_blocking(move || disk::write(&path, &text)).await.expect("it does not panic")
 }
 
 /// What the proxy of `uid` told last; `None` if it never did.
