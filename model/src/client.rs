@@ -16,8 +16,10 @@ use crate::{
     rollout::{Rollout, Waiting},
 };
 
+mod conditional;
 mod lines;
 
+pub use conditional::Expected;
 pub use lines::{Events, Lines};
 
 /// How long a connection may take to come about.

@@ -84,6 +84,11 @@ impl Kind {
         Self::ROUTES.contains(&self)
     }
 
+    /// Whether the mesh makes a secret with an object of this kind, and tells it once.
+    pub fn has_secret(self) -> bool {
+        matches!(self, Self::JoinToken | Self::AccessToken)
+    }
+
     /// The kind that a manifest names (`Service`).
     pub fn named(kind: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.as_str() == kind)

@@ -215,7 +215,7 @@ impl Step {
         if draft.precondition == Precondition::Exists && state.get(&key).is_none() {
             return Err(ApiError::Precondition(format!("{key} does not exist")));
         }
-        let secret = matches!(key.kind, Kind::AccessToken | Kind::JoinToken) && state.get(&key).is_none();
+        let secret = key.kind.has_secret() && state.get(&key).is_none();
         let drawn = if secret { Some(draw(state, key.kind)?) } else { None };
         let (token, credential) =
             drawn.map_or((None, None), |(text, credential)| (Some(text), Some(credential)));

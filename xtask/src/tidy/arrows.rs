@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("meshd", &["model", "traffic", "svid", "host", "registry", "ca"]),
     ("mesh-proxy", &["model", "traffic", "svid", "host"]),
     ("meshctl", &["model"]),
+    ("terraform-provider-mesh", &["model"]),
     ("mesh-tests", &["model", "traffic", "svid", "registry", "ca"]),
     ("xtask", &[]),
     ("base2histogram", &[]),
