@@ -25,6 +25,7 @@ pub mod scratch;
 pub mod site;
 pub mod steady;
 pub mod stranger;
+pub mod terraform;
 pub mod tour;
 pub mod wait;
 pub mod websocket;

@@ -1,0 +1,5 @@
+data "mesh_ca_bundle" "example" {}
+
+output "roots" {
+  value = data.mesh_ca_bundle.example.pem
+}

@@ -1,0 +1,4 @@
+resource "mesh_namespace" "example" {
+  name = "shop"
+  spec = { description = "Everything that sells." }
+}

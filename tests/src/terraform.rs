@@ -1,0 +1,174 @@
+//! The real Terraform with our provider, found as users have it found: in a mirror of the file system.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{binaries, scratch::Said};
+
+/// Where the provider stands in a mirror.
+const PLACE: &str = "mesh.internal/mesh/mesh";
+/// What every configuration begins with.
+const HEAD: &str =
+    "terraform {\n  required_providers { mesh = { source = \"mesh.internal/mesh/mesh\" } }\n}\n";
+
+/// A Terraform that reaches a control plane.
+#[derive(Debug, Clone)]
+pub struct Terraform {
+    folder: PathBuf,
+    environment: Vec<(&'static str, String)>,
+}
+
+/// A configuration with its state.
+#[derive(Debug)]
+pub struct Workspace {
+    terraform: Terraform,
+    folder: PathBuf,
+}
+
+impl Terraform {
+    /// One that finds the provider in a mirror in `folder`, and the control plane at `addresses`.
+    ///
+    /// # Panics
+    /// If there is no `terraform`, or the folder takes no files.
+    pub fn new(folder: &Path, addresses: &str, token: &str, cacert: &Path) -> Self {
+        let terraform = Self::from_mirror(folder, &folder.join("mirror"), addresses, token, cacert);
+        let (version, target) = (env!("CARGO_PKG_VERSION"), target());
+        let place = folder.join("mirror").join(PLACE).join(version).join(target);
+        fs::create_dir_all(&place).expect("the folder takes folders");
+        let program = place.join(format!("terraform-provider-mesh_v{version}"));
+        fs::hard_link(binaries::path("terraform-provider-mesh"), &program)
+            .or_else(|_| fs::copy(binaries::path("terraform-provider-mesh"), &program).map(drop))
+            .expect("the folder takes the provider");
+        terraform
+    }
+
+    /// One that finds the provider in a mirror that is there.
+    ///
+    /// # Panics
+    /// If there is no `terraform`, or the folder takes no files.
+    pub fn from_mirror(folder: &Path, mirror: &Path, addresses: &str, token: &str, cacert: &Path) -> Self {
+        let found =
+            Command::new("terraform").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(
+            found.is_ok_and(|status| status.success()),
+            "the real terraform (1.5 or newer) is needed in PATH"
+        );
+        let config = folder.join("terraform.rc");
+        let mirror = mirror.display();
+        let installation =
+            format!("provider_installation {{\n  filesystem_mirror {{ path = \"{mirror}\" }}\n}}\n");
+        fs::write(&config, installation).expect("the folder takes files");
+        let environment = vec![
+            ("TF_CLI_CONFIG_FILE", config.display().to_string()),
+            ("CHECKPOINT_DISABLE", "1".to_owned()),
+            ("TF_IN_AUTOMATION", "1".to_owned()),
+            ("MESH_ADDR", addresses.to_owned()),
+            ("MESH_TOKEN", token.to_owned()),
+            ("MESH_CACERT", cacert.display().to_string()),
+        ];
+        Self { folder: folder.to_owned(), environment }
+    }
+
+    /// A configuration of its own, initialised.
+    ///
+    /// # Panics
+    /// If Terraform does not find the provider.
+    pub fn workspace(&self, name: &str, configuration: &str) -> Workspace {
+        let workspace = Workspace { terraform: self.clone(), folder: self.folder.join(name) };
+        fs::create_dir_all(&workspace.folder).expect("the folder takes folders");
+        workspace.write("head.tf", HEAD);
+        workspace.write("main.tf", configuration);
+        workspace.run(&["init"]).fine();
+        workspace
+    }
+}
+
+impl Workspace {
+    /// Writes a file of the configuration.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.join(name), text).expect("the folder takes files");
+    }
+
+    /// `terraform` in this folder, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("terraform");
+        command.current_dir(&self.folder).args(arguments);
+        if matches!(arguments[0], "init" | "plan" | "apply" | "destroy" | "import") {
+            command.args(["-no-color", "-input=false"]);
+        }
+        command.envs(self.terraform.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        self.command(arguments).output().expect("terraform starts").into()
+    }
+
+    /// Makes it so.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[track_caller]
+    pub fn apply(&self) -> String {
+        self.run(&["apply", "-auto-approve"]).fine()
+    }
+
+    /// What a plan would change: `Some` with its text, `None` if nothing.
+    ///
+    /// # Panics
+    /// If planning fails.
+    #[track_caller]
+    pub fn changes(&self) -> Option<String> {
+        let said = self.run(&["plan", "-detailed-exitcode"]);
+        match said.code {
+            Some(0) => None,
+            Some(2) => Some(said.out),
+            _ => panic!("{}\n{}", said.out, said.err),
+        }
+    }
+
+    /// What a command that is to fail says, in one line.
+    ///
+    /// # Panics
+    /// If it does not fail.
+    #[track_caller]
+    pub fn refused(&self, arguments: &[&str]) -> String {
+        words(&self.run(arguments).failed(1))
+    }
+
+    /// The answer of a command in JSON: `show`, `providers schema`, `output`, `validate`.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let arguments = [arguments, &["-json"]].concat();
+        let said = self.run(&arguments);
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", said.out, said.err))
+    }
+}
+
+/// Terraform breaks lines where its terminal would end.
+pub fn words(text: &str) -> String {
+    text.split_whitespace()
+        .filter(|word| !word.chars().all(|c| "│╷╵".contains(c)))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn target() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "linux_arm64" } else { "linux_amd64" }
+}
