@@ -22,7 +22,14 @@ impl<'a> Place<'a> {
     /// The place that a path of the API means in `value`, whose attributes are `fields`.
     pub(crate) fn of(fields: &[Field], value: &'a Value, path: &str) -> Self {
         let mut walk = Walk { place: Place { path: AttributePath::default(), value, holder: value } };
-        walk.record(fields, path.strip_prefix("metadata.").unwrap_or(path));
+        match path.strip_prefix("metadata.") {
+            // No rule about a name or a label looks at anything else.
+            Some(path) => {
+                walk.record(fields, path);
+                walk.place.holder = walk.place.value;
+            }
+            None => walk.record(fields, path),
+        }
         walk.place
     }
 
@@ -169,5 +176,8 @@ mod tests {
         assert_eq!(count(port.clone(), protocol.clone()), 3, "all is known");
         assert_eq!(count(Value::unknown(), protocol), 0, "it stands beside what is not known");
         assert_eq!(count(port, Value::unknown()), 0);
+        let name = [error("metadata.name")];
+        let told = |value: &Value| told(&fields(), value, &name).len();
+        assert_eq!(told(&service(Value::unknown(), Value::Null)), 1, "a name is right or wrong by itself");
     }
 }

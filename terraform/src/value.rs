@@ -179,7 +179,7 @@ mod tests {
     fn what_is_no_value_is_refused() {
         let read =
             |msgpack: &[u8]| Value::read(Some(&DynamicValue { msgpack: msgpack.to_vec(), json: Vec::new() }));
-        assert!(read(&[0xc1]).is_err(), "a byte that nobody uses");
+        assert!(read(&[0x92, 1]).is_err(), "cut off");
         assert_eq!(read(&[0xc4, 1, 0]), Err(Unreadable::Kind("bytes")));
         assert_eq!(read(&[0x81, 1, 1]), Err(Unreadable::Kind("a name that is no text")));
         let deep = [vec![0x91; DEPTH_MAX + 1], vec![0xc0]].concat();

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -21,6 +21,13 @@ const HEAD: &str =
 pub struct Terraform {
     folder: PathBuf,
     environment: Vec<(&'static str, String)>,
+}
+
+/// A `terraform` that runs; killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    log: PathBuf,
 }
 
 /// A configuration with its state.
@@ -100,10 +107,12 @@ impl Workspace {
     /// `terraform` in this folder, not started yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("terraform");
-        command.current_dir(&self.folder).args(arguments);
-        if matches!(arguments[0], "init" | "plan" | "apply" | "destroy" | "import") {
+        let (verb, rest) = arguments.split_first().expect("a command");
+        command.current_dir(&self.folder).arg(verb);
+        if matches!(*verb, "init" | "plan" | "apply" | "destroy" | "import") {
             command.args(["-no-color", "-input=false"]);
         }
+        command.args(rest);
         command.envs(self.terraform.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         command
@@ -115,6 +124,18 @@ impl Workspace {
     /// If it cannot be started.
     pub fn run(&self, arguments: &[&str]) -> Said {
         self.command(arguments).output().expect("terraform starts").into()
+    }
+
+    /// Starts it, with what it says in a file: a pipe that nobody reads would hold it up.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let path = self.folder.join("terraform.log");
+        let log = fs::File::create(&path).expect("the folder takes files");
+        let mut command = self.command(arguments);
+        command.stdout(log.try_clone().expect("a second descriptor")).stderr(log);
+        Running { child: command.spawn().expect("terraform starts"), log: path }
     }
 
     /// Makes it so.
@@ -158,6 +179,26 @@ impl Workspace {
         let arguments = [arguments, &["-json"]].concat();
         let said = self.run(&arguments);
         serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", said.out, said.err))
+    }
+}
+
+impl Running {
+    /// Waits for its end, which is a good one.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[track_caller]
+    pub fn fine(mut self) {
+        let ended = self.child.wait().expect("it can be waited for");
+        assert!(ended.success(), "{}", fs::read_to_string(&self.log).unwrap_or_default());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended where the test passed.
+        _ = self.child.kill();
+        _ = self.child.wait();
     }
 }
 
