@@ -124,3 +124,6 @@ impl From<ClientError> for Undone {
         Self::Failed(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::{io::Write, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::process::Pid;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -46,19 +47,21 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
     let client = client.context(
         "Terraform showed no certificate (PLUGIN_CLIENT_CERT): without, nobody could be told from it",
     )?;
+    // Before anybody can know of us: whoever is killed after that is missed.
+    let terraform = rustix::process::getppid();
     let papers = papers::draw(&client)?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen on loopback")?;
     let port = listener.local_addr()?.port();
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{}|{}|tcp|127.0.0.1:{port}|grpc|{}", VERSIONS.0, VERSIONS.1, papers.shown)?;
     stdout.flush()?;
-    accept(listener, TlsAcceptor::from(Arc::new(papers.tls))).await;
+    accept(listener, TlsAcceptor::from(Arc::new(papers.tls)), terraform).await;
     Ok(())
 }
 
-async fn accept(listener: TcpListener, tls: TlsAcceptor) {
+async fn accept(listener: TcpListener, tls: TlsAcceptor, terraform: Option<Pid>) {
     let (provider, ending) = (Arc::new(Provider::new()), CancellationToken::new());
-    let (mut connections, terraform) = (JoinSet::new(), rustix::process::getppid());
+    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = ending.cancelled() => break,

@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, process::Command};
 
-use mesh_tests::{binaries, scratch::Said};
+use mesh_tests::{
+    binaries,
+    scratch::{Said, Scratch},
+    terraform::Terraform,
+};
 
 /// The packages of one form.
 fn packages(form: &str) -> Vec<PathBuf> {
@@ -160,4 +164,17 @@ mod booted {
             );
         });
     }
+}
+
+#[test]
+fn terraform_finds_the_packed_provider_in_the_mirror() {
+    let scratch = Scratch::new("mirror");
+    let mirror = binaries::target().join("dist/terraform");
+    assert!(mirror.exists(), "cargo xtask dist --profile dev");
+    // Nobody is dialled where nothing is planned.
+    let nowhere = "https://127.0.0.1:1";
+    let terraform = Terraform::from_mirror(scratch.path(), &mirror, nowhere, "", scratch.path());
+    let schemas = terraform.workspace("packed", "").json(&["providers", "schema"]);
+    let provider = &schemas["provider_schemas"]["mesh.internal/mesh/mesh"];
+    assert!(provider["resource_schemas"]["mesh_service"].is_object(), "{schemas}");
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: what is installed with apt and dnf. Packages by cargo-deb and cargo-generate-rpm, whose settings
+//! `cargo xtask dist`: what is installed with apt and dnf, and the Terraform provider. Packages by cargo-deb and cargo-generate-rpm, whose settings
 //! stand in each program's Cargo.toml; around them the manual, completions and changelog, and signed repositories. The
 //! same sources and binaries give the same packages, to the byte.
 
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::{cargo, command, run};
 use crate::{install, tree};
 
+mod provider;
 mod repository;
 
 /// What is packaged.
@@ -39,7 +40,8 @@ impl Dist {
         }
         self.packages(&folder(), &time)?;
         repository::lay(self.sign.as_deref(), &time)?;
-        println!("\n{} has the packages, apt/ and yum/", folder().display());
+        provider::pack(&provider::mirror(), &self.profile, &time)?;
+        println!("\n{} has the packages, apt/, yum/ and terraform/", folder().display());
         Ok(())
     }
 
@@ -48,7 +50,8 @@ impl Dist {
             // As the tests are built, so that nothing is compiled twice.
             "dev" => run(&mut cargo(&["build", "--workspace", "--all-targets", "--locked"])),
             profile => {
-                let packages = PROGRAMS.iter().flat_map(|program| ["-p", program]);
+                let packages =
+                    PROGRAMS.iter().chain([&provider::PROGRAM]).flat_map(|program| ["-p", program]);
                 let all: Vec<&str> =
                     ["build", "--locked", "--profile", profile].into_iter().chain(packages).collect();
                 run(&mut cargo(&all))
@@ -92,6 +95,10 @@ impl Dist {
                     bail!("{} and {} differ", made.display(), before.display());
                 }
             }
+        }
+        provider::pack(&again.join("terraform"), &self.profile, &time_of_sources()?)?;
+        if provider::archive(&again.join("terraform"))? != provider::archive(&provider::mirror())? {
+            bail!("two archives of {} differ", provider::PROGRAM);
         }
         Ok(fs::remove_dir_all(again)?)
     }

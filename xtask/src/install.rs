@@ -40,6 +40,7 @@ const FOR_DIST: &[Package] = &[
     ("createrepo-c", "createrepo_c", "the yum repository"),
     ("gpg", "gpg", "their signatures"),
     ("gpg-agent", "gpg-agent", "their signatures"),
+    ("zip", "zip", "the Terraform provider's archive"),
     ("lintian", "lintian", "Debian's rules for packages"),
     ("rpm", "rpm", "what a package for dnf holds"),
     ("mmdebstrap", "mmdebstrap", "the root file system of hosts"),

@@ -44,7 +44,7 @@ enum Verb {
         #[arg(long)]
         full: bool,
     },
-    /// Packages for apt and dnf, with signed repositories, in target/dist
+    /// Packages for apt and dnf, with signed repositories, and the Terraform provider, in target/dist
     Dist {
         /// The profile of the binaries; `dev` is what tests install
         #[arg(long, default_value = "release")]
