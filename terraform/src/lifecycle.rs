@@ -17,11 +17,11 @@ pub(crate) enum Undone {
     /// It is there already, and not of this configuration.
     Exists(Key),
     /// Somebody else changed it since it was read.
-    Changed(Object),
+    Changed(Box<Object>),
     /// Somebody else removed it since it was read.
     Gone(Key),
     /// It was made, but the answer with its secret was lost, and the mesh tells that once.
-    SecretLost(Object),
+    SecretLost(Box<Object>),
     /// The API refused, or is not there.
     Failed(ClientError),
 }
@@ -58,7 +58,7 @@ pub(crate) async fn create(control: &Control, object: &Object) -> Result<Object,
 
 /// An earlier try of ours, or somebody with the same wish, made it.
 fn made_before(object: Object) -> Result<Object, Undone> {
-    if object.kind.has_secret() { Err(Undone::SecretLost(object)) } else { Ok(object) }
+    if object.kind.has_secret() { Err(Undone::SecretLost(Box::new(object))) } else { Ok(object) }
 }
 
 /// Changes an object that says what `before` says, last seen at `revision`.
@@ -85,7 +85,7 @@ pub(crate) async fn update(
             Some(present) => expected = unchanged(present, before)?,
         }
     }
-    Err(Undone::Changed(before.clone()))
+    Err(Undone::Changed(Box::new(before.clone())))
 }
 
 /// Removes an object that says what `before` says, last seen at `revision`. One that is gone is as good as removed.
@@ -107,7 +107,7 @@ pub(crate) async fn delete(control: &Control, before: &Object, revision: u64) ->
             Some(present) => expected = unchanged(present, before)?,
         }
     }
-    Err(Undone::Changed(before.clone()))
+    Err(Undone::Changed(Box::new(before.clone())))
 }
 
 /// The revision to go on from, if only the revision is another one.
@@ -115,7 +115,7 @@ fn unchanged(present: Object, before: &Object) -> Result<Expected, Undone> {
     if same(&present, before) {
         Ok(Expected::Revision(present.metadata.revision))
     } else {
-        Err(Undone::Changed(present))
+        Err(Undone::Changed(Box::new(present)))
     }
 }
 

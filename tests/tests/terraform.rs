@@ -331,9 +331,14 @@ resource \"mesh_access_token\" \"ci\" {
         has(&workspace.apply(), &["1 added, 0 changed, 1 destroyed"]);
         let second = secret();
         assert_ne!(second, first);
+        // As it is marked where its secret was lost on the way.
+        workspace.run(&["taint", "mesh_access_token.ci"]).fine();
+        has(&workspace.apply(), &["1 added, 0 changed, 1 destroyed"]);
+        let third = secret();
+        assert_ne!(third, second);
         workspace.write("main.tf", &token("renamed", "\"viewer\", \"operator\"", "b"));
         has(&workspace.apply(), &["1 added, 0 changed, 1 destroyed"]);
-        assert_ne!(secret(), second);
+        assert_ne!(secret(), third);
         let gone = client.get(&key(Kind::AccessToken, "ci")).await.expect_err("it is gone");
         assert_eq!(gone.status(), Some(404));
     }

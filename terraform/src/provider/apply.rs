@@ -130,3 +130,53 @@ fn secret_lost(object: &Object) -> Diagnostic {
                   apply again, and it is made anew.";
     error(format!("The secret of {} was lost", object.key()), detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn namespace(description: &str) -> Value {
+        let spec = BTreeMap::from([("description".to_owned(), Value::text(description))]);
+        let fields = [("name", Value::text("shop")), ("spec", Value::Object(spec))];
+        Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    async fn apply(provider: &Provider, beyond: &[&str]) -> wire::Applied {
+        let beyond = beyond.iter().map(|path| (*path).to_owned()).collect();
+        let request = wire::Apply {
+            type_name: "mesh_namespace".to_owned(),
+            prior_state: namespace("a").to_wire(),
+            planned_state: namespace("b").to_wire(),
+            planned_private: Private { revision: 7, beyond }.to_bytes(),
+        };
+        provider.apply(request).await
+    }
+
+    #[tokio::test]
+    async fn what_a_newer_server_wrote_is_not_written_over() {
+        let applied = apply(&Provider::new(), &["spec.later"]).await;
+        assert_eq!(applied.new_state, namespace("a").to_wire(), "all is as before");
+        let [told] = &applied.diagnostics[..] else { panic!("{:?}", applied.diagnostics) };
+        assert_eq!(told.summary, "Namespace shop says more than this provider knows");
+        assert!(told.detail.contains("would lose spec.later"), "{}", told.detail);
+    }
+
+    #[tokio::test]
+    async fn settings_that_come_later_are_no_fault_until_somebody_has_to_be_asked() {
+        let provider = Provider::new();
+        let config = Value::Object(BTreeMap::from([("address".to_owned(), Value::unknown())]));
+        let configured = provider.configure(&wire::Configure { config: config.to_wire() });
+        assert_eq!(configured.diagnostics, []);
+        let planned = provider.plan(wire::Plan {
+            type_name: "mesh_namespace".to_owned(),
+            prior_state: None,
+            proposed_new_state: namespace("a").to_wire(),
+            prior_private: Vec::new(),
+        });
+        assert_eq!(planned.await.diagnostics, []);
+        let applied = apply(&provider, &[]).await;
+        assert_eq!(applied.diagnostics[0].summary, "There is no control plane to ask yet");
+    }
+}

@@ -132,7 +132,7 @@ fn exists(resource: &ResourceType, value: &Value) -> Diagnostic {
         None => key.name.to_string(),
     });
     let detail = format!(
-        "Apply will fail unless something else removes it first. To take it over: terraform import {}.NAME {id}",
+        "Apply will fail unless this plan, or somebody else, removes it first. To take it over: terraform import {}.NAME {id}",
         resource.name
     );
     warning(format!("{} {id} exists already", resource.kind), detail)
