@@ -13,6 +13,7 @@
 //! | no `Host` in HTTP/1.1, or two, or one that is no host | refused |
 //! | a target that is no path, no `http` URI, no `*` of OPTIONS, no authority of CONNECT; one with `#` | refused |
 //! | a body of CONNECT or TRACE | refused |
+//! | a `Connection` with bytes that are not ASCII | refused |
 //! | an `Expect` other than `100-continue` | refused |
 //! | a chunk's size with a sign, a space, `0x`, more than 16 digits; a chunk that does not end where it says | refused |
 //! | extensions of chunks (§7.1.1) | passed over while they are printable; never forwarded |

@@ -83,6 +83,7 @@ fn an_answer_that_could_be_read_in_two_ways_is_refused() {
         ("Transfer-Encoding: gzip, chunked", Malformed::Coding),
         ("Transfer-Encoding: identity", Malformed::Coding),
         ("Transfer_Encoding: chunked", Malformed::Lookalike),
+        ("Connection: \u{80}, close", Malformed::Connection),
     ] {
         check_answer("GET", &format!("HTTP/1.1 200 OK\n{fields}"), Err(want));
     }

@@ -233,6 +233,9 @@ impl Said {
                 self.expects = Some(known && self.expects != Some(false));
             }
             10 if is(name, "connection") => {
+                if !value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+                    return Err(Malformed::Connection);
+                }
                 for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
                     self.close |= option.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");

@@ -27,6 +27,9 @@ pub enum Malformed {
     /// A field that applications may take for one that frames.
     #[error("a field looks like one that says where the message ends")]
     Lookalike,
+    /// A `Connection` that no reader of text can read: some ignore all of it, and go on or end otherwise.
+    #[error("a Connection field has a character that no option may have")]
+    Connection,
     /// Not one number.
     #[error("there must be one Content-Length at most, of digits alone")]
     Length,

@@ -767,7 +767,14 @@ fn ends_of_connections() -> Vec<Case> {
             "GET /x a ",
         ),
     ];
-    close.chain(old).collect()
+    // Who reads the field as text ignores it, and ends here.
+    let beyond = ["\u{80}, keep-alive", "keep-alive, \u{e9}"].map(|value| {
+        refused(
+            format!("Connection: {value:?}"),
+            format!("GET /x HTTP/1.0\r\nHost: a\r\nConnection: {value}\r\n\r\n"),
+        )
+    });
+    close.chain(old).chain(beyond).collect()
 }
 
 /// Attacks as they are told of.
