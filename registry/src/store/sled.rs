@@ -13,10 +13,6 @@ const CACHE_BYTES: u64 = 2 * 1024 * 1024;
 /// Written pages reach the operating system this often, in milliseconds; losing them costs a longer replay.
 const FLUSH_EVERY_MS: u64 = 1_000;
 
-/// Bytes of a segment of its log. Some dozen buffers of that size are in memory under load; a folder whose segments have
-/// another size is made anew.
-const SEGMENT_BYTES: usize = 64 * 1024;
-
 /// A key that nobody has.
 const NOTHING: &[u8] = &[];
 
@@ -46,11 +42,8 @@ impl Sled {
     }
 
     fn try_open(path: &Path) -> Result<Self, Error> {
-        let config = ::sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(Some(FLUSH_EVERY_MS));
+        let config =
+            ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
         // On some damage it panics instead of telling.
         let database = panic::catch_unwind(panic::AssertUnwindSafe(|| config.open()))
             .map_err(|_| Error("it is damaged".to_owned()))?
@@ -68,7 +61,7 @@ impl Store for Sled {
         let pair = |pair: ::sled::Result<(::sled::IVec, ::sled::IVec)>| {
             pair.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(Error::of)
         };
-        self.database.scan_prefix(prefix).map(pair).collect()
+        rising(self.database.scan_prefix(prefix).map(pair))
     }
 
     fn write(&self, batch: Batch) -> Result<(), Error> {
@@ -97,6 +90,20 @@ impl Store for Sled {
     }
 }
 
+/// All pairs, as long as their keys rise: after a power cut its pages may lead back to where they came from, and a scan of
+/// them would never end.
+fn rising(pairs: impl Iterator<Item = Result<Pair, Error>>) -> Result<Vec<Pair>, Error> {
+    let mut all: Vec<Pair> = Vec::new();
+    for pair in pairs {
+        let pair = pair?;
+        if all.last().is_some_and(|last| last.0 >= pair.0) {
+            return Err(Error("it is damaged: its keys do not rise".to_owned()));
+        }
+        all.push(pair);
+    }
+    Ok(all)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +112,14 @@ mod tests {
     fn it_conforms() {
         let folder = tempfile::tempdir().expect("a folder");
         super::super::conformance(&Sled::open(folder.path()).expect("it opens"));
+    }
+
+    #[test]
+    fn pages_that_lead_back_are_not_read_for_ever() {
+        let pair = |key: u8| Ok((vec![key], Vec::new()));
+        assert_eq!(rising([1, 2].map(pair).into_iter()).expect("as they should be").len(), 2);
+        let error = rising((0..).map(|n| pair(n % 2))).expect_err("it ends");
+        assert!(error.to_string().contains("do not rise"), "{error}");
     }
 
     #[test]
