@@ -68,6 +68,23 @@ pub(super) fn open(path: &Path) -> Option<Arc<dyn Store>> {
     }
 }
 
+/// Opens the index, and reads the state, if it is whole. An index that does not prove itself is made anew: even emptying it
+/// could go round in a circle.
+pub(super) fn open_proven(path: &Path, history_max: usize) -> (Option<Arc<dyn Store>>, Option<Indexed>) {
+    let Some(store) = open(path) else { return (None, None) };
+    match try_load(&*store, history_max) {
+        Ok(indexed) => (Some(store), indexed),
+        Err(reason) => {
+            tracing::warn!(reason, "the index is not used, it is made anew");
+            drop(store);
+            if let Err(error) = std::fs::remove_dir_all(path) {
+                tracing::warn!(%error, "it cannot be removed");
+            }
+            (open(path), None)
+        }
+    }
+}
+
 /// Reads the state, if it is whole.
 pub(super) fn load(store: &dyn Store, history_max: usize) -> Option<Indexed> {
     match try_load(store, history_max) {

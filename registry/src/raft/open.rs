@@ -166,8 +166,7 @@ fn read_folder(settings: &Settings) -> Result<Found, OpenError> {
     let snapshots_at = data_dir.join("snapshots");
     let snapshots =
         Snapshots::open(snapshots_at.clone(), settings.history_revisions_max).map_err(at(&snapshots_at))?;
-    let store = index::open(&data_dir.join("index"));
-    let indexed = store.as_ref().and_then(|store| index::load(&**store, settings.history_revisions_max));
+    let (store, indexed) = index::open_proven(&data_dir.join("index"), settings.history_revisions_max);
     let audit_at = audit::folder(data_dir);
     let disk = Disk::new();
     let (audit, audit_thread) = audit::open(&audit_at, disk.clone()).map_err(at(&audit_at))?;
