@@ -119,9 +119,7 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
     let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(stop.clone())));
     tracing::info!(node = %hub.identity.node().node, threads = threads.senders.len(), "running");
     if post.is_some() {
-        // Better not the successor of one that knows more, nor one that takes a call before it knows whom it is for; but a
-        // control plane that is away holds up nobody.
-        drop(timeout(SYNC_PATIENCE, hub.shared.in_sync.cancelled()).await);
+        hub.catch_up().await;
     }
     threads.open();
     if let Some(post) = &post {
@@ -193,6 +191,12 @@ struct Hub {
 }
 
 impl Hub {
+    /// Better not the successor of one that knows more, nor one that takes a call before it knows whom it is for; but a
+    /// control plane that is away holds up nobody.
+    async fn catch_up(&self) {
+        drop(timeout(SYNC_PATIENCE, self.shared.in_sync.cancelled()).await);
+    }
+
     fn new(
         settings: &Settings,
         identity: Arc<Identity>,

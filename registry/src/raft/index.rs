@@ -219,4 +219,17 @@ mod tests {
         thread.join().expect("it ends");
         assert!(load(&*store, HISTORY_REVISIONS_MAX).is_some(), "then it is written");
     }
+
+    #[test]
+    fn an_index_that_does_not_prove_itself_is_made_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("index");
+        let store = open(&path).expect("it opens");
+        store.write(Batch { changes: vec![(META.to_vec(), Some(b"nonsense".to_vec()))] }).expect("written");
+        store.flush().expect("on disk");
+        drop(store);
+        let (store, indexed) = open_proven(&path, HISTORY_REVISIONS_MAX);
+        assert!(indexed.is_none());
+        assert!(store.expect("another one").scan(&[]).expect("it reads").is_empty(), "nothing is left of it");
+    }
 }
