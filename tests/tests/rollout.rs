@@ -127,6 +127,19 @@ mod heavy {
         assert!(rollout["revision"].as_u64() > answer["metadata"]["revision"].as_u64(), "the deletion's own");
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_write_that_waits_needs_no_server_that_is_gone() {
+        let mut mesh = Mesh::open().await;
+        mesh.steady().await;
+        let leader = mesh.cluster.leader().await.expect("a leader");
+        mesh.cluster.members[(leader + 1) % 3].kill();
+        // Proxies that talked to it count until another server knows what they ask for, and then run it.
+        let (status, answer) = mesh.put(leader, 410, "wait=applied&timeout=25s").await;
+        let rollout = &answer["status"]["rollout"];
+        assert_eq!((status, &rollout["acked"]), (200, &rollout["concerned"]), "{answer}");
+        assert!(rollout["acked"].as_u64() >= Some(2), "{answer}");
+    }
+
     #[tokio::test]
     async fn what_is_wrong_is_said_before_anything_is_written() {
         let scratch = Scratch::new("rollout-wrong");

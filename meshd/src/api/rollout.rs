@@ -121,12 +121,12 @@ impl Wait {
         loop {
             let counted = look(api, revision).await;
             let reached = counted.rollout.has_reached(self.quorum);
-            let over = clock::now() + pause > end || api.closing.is_cancelled();
+            let over = clock::now() >= end || api.closing.is_cancelled();
             if reached || over || !counted.may_reach(self.quorum) {
                 return (reached, counted.rollout);
             }
             // Poll: what proxies say reaches the members one by one.
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep_until(end.min(clock::now() + pause)).await;
             pause = (pause * 2).min(LOOK_LAST);
         }
     }
