@@ -10,7 +10,7 @@ mod heavy {
         time::Duration,
     };
 
-    use mesh_tests::{cluster::Cluster, scratch::Scratch, steady::now, wait::until};
+    use mesh_tests::{cluster::Cluster, scratch::Scratch, steady::now, stranger::Stranger, wait::until};
     use model::{
         client::{Client, ClientError, Events, Selection},
         kind::Kind,
@@ -259,6 +259,33 @@ mod heavy {
             (&json!(4), &json!("voter"), &json!(true)),
             "{fourth}"
         );
+    }
+
+    /// Let in, and alone before anybody told it anything: a host that asks it must not hear that the mesh is empty, and a
+    /// token that it cannot know is not refused for good.
+    #[tokio::test]
+    async fn a_member_that_was_told_no_history_yet_does_not_say_that_there_is_nothing() {
+        let scratch = Scratch::new("cluster");
+        let mut cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
+        let host = Stranger::join(&cluster, "host-a", &["default/*"]).await.expect("it is let in");
+        let new = cluster.admit(2).await.expect("it is let in");
+        cluster.members[0].kill();
+        cluster.members.push(new);
+        cluster.members[1].spawn().expect("it starts");
+        let url = cluster.members[1].url();
+        until("it lives", PATIENCE, || host.get(&url, "/healthz").send()).await.expect("it answers");
+        for path in ["/v1/proxy/watch?subscribe=", "/v1/proxy/watch?subscribe=&from=1", "/v1/services"] {
+            let answer =
+                host.get(&url, path).header("mesh-epoch", "another").send().await.expect("an answer");
+            assert_eq!(answer.status(), 503, "{path}");
+            assert!(answer.headers().contains_key("retry-after"), "{path}");
+            let told: Value = answer.json().await.expect("a problem");
+            assert!(told["detail"].as_str().expect("a text").contains("history"), "{path}: {told}");
+        }
+        cluster.run(0).await.expect("the leader is back");
+        cluster.ready(1, PATIENCE).await.expect("it is told the history");
+        let answer = host.get(&url, "/v1/proxy/watch?subscribe=").send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
     }
 
     async fn status(client: &Client) -> Value {

@@ -142,12 +142,18 @@ fn nobody(needs: &str) -> ApiError {
     ))
 }
 
-/// Finds out who calls, before any handler runs. Whoever is nobody gets no further than the open paths.
+/// Finds out who calls, before any handler runs. Whoever is nobody gets no further than the open paths; and so does
+/// everybody at a member that was let in and has not been told the history yet: it knows of nothing, and must not say that
+/// there is nothing.
 pub(super) async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let open = request
         .extensions()
         .get::<MatchedPath>()
         .is_some_and(|path| openapi::is_open(request.method(), path.as_str()));
+    if !open && api.registry.applied().epoch().is_none() {
+        let detail = "this server has not been told the cluster's history yet; ask another one".to_owned();
+        return ApiError::Unavailable(detail).into_response();
+    }
     let caller = match identify(&api, request.headers(), request.extensions().get()).await {
         Ok(Caller::Anonymous) if !open => return nobody("a bearer token").into_response(),
         Ok(caller) => caller,

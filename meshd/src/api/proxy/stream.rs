@@ -1,7 +1,7 @@
 //! `GET /v1/proxy/watch`: one proxy's view of the mesh, as it changes. What is sent is worked out when the reader is
 //! ready for it: a slow one costs one pending chunk and gets fewer, larger steps; a stuck one costs nothing more.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -19,7 +19,7 @@ use model::{
 };
 use registry::State;
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::{
@@ -40,6 +40,8 @@ use crate::{
 
 /// What is written at once, in bytes: a full set is sent in pieces of about this size.
 const CHUNK_BYTES: usize = 64 << 10;
+/// How long a stream that begins anew waits to hear from the leader how far the history goes: the proxy itself waits 5 s.
+const LEADER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A proxy's stream, between two chunks.
 struct Stream {
@@ -110,10 +112,15 @@ pub(super) async fn watch(
     Ok((headers, Body::from_stream(chunks)).into_response())
 }
 
-/// A state that is not older than what the proxy has seen, maybe at another member.
+/// A state that is not older than what the proxy has seen, maybe at another member. One that begins anew does not say what
+/// it has seen: it is told of all that was acknowledged so far or, where no leader can say how far that is, of what this
+/// member has.
 async fn known(api: &Api, from: Option<u64>) -> Result<Arc<State>, ApiError> {
-    let applied = api.registry.applied().revision();
-    let Some(from) = from else { return Ok(api.wake.at_least(applied).await) };
+    let Some(from) = from else {
+        let acknowledged = timeout(LEADER_PATIENCE, api.registry.read()).await;
+        let applied = acknowledged.ok().and_then(Result::ok).unwrap_or_else(|| api.registry.applied());
+        return Ok(api.wake.at_least(applied.revision()).await);
+    };
     let applied = api.at_least(from).await.revision();
     let state = api.wake.at_least(applied).await;
     if state.revision() < from {
