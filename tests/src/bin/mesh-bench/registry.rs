@@ -13,6 +13,7 @@ mod kill;
 mod puts;
 mod system;
 mod watch;
+mod watching;
 
 use system::System;
 

@@ -1,5 +1,6 @@
-//! The two systems under load, each with its way of putting and watching. TLS everywhere, one persistent HTTP/2
-//! connection to a client, spread over the members. Who watches meshd speaks HTTP/1.1, as proxies do; etcd has gRPC alone.
+//! The two systems under load, each with its way of putting and of being asked for a watch. TLS everywhere, one persistent
+//! HTTP/2 connection to a client, spread over the members. Who watches meshd speaks HTTP/1.1, as proxies do; etcd has gRPC
+//! alone.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -9,17 +10,15 @@ use std::{
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, Empty, StreamBody};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2::SendRequest},
-};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_tests::{cluster::Cluster, process::Process};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::watching::{Ask, Spoken};
 use crate::etcd::{self, Etcd};
 
 /// The size of a value, in bytes.
@@ -33,17 +32,9 @@ pub(super) enum System {
     Etcd { etcd: Etcd, tls: Arc<rustls::ClientConfig> },
 }
 
-/// A watch on a connection of its own.
-pub(super) struct Watching {
-    /// What is told.
-    pub(super) body: Incoming,
-    /// The connection ends without it.
-    _sender: Option<http1::SendRequest<Empty<Bytes>>>,
-}
-
 /// One connection to one member.
 pub(super) struct Client {
-    sender: SendRequest<StreamBody<body::Frames>>,
+    sender: SendRequest<Full<Bytes>>,
     authority: String,
 }
 
@@ -113,25 +104,26 @@ impl System {
         Ok(Client { sender, authority: format!("{address}:{port}") })
     }
 
-    /// Follows the first key, at the `index`th member.
-    pub(super) async fn watch(&self, index: usize) -> anyhow::Result<Watching> {
-        let Self::Mesh { cluster, watching, .. } = self else {
-            return Ok(Watching { body: self.client(index).await?.watch().await?, _sender: None });
-        };
-        let address = cluster.members[index % 3].address;
-        let stream = connect(address, 8_443, watching).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let request = Request::get("/v1/watch?kinds=Service")
-            .header("host", format!("{address}:8443"))
-            .header("authorization", format!("Bearer {}", cluster.token));
-        let response = sender.send_request(request.body(Empty::new())?).await?;
-        anyhow::ensure!(response.status().is_success(), "a watch was refused: {}", response.status());
-        Ok(Watching { body: response.into_body(), _sender: Some(sender) })
+    /// How the first key is followed, at the `index`th member.
+    pub(super) fn watch(&self, index: usize) -> anyhow::Result<Ask> {
+        Ok(match self {
+            Self::Mesh { cluster, watching, .. } => {
+                let (address, token) = (cluster.members[index % 3].address, &cluster.token);
+                let head = format!(
+                    "GET /v1/watch?kinds=Service HTTP/1.1\r\nhost: {address}:8443\r\nauthorization: Bearer {token}\r\n\r\n"
+                );
+                Ask { address, port: 8_443, tls: watching.clone(), request: Spoken::Http1(head) }
+            }
+            Self::Etcd { etcd, tls } => {
+                let address = etcd.addresses[index % 3];
+                let request = Spoken::Http2(Box::new(etcd::watch(&format!("{address}:2379"), "bench-0")?));
+                Ask { address, port: 2_379, tls: tls.clone(), request }
+            }
+        })
     }
 }
 
-async fn connect(
+pub(super) async fn connect(
     address: Ipv4Addr,
     port: u16,
     tls: &Arc<rustls::ClientConfig>,
@@ -177,13 +169,6 @@ impl Client {
         self.whole(request.body(Bytes::new())?).await
     }
 
-    /// Follows the first key of etcd.
-    async fn watch(mut self) -> anyhow::Result<Incoming> {
-        let response = self.send(etcd::watch(&self.authority, "bench-0")?, true).await?;
-        anyhow::ensure!(response.status().is_success(), "a watch was refused: {}", response.status());
-        Ok(response.into_body())
-    }
-
     /// Whether this etcd leads.
     async fn leads(&mut self) -> anyhow::Result<bool> {
         let answer = self.whole(etcd::status(&self.authority)?).await?;
@@ -192,7 +177,7 @@ impl Client {
 
     /// The whole body of an answer that is a success.
     async fn whole(&mut self, request: Request<Bytes>) -> anyhow::Result<Bytes> {
-        let response = self.send(request, false).await?;
+        let response = self.send(request).await?;
         if !response.status().is_success() {
             bail!("refused: {}", response.status());
         }
@@ -203,45 +188,9 @@ impl Client {
         }
     }
 
-    async fn send(
-        &mut self,
-        request: Request<Bytes>,
-        open: bool,
-    ) -> anyhow::Result<http::Response<Incoming>> {
-        let (parts, body) = request.into_parts();
-        let piece = (!body.is_empty()).then_some(body);
-        let body = StreamBody::new(body::Frames { piece, open });
+    async fn send(&mut self, request: Request<Bytes>) -> anyhow::Result<http::Response<Incoming>> {
         self.sender.ready().await?;
-        Ok(self.sender.send_request(Request::from_parts(parts, body)).await?)
-    }
-}
-
-/// A request's body: one piece, after which the stream ends, or stays open for a watch.
-mod body {
-    use std::{
-        convert::Infallible,
-        pin::Pin,
-        task::{Context, Poll},
-    };
-
-    use bytes::Bytes;
-    use hyper::body::Frame;
-
-    pub(super) struct Frames {
-        pub(super) piece: Option<Bytes>,
-        pub(super) open: bool,
-    }
-
-    impl futures_util::Stream for Frames {
-        type Item = Result<Frame<Bytes>, Infallible>;
-
-        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-            match self.piece.take() {
-                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-                None if self.open => Poll::Pending,
-                None => Poll::Ready(None),
-            }
-        }
+        Ok(self.sender.send_request(request.map(Full::new)).await?)
     }
 }
 

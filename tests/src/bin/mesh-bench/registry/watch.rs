@@ -1,14 +1,21 @@
 //! Watchers on TLS connections of their own: how long until the last one is told of a change, and what those cost that
 //! only wait.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use futures_util::{StreamExt, TryStreamExt, stream};
-use http_body_util::BodyExt;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use super::system::{Client, System, Watching};
+use super::{
+    system::{Client, System},
+    watching::Watching,
+};
 use crate::{
     clock::{now, since},
     results::{Comparison, Goal, Rounds, alone, compare},
@@ -36,9 +43,46 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// The watchers of one system, and a client that changes what they watch.
 struct Watched<'a> {
     system: &'a System,
-    _watchers: JoinSet<()>,
-    hears: mpsc::Receiver<usize>,
+    _crowd: Crowd,
+    told: Arc<Count>,
     client: Client,
+}
+
+/// How many watchers were told of the change that is looked for.
+#[derive(Default)]
+struct Count {
+    change: AtomicUsize,
+    told: AtomicUsize,
+    /// Rung by the last one.
+    all: Notify,
+}
+
+impl Count {
+    fn add(&self, change: usize) {
+        if change == self.change.load(Ordering::SeqCst)
+            && self.told.fetch_add(1, Ordering::SeqCst) + 1 == WATCHERS
+        {
+            self.all.notify_one();
+        }
+    }
+}
+
+/// What one system's changes took.
+#[derive(Default)]
+struct Told {
+    millis: Rounds,
+    cpu_micros: Rounds,
+}
+
+impl Told {
+    async fn add(&mut self, watched: &mut Watched<'_>, change: usize) -> anyhow::Result<()> {
+        let pids = watched.system.pids();
+        let before = usage::cpu(&pids);
+        self.millis.0.push(watched.change(change).await?);
+        let used = usage::cpu(&pids).saturating_sub(before).as_secs_f64();
+        self.cpu_micros.0.push(used * 1e6 / WATCHERS as f64);
+        Ok(())
+    }
 }
 
 /// Both measurements.
@@ -46,15 +90,20 @@ pub(super) async fn compare_all(systems: &[System; 2]) -> anyhow::Result<Vec<Com
     let [ours, theirs] = systems;
     let told = {
         let (mut ours, mut theirs) = (Watched::start(ours).await?, Watched::start(theirs).await?);
-        let mut rounds = (Rounds::default(), Rounds::default());
+        let mut figures = [Told::default(), Told::default()];
         for change in 0..CHANGES {
-            rounds.0.0.push(ours.change(change).await?);
-            rounds.1.0.push(theirs.change(change).await?);
+            figures[0].add(&mut ours, change).await?;
+            figures[1].add(&mut theirs, change).await?;
         }
-        compare(&format!("change → last of {WATCHERS} watchers, p50"), "ms", &rounds.0, "etcd", &rounds.1)
-            .with_goal(Goal::AtMost(TOLD_GOAL))
+        let [ours, theirs] = figures;
+        let name = format!("change → last of {WATCHERS} watchers, p50");
+        let cpu = "CPU of all members for each watcher that is told";
+        [
+            compare(&name, "ms", &ours.millis, "etcd", &theirs.millis).with_goal(Goal::AtMost(TOLD_GOAL)),
+            compare(cpu, "µs", &ours.cpu_micros, "etcd", &theirs.cpu_micros),
+        ]
     };
-    Ok(vec![told, hold(ours).await?])
+    Ok(told.into_iter().chain([hold(ours).await?]).collect())
 }
 
 impl<'a> Watched<'a> {
@@ -62,12 +111,10 @@ impl<'a> Watched<'a> {
         eprintln!("{WATCHERS} watchers · {}", system.name());
         let mut client = system.client(0).await?;
         client.put_value(system, 0, "~0~").await?;
-        let (told, hears) = mpsc::channel(WATCHERS * 2);
-        let mut watchers = JoinSet::new();
-        for watching in open(system, WATCHERS).await? {
-            watchers.spawn(follow(watching, told.clone()));
-        }
-        let mut watched = Self { system, _watchers: watchers, hears, client };
+        let told = Arc::new(Count::default());
+        let counted = told.clone();
+        let crowd = Crowd::open(system, WATCHERS, move |number| counted.add(number)).await?;
+        let mut watched = Self { system, _crowd: crowd, told, client };
         // Everyone is told of one change before any is timed: by then all watches stand.
         watched.change(CHANGES).await?;
         Ok(watched)
@@ -76,34 +123,66 @@ impl<'a> Watched<'a> {
     /// The time from sending a change until the last watcher has it, in milliseconds.
     async fn change(&mut self, change: usize) -> anyhow::Result<f64> {
         let number = change + 1;
+        self.told.told.store(0, Ordering::SeqCst);
+        self.told.change.store(number, Ordering::SeqCst);
         let sent = now();
         self.client.put_value(self.system, 0, &format!("~{number}~")).await?;
-        let mut heard = 0;
-        while heard < WATCHERS {
-            let one = tokio::time::timeout(PATIENCE, self.hears.recv()).await;
-            let one = one.with_context(|| format!("only {heard} of {WATCHERS} watchers heard of it"))?;
-            heard += usize::from(one == Some(number));
-        }
+        let all = tokio::time::timeout(PATIENCE, self.told.all.notified()).await;
+        all.with_context(|| format!("only {:?} of {WATCHERS} watchers heard of it", self.told.told))?;
         Ok(since(sent).as_secs_f64() * 1e3)
     }
 }
 
-async fn open(system: &System, count: usize) -> anyhow::Result<Vec<Watching>> {
-    let opening = stream::iter(0..count).map(|index| system.watch(index));
-    opening.buffer_unordered(OPENING).try_collect().await
+/// Watchers on one thread of their own, apart from what opens connections and writes: woken for what they are told, and
+/// for nothing else.
+struct Crowd {
+    /// Dropped, it ends the thread.
+    _end: oneshot::Sender<()>,
 }
 
-/// Tells the number of each change that arrives. Values begin with `~number~`.
-async fn follow(mut watching: Watching, told: mpsc::Sender<usize>) {
+impl Crowd {
+    /// Opens as many watches, and says the number of each change that arrives. Values begin with `~number~`.
+    async fn open(
+        system: &System,
+        count: usize,
+        told: impl Fn(usize) + Clone + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = oneshot::channel::<()>();
+        let (opened, mut opens) = mpsc::channel(count);
+        let turns = Arc::new(Semaphore::new(OPENING));
+        for index in 0..count {
+            let (ask, turns, opened, told) =
+                (system.watch(index)?, turns.clone(), opened.clone(), told.clone());
+            runtime.spawn(async move {
+                let turn = turns.acquire().await;
+                let watching = Watching::open(ask).await;
+                drop(turn);
+                match watching {
+                    Ok(watching) => {
+                        drop(opened.send(Ok(())).await);
+                        follow(watching, told).await;
+                    }
+                    Err(error) => drop(opened.send(Err(error)).await),
+                }
+            });
+        }
+        std::thread::Builder::new()
+            .name("watchers".to_owned())
+            .spawn(move || runtime.block_on(ended).ok())?;
+        for _ in 0..count {
+            opens.recv().await.context("each says how it went")??;
+        }
+        Ok(Self { _end: end })
+    }
+}
+
+async fn follow(mut watching: Watching, told: impl Fn(usize)) {
     let mut rest = Vec::new();
-    while let Some(Ok(frame)) = watching.body.frame().await {
-        let Ok(data) = frame.into_data() else { continue };
-        rest.extend_from_slice(&data);
+    while watching.read(&mut rest).await.is_ok_and(|read| read > 0) {
         while let Some((number, end)) = marked(&rest) {
             rest.drain(..end);
-            if told.send(number).await.is_err() {
-                return;
-            }
+            told(number);
         }
         let surplus = rest.len().saturating_sub(MARK_BYTES_MAX);
         rest.drain(..surplus);
@@ -124,12 +203,12 @@ fn marked(bytes: &[u8]) -> Option<(usize, usize)> {
 async fn hold(system: &System) -> anyhow::Result<Comparison> {
     eprintln!("{HELD} watchers held · {}", system.name());
     let before = usage::memory_mb(&system.pids());
-    let watches = open(system, HELD).await?;
-    let mut watchers = JoinSet::new();
     let (told, mut hears) = mpsc::channel(HELD);
-    for watching in watches {
-        watchers.spawn(follow(watching, told.clone()));
-    }
+    let _crowd = Crowd::open(system, HELD, move |number| {
+        // Nobody listens any more once all have begun.
+        let _ = told.try_send(number);
+    })
+    .await?;
     // Each has said its first word: the current state, in which the first key's mark stands.
     for heard in 0..HELD {
         let one = tokio::time::timeout(PATIENCE, hears.recv()).await;
