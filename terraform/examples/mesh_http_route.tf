@@ -21,4 +21,6 @@ resource "mesh_http_route" "example" {
       },
     ]
   }
+  # apply ends when all proxies that call orders run it.
+  wait_for_applied = { timeout = "1m" }
 }

@@ -4,6 +4,7 @@
 use model::{
     client::{ClientError, Expected},
     object::{Key, Object},
+    rollout::{Rollout, Waiting},
 };
 
 use crate::{control::Control, object::same};
@@ -88,22 +89,33 @@ pub(crate) async fn update(
     Err(Undone::Changed(Box::new(before.clone())))
 }
 
-/// Removes an object that says what `before` says, last seen at `revision`. One that is gone is as good as removed.
+/// Removes an object that says what `before` says, last seen at `revision`. One that is gone is as good as removed. With
+/// `waiting` it says how far that has come among the proxies; `None` where it was gone already, or an answer was lost.
 ///
 /// # Errors
 /// [`Undone`].
-pub(crate) async fn delete(control: &Control, before: &Object, revision: u64) -> Result<(), Undone> {
+pub(crate) async fn delete(
+    control: &Control,
+    before: &Object,
+    revision: u64,
+    waiting: Option<&Waiting>,
+) -> Result<Option<Rollout>, Undone> {
     let (key, mut expected) = (&before.key(), Expected::Revision(revision));
     for _ in 0..OVERTAKEN_MAX {
-        let asked = control.ask(|client| async move { client.delete_if(key, expected).await }).await;
-        match asked.answer {
-            Ok(_) => return Ok(()),
-            Err(error) if error.status() == Some(404) => return Ok(()),
+        let asked = control.ask(|client| async move {
+            match waiting {
+                Some(waiting) => client.delete_and_wait(key, expected, waiting).await.map(Some),
+                None => client.delete_if(key, expected).await.map(|_| None),
+            }
+        });
+        match asked.await.answer {
+            Ok(rollout) => return Ok(rollout),
+            Err(error) if error.status() == Some(404) => return Ok(None),
             Err(error) if error.status() == Some(412) => {}
             Err(error) => return Err(Undone::Failed(error)),
         }
         match present(control, key).await? {
-            None => return Ok(()),
+            None => return Ok(None),
             Some(present) => expected = unchanged(present, before)?,
         }
     }

@@ -16,6 +16,7 @@ mod rehearsal;
 mod schema;
 mod settings;
 mod value;
+mod waiting;
 mod wire;
 
 const USAGE: &str = "terraform-provider-mesh is started by Terraform, which finds it in a mirror; see docs/terraform.\n\

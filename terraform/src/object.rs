@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::{
     schema::{Field, Given, ResourceType, Type},
     value::Value,
+    waiting::WAIT,
 };
 
 /// Top-level attributes that stand in an object's `spec` or are of Terraform alone; all others are its metadata.
@@ -67,6 +68,7 @@ pub(crate) fn state(resource: &ResourceType, before: &Value, object: &Object) ->
         let prior = before.attribute(&field.name);
         let value = match field.given {
             Given::Secret => secret(object, prior),
+            _ if field.name == WAIT => prior.clone(),
             _ => as_before(value_of(&field.of, &written[&field.wire], &field.wire, &mut beyond), prior),
         };
         (field.name.clone(), value)
@@ -105,7 +107,7 @@ fn as_before(value: Value, before: &Value) -> Value {
 
 impl Field {
     fn in_metadata(&self) -> bool {
-        self.name != SPEC && matches!(self.given, Given::Required | Given::Optional)
+        ![SPEC, WAIT].contains(&self.name.as_str()) && matches!(self.given, Given::Required | Given::Optional)
     }
 }
 

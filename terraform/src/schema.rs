@@ -4,6 +4,8 @@
 use model::{kind::Kind, object::MetadataInput, resource::Resource, shape::Shape};
 use serde_json::Value as Json;
 
+use crate::waiting;
+
 mod bounds;
 mod encode;
 
@@ -90,6 +92,7 @@ impl ResourceType {
         let mut fields = metadata(kind);
         fields
             .push(Field { given: if spec.of.demands() { Given::Required } else { Given::Optional }, ..spec });
+        fields.extend(waiting::field(kind));
         if kind.has_secret() {
             fields.push(Field {
                 about: "The token itself. The mesh tells it once, when it is made, and keeps only its hash: it stands \

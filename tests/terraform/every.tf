@@ -23,6 +23,7 @@ resource "mesh_node" "every" {
   labels      = local.labels
   annotations = local.notes
   spec        = { zone = "a", services = ["every/*", "default/web"], disabled = true }
+  wait_for_applied = { quorum = 50, timeout = "10s" }
 }
 
 resource "mesh_role" "every" {
@@ -71,6 +72,7 @@ resource "mesh_service" "every" {
     ]
     subsets = [{ name = "v1", labels = { version = "v1" } }, { name = "v2", labels = { version = "v2" } }]
   }
+  wait_for_applied = { quorum = 50, timeout = "10s" }
 }
 
 resource "mesh_http_route" "every" {
@@ -199,6 +201,7 @@ resource "mesh_http_route" "every" {
       },
     ]
   }
+  wait_for_applied = { quorum = 50, timeout = "10s" }
 }
 
 resource "mesh_grpc_route" "every" {
@@ -276,6 +279,7 @@ resource "mesh_grpc_route" "every" {
       },
     ]
   }
+  wait_for_applied = { quorum = 50, timeout = "10s" }
 }
 
 resource "mesh_tcp_route" "every" {
@@ -293,6 +297,7 @@ resource "mesh_tcp_route" "every" {
       ]
     }]
   }
+  wait_for_applied = { quorum = 50, timeout = "10s" }
 }
 
 resource "mesh_authorization_policy" "every" {
@@ -314,6 +319,7 @@ resource "mesh_authorization_policy" "every" {
       when = [{ header = "x-tenant", values = ["acme"] }]
     }]
   }
+  wait_for_applied = { quorum = 50, timeout = "10s" }
 }
 
 resource "mesh_authorization_policy" "nobody" {
@@ -332,6 +338,7 @@ resource "mesh_peer_authentication" "every" {
     mode        = "Permissive"
     port_modes  = [{ port = 5432, mode = "Disabled" }]
   }
+  wait_for_applied = { quorum = 50, timeout = "10s" }
 }
 
 resource "mesh_traffic_policy" "every" {
@@ -394,6 +401,7 @@ resource "mesh_traffic_policy" "every" {
     }]
     limits = { max_connections = 1024, max_pending_requests = 256, max_requests = 4096, max_retries = 0 }
   }
+  wait_for_applied = { quorum = 50, timeout = "10s" }
 }
 
 resource "mesh_traffic_policy" "hashed" {

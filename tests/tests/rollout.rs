@@ -7,7 +7,9 @@ mod heavy {
     use mesh_tests::{
         cluster::Cluster,
         host::{Host, LocalService},
+        plain::Plain,
         scratch::Scratch,
+        terraform::{Terraform, words},
         wait::until,
     };
     use rustix::process::Signal;
@@ -162,5 +164,63 @@ mod heavy {
         let path = "/v1/namespaces/alone?wait=applied";
         let made = client.json::<Value>(reqwest::Method::PUT, path, Some(&serde_json::json!({}))).await;
         assert_eq!(made.expect("nobody to wait for")["status"]["rollout"]["concerned"], 0);
+    }
+
+    const ROUTE: &str = "\
+resource \"mesh_http_route\" \"all\" {
+  namespace = \"default\"
+  name      = \"all\"
+  spec = {
+    parent_refs = [{ name = \"orders\", port = 80 }]
+    rules       = [{ filters = [{ type = \"DirectResponse\", direct_response = { status = 451 } }] }]
+  }
+  wait_for_applied = { timeout = \"20s\" }
+}
+";
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn terraform_waits_for_the_proxies_and_names_those_that_lag() {
+        let mut mesh = Mesh::open().await;
+        mesh.steady().await;
+        let (status, _) = mesh
+            .send(reqwest::Method::DELETE, 0, "/v1/namespaces/default/httproutes/all", String::new())
+            .await;
+        assert_eq!(status, 200);
+        let urls: Vec<_> = mesh.cluster.members.iter().map(mesh_tests::cluster::Member::url).collect();
+        let (token, cacert) = (&mesh.cluster.token, &mesh.cluster.cacert);
+        let terraform = Terraform::new(mesh.scratch.path(), &urls.join(","), token, cacert);
+        let workspace = terraform.workspace("rollout", ROUTE);
+        let said = workspace.apply();
+        assert!(!said.contains("Warning"), "{said}");
+        for caller in &mesh.callers {
+            let answer = Plain::new((caller.address, 9_001).into(), "orders.default.mesh").get("/").await;
+            assert_eq!(answer.expect("an answer").status(), 451, "apply ended when {} ran it", caller.name);
+        }
+        assert_eq!(workspace.changes(), None);
+
+        let stopped = mesh.callers[1].proxy.take().expect("it runs");
+        stopped.signal(Signal::STOP);
+        let another = ROUTE.replace("451", "452").replace("20s", "500ms");
+        workspace.write("main.tf", &another);
+        let told = words(&workspace.refused(&["apply", "-auto-approve"]));
+        for wanted in ["HTTPRoute default/all was changed, and not enough proxies run it", "not yet: b"] {
+            assert!(told.contains(wanted), "no {wanted:?} in {told}");
+        }
+        assert_eq!(workspace.changes(), None, "it was written, and stands");
+        stopped.signal(Signal::CONT);
+        workspace.write("main.tf", ROUTE);
+        workspace.apply();
+        workspace.run(&["destroy", "-auto-approve"]).fine();
+
+        // An error would have Terraform make it anew.
+        stopped.signal(Signal::STOP);
+        workspace.write("main.tf", &another);
+        let said = words(&workspace.apply());
+        stopped.signal(Signal::CONT);
+        for wanted in ["Warning: HTTPRoute default/all was made, and not enough proxies run it", "not yet: b"]
+        {
+            assert!(said.contains(wanted), "no {wanted:?} in {said}");
+        }
+        assert_eq!(workspace.changes(), None);
     }
 }

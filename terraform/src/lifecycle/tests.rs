@@ -130,7 +130,7 @@ async fn a_lost_answer_is_no_lost_write_but_a_lost_secret_is_told() {
     assert!(update(&control, &object(Kind::Role, &["b"]), &role, 7).await.is_ok());
     assert_eq!(spec(&shared), json!(["b"]));
     let (shared, control) = plane(Some(&role), 1).await;
-    assert!(delete(&control, &role, 7).await.is_ok());
+    assert!(delete(&control, &role, 7, None).await.is_ok());
     assert_eq!(spec(&shared), Value::Null);
 }
 
@@ -151,14 +151,14 @@ async fn who_changed_what_is_written_wins_and_who_changed_its_status_does_not() 
     let (shared, control) = plane(Some(&before), 0).await;
     assert!(update(&control, &after, &before, 5).await.is_ok(), "another revision says the same");
     assert_eq!(spec(&shared), json!(["b"]));
-    assert!(matches!(delete(&control, &before, 5).await, Err(Undone::Changed(_))));
+    assert!(matches!(delete(&control, &before, 5, None).await, Err(Undone::Changed(_))));
 
     let (shared, control) = plane(Some(&object(Kind::Role, &["c"])), 0).await;
     assert!(matches!(update(&control, &after, &before, 5).await, Err(Undone::Changed(_))));
-    assert!(matches!(delete(&control, &before, 5).await, Err(Undone::Changed(_))));
+    assert!(matches!(delete(&control, &before, 5, None).await, Err(Undone::Changed(_))));
     assert_eq!(spec(&shared), json!(["c"]));
 
     let (_, control) = plane(None, 0).await;
     assert!(matches!(update(&control, &after, &before, 5).await, Err(Undone::Gone(_))));
-    assert!(delete(&control, &before, 5).await.is_ok(), "gone is as good as removed");
+    assert!(delete(&control, &before, 5, None).await.is_ok(), "gone is as good as removed");
 }

@@ -13,6 +13,7 @@ use crate::{
     object,
     schema::ResourceType,
     value::Value,
+    waiting,
     wire::{self, Diagnostic, DynamicValue},
 };
 
@@ -58,18 +59,40 @@ impl Provider {
         };
         self.rehearsal.done(&object.key());
         match written {
-            Ok(object) => Ok(change.shown(&object, Vec::new())),
+            Ok(written) => {
+                let told = self.waited(&change, &object, &written).await;
+                Ok(change.shown(&written, told.into_iter().collect()))
+            }
             // Terraform keeps it as tainted, and makes it anew.
             Err(Undone::SecretLost(object)) => Ok(change.shown(&object, vec![secret_lost(&object)])),
             Err(undone) => Err(change.told(undone)),
         }
     }
 
+    /// What is to be told of how far a write came among the proxies, where that is waited for.
+    async fn waited(&self, change: &Change<'_>, object: &Object, written: &Object) -> Option<Diagnostic> {
+        // What is wrong with it was told by the check.
+        let waiting = waiting::waiting(&change.planned).ok().flatten()?;
+        let control = self.control().ok()?;
+        let rollout = waiting::rollout(control, object, written.metadata.revision, &waiting).await;
+        if change.prior == Value::Null {
+            waiting::told(&format!("{} was made", object.key()), &waiting, rollout).map(waiting::mildly)
+        } else {
+            waiting::told(&format!("{} was changed", object.key()), &waiting, rollout)
+        }
+    }
+
     async fn removed(&self, change: &Change<'_>) -> Result<wire::Applied, Vec<Diagnostic>> {
         let before = change.object(&change.prior)?;
-        let removed = lifecycle::delete(self.control()?, &before, change.private.revision).await;
-        removed.map_err(|undone| change.told(undone))?;
-        Ok(wire::Applied { new_state: Value::Null.to_wire(), ..wire::Applied::default() })
+        let waiting = waiting::waiting(&change.prior).ok().flatten();
+        let control = self.control()?;
+        let removed = lifecycle::delete(control, &before, change.private.revision, waiting.as_ref()).await;
+        let rollout = removed.map_err(|undone| change.told(undone))?;
+        let told = waiting.zip(rollout).and_then(|(waiting, rollout)| {
+            waiting::told(&format!("{} was removed", before.key()), &waiting, Ok(rollout))
+        });
+        let diagnostics = told.into_iter().collect();
+        Ok(wire::Applied { new_state: Value::Null.to_wire(), diagnostics, ..wire::Applied::default() })
     }
 }
 

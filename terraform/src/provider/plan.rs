@@ -10,6 +10,7 @@ use crate::{
     schema::{Given, ResourceType},
     settings,
     value::Value,
+    waiting,
     wire::{self, AttributePath, Diagnostic},
 };
 
@@ -140,12 +141,14 @@ fn exists(resource: &ResourceType, value: &Value) -> Diagnostic {
 
 /// Every wrong field of a configuration that no later value can mend.
 fn wrong(resource: &ResourceType, config: &Value) -> Vec<Diagnostic> {
+    let waiting = waiting::waiting(config).err();
     match object::object(resource, config) {
-        Ok(_) => Vec::new(),
+        Ok(_) => waiting.into_iter().collect(),
         Err(invalid) => {
             let told = place::told(&resource.fields, config, &invalid.errors);
             let summary = format!("Invalid {}", resource.kind);
-            told.into_iter().map(|(at, error)| diagnostic::field(&summary, error, at)).collect()
+            let told = told.into_iter().map(|(at, error)| diagnostic::field(&summary, error, at));
+            told.chain(waiting).collect()
         }
     }
 }

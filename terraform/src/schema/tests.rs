@@ -62,6 +62,7 @@ fn what_the_model_declares_is_what_stands_here() {
         ("annotations", optional),
         ("labels", optional),
         ("spec", optional),
+        ("wait_for_applied", optional),
     ];
     assert_eq!(given, want);
     let ports = field(field(&service.fields, "spec").of.fields(), "ports");
