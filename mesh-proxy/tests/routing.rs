@@ -139,6 +139,52 @@ async fn a_mirror_gets_the_request_and_its_body_and_nobody_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_back_end_s_filters_are_for_all_tries_there_and_for_its_own_mirror() {
+    let (sick, well, shadow) = (app::sick("v1").await, app::http("v2").await, app::http("shadow").await);
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let first = world.proxy("host-b", &[], vec![local("orders", 80, "http", sick.address)]);
+    let second = world.proxy("host-c", &[], vec![local("orders", 80, "http", well.address)]);
+    let aside = ["of-rule", "of-back-end"].map(|name| local(name, 80, "http", shadow.address));
+    let aside = world.proxy("host-d", &[], aside.into());
+    world.routes = objects(
+        "
+kind: HTTPRoute
+metadata: {namespace: default, name: orders}
+spec:
+  parentRefs: [{name: orders}]
+  rules:
+  - retry: {attempts: 3, codes: [500], backoff: 1ms}
+    filters: [{type: RequestMirror, requestMirror: {backendRef: {name: of-rule, port: 80}}}]
+    backendRefs:
+    - name: orders
+      port: 80
+      filters:
+      - {type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /own}}}
+      - {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-own, value: '1'}]}}
+      - {type: RequestMirror, requestMirror: {backendRef: {name: of-back-end, port: 80}}}",
+    );
+    world.publish(&[&caller, &first, &second, &aside]);
+    let upstream = caller.upstream("web", "orders", None);
+    // Whichever is tried first, in a few calls the sick one is.
+    for n in 1..=8 {
+        let answer = call(upstream, "GET /a HTTP/1.1\nHost: a\nX-Echo: 1\n\n").await;
+        let (name, seen) = echoed(&answer.body).expect("an echo");
+        assert_eq!((answer.status, name.as_str(), seen.target.as_str()), (200, "v2", "/own/a"), "call {n}");
+        assert!(seen.fields.contains(&("x-own".to_owned(), "1".to_owned())), "{seen:?}");
+        if sick.seen() > 0 {
+            break;
+        }
+    }
+    let tried = first.log.line(|line| line["direction"] == "inbound").await;
+    assert_eq!((&tried["path"], &tried["code"]), (&"/own/a".into(), &500.into()), "{tried}");
+    for (service, path) in [("default/of-rule", "/a"), ("default/of-back-end", "/own/a")] {
+        let copy = aside.log.line(|line| line["destination"] == service).await;
+        assert_eq!(copy["path"], path, "{copy}");
+    }
+}
+
+#[tokio::test]
 async fn a_mirror_that_fails_or_is_not_there_shows_nowhere_and_is_not_tried_again() {
     let orders = app::http("orders").await;
     let (_world, caller, callee, upstream) = mirrored(nobody(), orders.address).await;

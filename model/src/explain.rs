@@ -181,6 +181,15 @@ pub struct BackEnd {
     /// Why its share of the calls fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// What is done for it alone: where it changes what the rule does, too, all that is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<String>,
+    /// The path that it sees, where it is not the one that the rule makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The host that it sees, where it is not the one that the rule makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
     /// What holds there.
     #[serde(flatten)]
     pub reached: Option<Reached>,

@@ -96,7 +96,45 @@ resource "mesh_http_route" "every" {
         }]
         backend_refs = [
           { kind = "Service", namespace = "every", name = "every", subset = "v1", port = 80, weight = 9900 },
-          { name = "every", subset = "v2", port = 80, weight = 100 },
+          {
+            name   = "every"
+            subset = "v2"
+            port   = 80
+            weight = 100
+            filters = [
+              {
+                type = "RequestHeaderModifier"
+                request_header_modifier = {
+                  set    = [{ name = "x-set", value = "2" }]
+                  add    = [{ name = "x-add", value = "3" }]
+                  remove = ["x-remove"]
+                }
+              },
+              {
+                type = "ResponseHeaderModifier"
+                response_header_modifier = {
+                  set    = [{ name = "x-set", value = "2" }]
+                  add    = [{ name = "x-add", value = "3" }]
+                  remove = ["x-remove"]
+                }
+              },
+              { type = "URLRewrite", url_rewrite = { hostname = "next.example", path = { type = "ReplacePrefixMatch", replace_prefix_match = "/v3" } } },
+              {
+                type = "RequestMirror"
+                request_mirror = {
+                  backend_ref = { kind = "Service", namespace = "every", name = "every", subset = "v2", port = 80 }
+                  percent     = 10
+                }
+              },
+              {
+                type = "RequestMirror"
+                request_mirror = {
+                  backend_ref = { name = "every", port = 80 }
+                  fraction    = { numerator = 1, denominator = 1000 }
+                }
+              },
+            ]
+          },
         ]
         filters = [
           {
@@ -150,7 +188,11 @@ resource "mesh_http_route" "every" {
         name         = "rewritten"
         matches      = [{ path = { type = "Exact", value = "/old" } }]
         filters      = [{ type = "URLRewrite", url_rewrite = { path = { type = "ReplaceFullPath", replace_full_path = "/new" } } }]
-        backend_refs = [{ name = "every", port = 80 }]
+        backend_refs = [{
+          name    = "every"
+          port    = 80
+          filters = [{ type = "URLRewrite", url_rewrite = { path = { type = "ReplaceFullPath", replace_full_path = "/newer" } } }]
+        }]
       },
       {
         name    = "redirected"
@@ -220,7 +262,48 @@ resource "mesh_grpc_route" "every" {
           sources       = ["shop/web"]
           source_labels = { version = "v2" }
         }]
-        backend_refs = [{ kind = "Service", namespace = "every", name = "ledger", subset = "v2", port = 50051, weight = 1 }]
+        backend_refs = [
+          {
+            kind      = "Service"
+            namespace = "every"
+            name      = "ledger"
+            subset    = "v2"
+            port      = 50051
+            weight    = 1
+            filters = [
+              {
+                type = "RequestHeaderModifier"
+                request_header_modifier = {
+                  set    = [{ name = "x-set", value = "2" }]
+                  add    = [{ name = "x-add", value = "3" }]
+                  remove = ["x-remove"]
+                }
+              },
+              {
+                type = "ResponseHeaderModifier"
+                response_header_modifier = {
+                  set    = [{ name = "x-set", value = "2" }]
+                  add    = [{ name = "x-add", value = "3" }]
+                  remove = ["x-remove"]
+                }
+              },
+              {
+                type = "RequestMirror"
+                request_mirror = {
+                  backend_ref = { kind = "Service", namespace = "every", name = "ledger", subset = "v2", port = 50051 }
+                  percent     = 10
+                }
+              },
+              {
+                type = "RequestMirror"
+                request_mirror = {
+                  backend_ref = { name = "ledger", port = 50051 }
+                  fraction    = { numerator = 1, denominator = 1000 }
+                }
+              },
+            ]
+          },
+        ]
         filters = [
           {
             type = "RequestHeaderModifier"

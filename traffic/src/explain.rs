@@ -23,6 +23,7 @@ mod back_end;
 mod endpoints;
 mod head;
 
+use back_end::Asking;
 use head::Head;
 
 /// Why there is no explanation.
@@ -187,7 +188,7 @@ impl<'a> Asked<'a> {
         }
         match rule.filters.reply(&seen) {
             Some(reply) => explanation.answer = Some(own_answer(&reply)),
-            None => self.back_ends(rule, Some((&seen, &next)), explanation),
+            None => self.back_ends(rule, Some(Asking { head, path, seen: &seen, next: &next }), explanation),
         }
     }
 }

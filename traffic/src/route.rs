@@ -53,14 +53,23 @@ pub struct Routed<'a> {
     pub rule: &'a RuleName,
     /// To what, unless its filters answer.
     pub backend: Result<&'a Arc<Backend>, &'a Unroutable>,
-    /// What is done to it and to its answer.
+    /// What is done to it and to its answer: by the rule's filters, and after them by those of the back end.
     pub filters: &'a Filters,
-    /// Who may get copies of it.
-    pub mirrors: &'a [Mirror],
+    /// Who may get copies of it, by the rule and by the back end.
+    pub copied: [Copied<'a>; 2],
     /// How long it may take.
     pub timeouts: Timeouts,
     /// When it is tried again.
     pub retry: &'a retry::Settings,
+}
+
+/// Who may get copies of a request, and what is done to them.
+#[derive(Debug, Clone, Copy)]
+pub struct Copied<'a> {
+    /// Each draws for itself.
+    pub mirrors: &'a [Mirror],
+    /// What is done to their copies: a back end's own filters are not for the rule's mirrors.
+    pub filters: &'a Filters,
 }
 
 /// Why a request goes nowhere.
@@ -133,7 +142,16 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Split {
     /// Each with the sum of the weights up to and with its own.
-    shares: Vec<(u64, Result<Arc<Backend>, Unroutable>)>,
+    shares: Vec<(u64, Choice)>,
+}
+
+/// A back end of a rule, and what is done for it alone.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    pub(crate) backend: Result<Arc<Backend>, Unroutable>,
+    /// The rule's filters and after them its own; `None` where it has none.
+    pub(crate) filters: Option<Arc<Filters>>,
+    pub(crate) mirrors: Vec<Mirror>,
 }
 
 // === impl RuleName ===
@@ -210,14 +228,18 @@ impl Rule {
         self.to(self.split.draw(dice.roll()))
     }
 
-    /// Where it leads if this is the back end that was drawn.
-    pub(crate) fn to<'a>(&'a self, backend: Result<&'a Arc<Backend>, &'a Unroutable>) -> Routed<'a> {
-        let Self { name, split: _, filters, mirrors, timeouts, retry } = self;
+    /// Where it leads if this is the back end that was drawn; `None` where there is none to draw.
+    pub(crate) fn to<'a>(&'a self, choice: Option<&'a Choice>) -> Routed<'a> {
+        let Self { name, split: _, filters: of_rule, mirrors, timeouts, retry } = self;
+        let backend = choice.map_or(Err(&Unroutable::NoBackend), |choice| choice.backend.as_ref());
+        let filters = choice.and_then(|choice| choice.filters.as_ref()).unwrap_or(of_rule);
+        let own = choice.map_or(&[][..], |choice| &choice.mirrors);
+        let copied = [Copied { mirrors, filters: of_rule }, Copied { mirrors: own, filters }];
         let conduct: Option<&Conduct> = backend.ok().map(|backend| &*backend.conduct);
         let general = conduct.map_or_else(Timeouts::default, |conduct| conduct.timeouts);
         let usual = conduct.map_or(&retry::Settings::DEFAULT, |conduct| &conduct.retry);
         let (timeouts, retry) = (timeouts.before(general), retry.as_ref().unwrap_or(usual));
-        Routed { rule: name, backend, filters, mirrors, timeouts, retry }
+        Routed { rule: name, backend, filters, copied, timeouts, retry }
     }
 }
 
@@ -237,32 +259,39 @@ impl Timeouts {
 // === impl Split ===
 
 impl Split {
-    pub(crate) fn new(weighted: impl IntoIterator<Item = (u64, Result<Arc<Backend>, Unroutable>)>) -> Self {
+    pub(crate) fn new(weighted: impl IntoIterator<Item = (u64, Choice)>) -> Self {
         let mut sum = 0;
         let weighted = weighted.into_iter().filter(|(weight, _)| *weight > 0);
-        let shares = weighted.map(|(weight, backend)| {
+        let shares = weighted.map(|(weight, choice)| {
             sum += weight;
-            (sum, backend)
+            (sum, choice)
         });
         Self { shares: shares.collect() }
     }
 
     /// Each back end with its weight.
-    pub(crate) fn weights(&self) -> impl Iterator<Item = (u64, Result<&Arc<Backend>, &Unroutable>)> {
+    pub(crate) fn weights(&self) -> impl Iterator<Item = (u64, &Choice)> {
         let mut before = 0;
-        self.shares.iter().map(move |(up_to, backend)| {
+        self.shares.iter().map(move |(up_to, choice)| {
             let weight = up_to - before;
             before = *up_to;
-            (weight, backend.as_ref())
+            (weight, choice)
         })
     }
 
     /// The share that `point`, out of all 64-bit numbers, falls into: exact to the sum of the weights / 2^64.
-    fn draw(&self, point: u64) -> Result<&Arc<Backend>, &Unroutable> {
-        let Some((sum, _)) = self.shares.last() else { return Err(&Unroutable::NoBackend) };
+    fn draw(&self, point: u64) -> Option<&Choice> {
+        let (sum, _) = self.shares.last()?;
         let ticket = crate::dice::scale(point, *sum);
         let at = self.shares.partition_point(|(up_to, _)| *up_to <= ticket);
-        self.shares[at].1.as_ref()
+        Some(&self.shares[at].1)
+    }
+}
+
+impl From<Result<Arc<Backend>, Unroutable>> for Choice {
+    /// One for which nothing is done alone.
+    fn from(backend: Result<Arc<Backend>, Unroutable>) -> Self {
+        Self { backend, filters: None, mirrors: Vec::new() }
     }
 }
 

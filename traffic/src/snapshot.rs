@@ -23,7 +23,7 @@ use crate::{
     policy::PolicySet,
     request::{Caller, RequestHead},
     retry,
-    route::{BackendName, RouteTable, Routed, Rule, Timeouts, Unroutable},
+    route::{BackendName, Copied, RouteTable, Routed, Rule, Timeouts, Unroutable},
 };
 
 /// Everything one request may consult.
@@ -272,7 +272,8 @@ impl Port {
     fn unmatched(&self) -> Routed<'_> {
         let Rule { name, filters, .. } = &self.default;
         let (backend, timeouts) = (Err(&Unroutable::NoRule), Timeouts::default());
-        Routed { rule: name, backend, filters, mirrors: &[], timeouts, retry: &retry::Settings::DEFAULT }
+        let copied = [Copied { mirrors: &[], filters }; 2];
+        Routed { rule: name, backend, filters, copied, timeouts, retry: &retry::Settings::DEFAULT }
     }
 }
 

@@ -38,20 +38,20 @@ impl Copies {
         Self(Vec::new())
     }
 
-    /// Copies for `backends` of what `plan` sends. A request that leaves HTTP has none.
-    pub(super) fn new(backends: Vec<Arc<Backend>>, plan: &Plan<'_>) -> Self {
+    /// Adds copies for `backends` of what `plan` sends, under `head`. A request that leaves HTTP has none.
+    pub(super) fn add(&mut self, backends: Vec<Arc<Backend>>, head: &request::Parts, plan: &Plan<'_>) {
         if plan.upgrade || backends.is_empty() {
-            return Self::none();
+            return;
         }
         if let Some(upload) = &plan.upload {
             upload.will_be_copied();
         }
         let copy = |backend: Arc<Backend>| {
-            let mut head = plan.head.clone();
+            let mut head = head.clone();
             heads::set_port(&mut head, backend.name.port);
             Copied { backend, source: plan.source.clone(), head, upload: plan.upload.clone() }
         };
-        Self(backends.into_iter().map(copy).collect())
+        self.0.extend(backends.into_iter().map(copy));
     }
 }
 

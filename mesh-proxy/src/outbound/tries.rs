@@ -50,6 +50,8 @@ pub(super) struct Plan<'a> {
     pub(super) ask: Ask,
     /// Whether it is a call of gRPC.
     pub(super) grpc: bool,
+    /// How long the application of such a call is told to take.
+    pub(super) grpc_timeout: Option<Duration>,
 }
 
 /// An answer's head, and what its body needs.

@@ -1,7 +1,7 @@
 //! Where a request goes: an answer of the route's own, or a plan for other proxies. What that is, is decided in
 //! `traffic`; here the request's head is written for it.
 
-use std::time::Duration;
+use std::{ptr, time::Duration};
 
 use http::{Response, request};
 use model::name::{Name, ServiceName};
@@ -9,8 +9,8 @@ use traffic::{
     deadline::{self, GRPC_TIMEOUT},
     path::{self, Strictness},
     request::RequestHead,
-    route::{FieldsMut, Reply, Routed, Timeouts},
-    snapshot::Port,
+    route::{Copied, FieldsMut, Filters, Reply, Routed, Timeouts},
+    snapshot::{Backend, Port},
 };
 
 use super::{Outbound, mirror::Copies, tries::Plan};
@@ -60,19 +60,33 @@ impl Outbound {
         }
         let node = config.snapshot.place.as_ref().map(|place| &place.node);
         let plan = plan(call, (source, node), head, &seen, &routed, body)?;
-        let copies = self.copies(&routed, &plan);
+        let copies = self.copies(&routed, head, &seen, &plan)?;
         Ok(Way::On(plan, copies, fault.delay))
     }
 
-    /// Who gets copies of a request.
-    fn copies(&self, routed: &Routed<'_>, plan: &Plan<'_>) -> Copies {
-        if routed.mirrors.is_empty() {
-            return Copies::none();
+    /// Who gets copies of a request: the rule's as the rule's filters leave it, the back end's as it goes on.
+    fn copies(
+        &self,
+        routed: &Routed<'_>,
+        head: &request::Parts,
+        seen: &RequestHead<'_>,
+        plan: &Plan<'_>,
+    ) -> Result<Copies, Refused> {
+        let mut copies = Copies::none();
+        for Copied { mirrors, filters } in routed.copied.iter().filter(|copied| !copied.mirrors.is_empty()) {
+            let drawn: Vec<_> = self
+                .experience
+                .dice(|dice| mirrors.iter().filter_map(|mirror| mirror.draw(dice).cloned()).collect());
+            if drawn.is_empty() {
+                continue;
+            }
+            if ptr::eq(*filters, routed.filters) {
+                copies.add(drawn, &plan.head, plan);
+            } else {
+                copies.add(drawn, &next(head, seen, filters, plan.backend, plan.grpc_timeout)?, plan);
+            }
         }
-        let drawn = self
-            .experience
-            .dice(|dice| routed.mirrors.iter().filter_map(|mirror| mirror.draw(dice).cloned()).collect());
-        Copies::new(drawn, plan)
+        Ok(copies)
     }
 }
 
@@ -89,6 +103,35 @@ fn plan<'a>(
     call.outcome.destination = Some(backend.name.service.clone());
     call.outcome.mtls = !backend.plain;
     call.idle = backend.conduct.idle;
+    let grpc = call.outcome.spoken == Spoken::Grpc;
+    let timeouts = Timeouts { call: deadline::said(seen).filter(|_| grpc), ..routed.timeouts };
+    let grpc_timeout = deadline::forwarded(&timeouts).filter(|_| grpc);
+    let upload = (!http_body::Body::is_end_stream(&body)).then(|| Kept::new(body));
+    call.upload = upload.clone();
+    Ok(Plan {
+        head: next(head, seen, filters, backend, grpc_timeout)?,
+        ask: backend.conduct.balancer.ask(seen, &source, node),
+        grpc,
+        grpc_timeout,
+        source,
+        backend,
+        began: call.began(),
+        retry: routed.retry,
+        timeouts,
+        upgrade: heads::is_upgrade(head),
+        upload,
+        on_answer: filters.on_answer(seen),
+    })
+}
+
+/// A request's head for another proxy, as these filters leave it.
+fn next(
+    head: &request::Parts,
+    seen: &RequestHead<'_>,
+    filters: &Filters,
+    backend: &Backend,
+    grpc_timeout: Option<Duration>,
+) -> Result<request::Parts, Refused> {
     let to = ToPeer {
         path: &filters.path(seen.path),
         host: filters.host(),
@@ -97,26 +140,10 @@ fn plan<'a>(
         edits: filters.on_request(),
     };
     let mut next = heads::to_peer(head, &to)?;
-    let grpc = call.outcome.spoken == Spoken::Grpc;
-    let timeouts = Timeouts { call: deadline::said(seen).filter(|_| grpc), ..routed.timeouts };
-    if let Some(span) = deadline::forwarded(&timeouts).filter(|_| grpc) {
+    if let Some(span) = grpc_timeout {
         Changed(&mut next.headers).set(GRPC_TIMEOUT, &deadline::value(span));
     }
-    let upload = (!http_body::Body::is_end_stream(&body)).then(|| Kept::new(body));
-    call.upload = upload.clone();
-    Ok(Plan {
-        ask: backend.conduct.balancer.ask(seen, &source, node),
-        grpc,
-        source,
-        backend,
-        began: call.began(),
-        retry: routed.retry,
-        timeouts,
-        head: next,
-        upgrade: heads::is_upgrade(head),
-        upload,
-        on_answer: filters.on_answer(seen),
-    })
+    Ok(next)
 }
 
 fn own(reply: &Reply) -> Response<Answer> {

@@ -65,6 +65,9 @@ fn back_end(back_end: &BackEnd) -> Vec<String> {
     let share = format!("weight {}, {}%", back_end.weight, back_end.percent);
     let mut lines = vec![format!("back end   {} ({share})", back_end.name)];
     lines.extend(back_end.refused.iter().map(|why| format!("  refused  {why}")));
+    lines.extend(back_end.filters.iter().map(|filter| format!("  filter   {filter}")));
+    lines.extend(back_end.path.iter().map(|path| format!("  path     {path}")));
+    lines.extend(back_end.authority.iter().map(|host| format!("  host     {host}")));
     lines.extend(back_end.reached.iter().flat_map(reached));
     lines
 }

@@ -9,8 +9,10 @@ use crate::{
     shape::{Int, Lines, Text, choice, record},
 };
 
+mod of_backends;
 mod rules;
 
+pub(super) use of_backends::OfBackends;
 pub(super) use rules::{Beside, check_filters, check_name};
 
 /// The longest delay that a fault may have: each request that is held up takes the place of others.
@@ -265,7 +267,7 @@ impl MirrorRef {
     /// The same as a back end of a rule.
     pub fn backend(&self) -> BackendRef {
         let Self { kind, namespace, name, subset, port } = self.clone();
-        BackendRef { kind, namespace, name, subset, port, weight: Weight::clamped(1) }
+        BackendRef { kind, namespace, name, subset, port, weight: Weight::clamped(1), filters: Vec::new() }
     }
 
     /// The service, for a route of `namespace`.

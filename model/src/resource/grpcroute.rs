@@ -3,7 +3,7 @@
 use super::{
     BackendRef, BackendRequestTimeouts, FilterType, HeaderMatch, ParentRef, Retry, RouteFilter, Rules,
     ValueMatchType,
-    filter::{Beside, check_filters},
+    filter::{Beside, OfBackends, check_filters},
     route::{check_backends, check_headers, check_parents, check_timeouts},
 };
 use crate::{
@@ -105,9 +105,9 @@ fn check_rule(rule: &GrpcRouteRule, at: &Path<'_>, decoder: &mut Decoder) {
             format_args!("must be one of {known} in a GRPCRoute; is {}", filter.kind),
         );
     }
-    let beside = Beside { backends: !rule.backend_refs.is_empty(), one_prefix: false };
+    let beside = Beside::of_rule(!rule.backend_refs.is_empty(), false);
     check_filters(&rule.filters, beside, &filters_at, decoder);
-    check_backends(&rule.backend_refs, at, decoder);
+    check_backends(&rule.backend_refs, OfBackends::Grpc, at, decoder);
     check_timeouts(rule.timeouts.as_ref(), at, decoder);
 }
 

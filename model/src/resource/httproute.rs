@@ -2,7 +2,7 @@
 
 use super::{
     GrpcCode, Port, RetryCondition, RouteFilter, Rules,
-    filter::{Beside, check_filters},
+    filter::{Beside, OfBackends, check_filters},
     route::{check_backends, check_headers, check_parents, check_timeouts},
 };
 use crate::{
@@ -138,6 +138,8 @@ record! {
         "port" port: Port,
         /// Its share.
         "weight" weight: Weight = Weight::clamped(1),
+        /// What is done to requests that go there, and to their answers, after the rule's filters.
+        "filters" filters: Vec<RouteFilter>,
     }
 }
 
@@ -249,9 +251,9 @@ fn check_rule(rule: &RouteRule, at: &Path<'_>, decoder: &mut Decoder) {
         check_match(one, &Path::Index(&matches_at, index), decoder);
     }
     let backends = !rule.backend_refs.is_empty();
-    let beside = Beside { backends, one_prefix: one_prefix(&rule.matches) };
-    check_filters(&rule.filters, beside, &Path::Field(at, "filters"), decoder);
-    check_backends(&rule.backend_refs, at, decoder);
+    let one_prefix = one_prefix(&rule.matches);
+    check_filters(&rule.filters, Beside::of_rule(backends, one_prefix), &Path::Field(at, "filters"), decoder);
+    check_backends(&rule.backend_refs, OfBackends::Http { one_prefix }, at, decoder);
     check_timeouts(rule.timeouts.as_ref(), at, decoder);
 }
 

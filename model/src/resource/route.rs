@@ -2,7 +2,8 @@
 //! rules for that.
 
 use super::{
-    BackendRef, BackendRequestTimeouts, HeaderMatch, ParentRef, Resource, RouteFilter, filter::check_name,
+    BackendRef, BackendRequestTimeouts, HeaderMatch, ParentRef, Resource, RouteFilter,
+    filter::{OfBackends, check_name},
 };
 use crate::{
     name::{Name, ServiceName},
@@ -46,11 +47,12 @@ impl<'a> RouteRefs<'a> {
     ) -> Self {
         let backends = rules.enumerate().flat_map(|(index, (backends, filters))| {
             let at = format!("spec.rules[{index}]");
-            let mut named: Vec<_> = backends
-                .iter()
-                .enumerate()
-                .map(|(index, backend)| (format!("{at}.backendRefs[{index}]"), backend.clone()))
-                .collect();
+            let mut named = Vec::new();
+            for (index, backend) in backends.iter().enumerate() {
+                let at = format!("{at}.backendRefs[{index}]");
+                named.extend(mirrors(&backend.filters, &at));
+                named.push((at, backend.clone()));
+            }
             named.extend(mirrors(filters, &at));
             named
         });
@@ -68,7 +70,7 @@ impl<'a> RouteRefs<'a> {
     }
 }
 
-/// Who gets copies by the filters of the rule at `at`.
+/// Who gets copies by the filters of the rule or back end at `at`.
 fn mirrors(filters: &[RouteFilter], at: &str) -> impl Iterator<Item = (String, BackendRef)> {
     filters.iter().enumerate().filter_map(move |(index, filter)| {
         let mirror = filter.request_mirror.as_ref()?;
@@ -83,11 +85,20 @@ pub(super) fn check_parents(parents: &[ParentRef], at: &Path<'_>, decoder: &mut 
     }
 }
 
-/// Somebody gets what a rule takes.
-pub(super) fn check_backends(backends: &[BackendRef], at: &Path<'_>, decoder: &mut Decoder) {
+/// Somebody gets what a rule takes, and what is done for one back end alone can be.
+pub(super) fn check_backends(
+    backends: &[BackendRef],
+    filters: OfBackends,
+    at: &Path<'_>,
+    decoder: &mut Decoder,
+) {
+    let backends_at = Path::Field(at, "backendRefs");
+    for (index, backend) in backends.iter().enumerate() {
+        filters.check(&backend.filters, &Path::Index(&backends_at, index), decoder);
+    }
     let weights: u64 = backends.iter().map(|backend| backend.weight.value()).sum();
     if !backends.is_empty() && weights == 0 {
-        decoder.report(&Path::Field(at, "backendRefs"), "must have one back end with a weight above 0");
+        decoder.report(&backends_at, "must have one back end with a weight above 0");
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::{
     BackendRef, ParentRef, Rules,
+    filter::OfBackends,
     route::{check_backends, check_parents},
 };
 use crate::{
@@ -47,7 +48,7 @@ impl Rules for TcpRouteSpec {
             if rule.backend_refs.is_empty() {
                 decoder.report(&Path::Field(&rule_at, "backendRefs"), "must name at least one back end");
             }
-            check_backends(&rule.backend_refs, &rule_at, decoder);
+            check_backends(&rule.backend_refs, OfBackends::Bytes, &rule_at, decoder);
         }
     }
 }
@@ -74,6 +75,11 @@ mod tests {
             Kind::TCPRoute,
             "{parentRefs: [{name: a}], rules: [{matches: [], backendRefs: [{name: a, port: 1}]}]}",
             &["spec.rules[0].matches: unknown field"],
+        );
+        check(
+            Kind::TCPRoute,
+            "{parentRefs: [{name: a}], rules: [{backendRefs: [{name: a, port: 1, filters: [{type: RequestMirror, requestMirror: {backendRef: {name: b, port: 1}}}]}]}]}",
+            &["spec.rules[0].backendRefs[0].filters: must be left out in a TCPRoute"],
         );
     }
 }

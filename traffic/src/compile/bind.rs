@@ -233,7 +233,7 @@ fn oldest<'a>(routes: &[&'a Route]) -> Option<&'a Route> {
 fn default_rule(backend: &Arc<Backend>) -> Rule {
     Rule {
         name: RuleName::default_rule(),
-        split: Split::new([(1, Ok(Arc::clone(backend)))]),
+        split: Split::new([(1, Ok(Arc::clone(backend)).into())]),
         filters: Arc::default(),
         mirrors: Vec::new(),
         timeouts: Timeouts::default(),

@@ -14,41 +14,73 @@ use super::{
     head::Head,
 };
 use crate::{
-    path::normalize,
+    path::{NormalPath, normalize},
     policy::{self, Denied, Peer, PolicySet, Remark, RemarkKind, authorize},
     request::RequestHead,
-    route::{BackendName, Routed, Rule, Unroutable},
+    route::{BackendName, Choice, Mirror, Routed, Rule, Unroutable},
     snapshot::Backend,
 };
 
 /// Of a back end of mode `Disabled`.
 const PAST_THE_PROXY: &str = "is called in plaintext, past its host's proxy: policies hold only where that host turns connections aside";
 
-/// A request as its caller's proxy decides on it, and as it goes on; a stream is neither.
-pub(super) type Seen<'a> = Option<(&'a RequestHead<'a>, &'a Head)>;
+/// A request, as opposed to a stream.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) head: &'a Head,
+    pub(super) path: &'a NormalPath<'a>,
+    /// As its caller's proxy decides on it.
+    pub(super) seen: &'a RequestHead<'a>,
+    /// As its rule has it go on.
+    pub(super) next: &'a Head,
+}
+
+/// A request as its caller's proxy decides on it, and as it comes to the back end; a stream is neither.
+type Seen<'a> = Option<(&'a RequestHead<'a>, &'a Head)>;
 
 impl Asked<'_> {
     /// Tells of the back ends of a rule.
-    pub(super) fn back_ends(&self, rule: &Rule, seen: Seen<'_>, explanation: &mut Explanation) {
+    pub(super) fn back_ends(&self, rule: &Rule, asking: Option<Asking<'_>>, explanation: &mut Explanation) {
         let sum = rule.split.weights().map(|(weight, _)| weight).sum();
-        for (weight, backend) in rule.split.weights() {
-            if let Some(backend) = backend.ok().filter(|backend| backend.plain) {
+        for (weight, choice) in rule.split.weights() {
+            if let Some(backend) = choice.backend.as_ref().ok().filter(|backend| backend.plain) {
                 explanation.notes.push(format!("{} {PAST_THE_PROXY}", backend.name));
             }
-            explanation.backends.push(self.back_end(&rule.to(backend), (weight, sum), seen));
+            let share = (weight, percent(weight, sum));
+            explanation.backends.push(self.back_end(rule, choice, share, asking));
         }
         if explanation.backends.is_empty() {
             explanation.refused = Some(Unroutable::NoBackend.to_string());
         }
     }
 
-    fn back_end(&self, routed: &Routed<'_>, (weight, sum): (u64, u64), seen: Seen<'_>) -> BackEnd {
+    fn back_end(
+        &self,
+        rule: &Rule,
+        choice: &Choice,
+        (weight, percent): (u64, f64),
+        asking: Option<Asking<'_>>,
+    ) -> BackEnd {
+        let routed = rule.to(Some(choice));
+        // The rule's and its own, as both together are.
+        let comes =
+            choice.filters.as_ref().zip(asking).map(|(all, asking)| asking.head.next(all, asking.path));
+        let comes = comes.as_ref();
+        let next = comes.or(asking.map(|asking| asking.next));
         let (name, refused, reached) = match routed.backend {
-            Ok(backend) => (backend.name.to_string(), None, Some(self.reached(routed, backend, seen))),
+            Ok(backend) => {
+                let seen = asking.map(|asking| asking.seen).zip(next);
+                (backend.name.to_string(), None, Some(self.reached(&routed, backend, seen)))
+            }
             Err(Unroutable::Invalid(name, missing)) => (name.to_string(), Some(missing.to_string()), None),
             Err(other) => (String::new(), Some(other.to_string()), None),
         };
-        BackEnd { name, weight, percent: percent(weight, sum), refused, reached }
+        let by_rule = asking.map(|asking| asking.next).zip(comes);
+        let other = |of: fn(&Head) -> &String| {
+            by_rule.filter(|(rule, own)| of(rule) != of(own)).map(|(_, own)| of(own).clone())
+        };
+        let (path, authority) = (other(|head| &head.path), other(|head| &head.authority));
+        BackEnd { name, weight, percent, refused, filters: filters(rule, choice), path, authority, reached }
     }
 
     fn reached(&self, routed: &Routed<'_>, backend: &Arc<Backend>, seen: Seen<'_>) -> Reached {
@@ -102,6 +134,14 @@ impl Asked<'_> {
         let (allowed, mode_rule) = (decided.is_ok(), mode_rule.to_string());
         Verdict { allowed, rule, reason, mode, mode_rule, audited, would_deny, would_allow }
     }
+}
+
+/// What is done for one back end beyond what its rule does for all.
+fn filters(rule: &Rule, choice: &Choice) -> Vec<String> {
+    let (of_rule, all) =
+        (rule.filters.words(), choice.filters.as_ref().map_or_else(Vec::new, |all| all.words()));
+    let own = all.into_iter().filter(|words| !of_rule.contains(words));
+    own.chain(choice.mirrors.iter().map(Mirror::to_string)).collect()
 }
 
 /// The rule that lets the call in; else the one that refuses it, if it is one, and why.

@@ -168,6 +168,54 @@ fn rules_that_were_passed_over_say_what_the_call_lacks() {
 }
 
 #[test]
+fn what_is_done_for_one_back_end_alone_is_told_there() {
+    let route = "
+kind: HTTPRoute
+metadata: {namespace: default, name: own}
+spec:
+  parentRefs: [{name: orders, port: 80}]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /api}}]
+    filters:
+    - {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-a, value: '1'}]}}
+    - {type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}
+    backendRefs:
+    - {name: orders, subset: v1, port: 80}
+    - name: orders
+      subset: v2
+      port: 80
+      filters:
+      - {type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: x-b, value: '2'}]}}
+      - {type: URLRewrite, urlRewrite: {hostname: v2.example, path: {type: ReplaceFullPath, replaceFullPath: /v2}}}
+      - {type: RequestMirror, requestMirror: {backendRef: {name: orders, port: 80}, percent: 5}}
+";
+    let readers = "
+kind: AuthorizationPolicy
+metadata: {namespace: default, name: readers}
+spec:
+  targetRefs: [{name: orders}]
+  action: Allow
+  rules: [{name: v2, to: [{paths: [{type: Exact, value: /v2}]}]}]
+";
+    let explanation = explained(&[SHOP, route, readers], json!({"path": "/api/x"}));
+    let [v1, v2] = explanation.backends.as_slice() else { panic!("{:?}", explanation.backends) };
+    let route = explanation.route.as_ref().expect("a route");
+    assert_eq!(route.filters, ["request headers: x-a is set to 1", "rewrites the path or the host"]);
+    assert_eq!(
+        (route.path.as_deref(), &v1.path, &v1.authority, v1.filters.len()),
+        (Some("/x"), &None, &None, 0)
+    );
+    assert_eq!(
+        v2.filters,
+        ["request headers: x-a is set to 1, x-b gets 2", "copies of 5 of 100 to default/orders:80"]
+    );
+    assert_eq!((v2.path.as_deref(), v2.authority.as_deref()), (Some("/v2"), Some("v2.example")));
+    // Each is judged by the called side as it comes there.
+    let allowed = |one: &BackEnd| one.reached.as_ref().expect("it is there").verdict.allowed;
+    assert_eq!((allowed(v1), allowed(v2)), (false, true));
+}
+
+#[test]
 fn tcp_and_grpc_routes_are_told_too() {
     let routes = "
 {kind: TCPRoute, metadata: {namespace: default, name: t}, spec: {parentRefs: [{name: orders, port: 5432}], rules: [{name: all, backendRefs: [{name: orders, port: 5432}]}]}}

@@ -78,27 +78,40 @@ impl Filters {
         at: &str,
         errors: &mut Vec<FieldError>,
     ) -> Self {
-        let mut compiled = Self::default();
+        Self::default().then(filters, prefix, at, errors)
+    }
+
+    /// These and after them `filters`, which stand at `at`. Where both replace the path or the host, the later ones do.
+    pub(super) fn then(
+        mut self,
+        filters: &[RouteFilter],
+        prefix: Option<&str>,
+        at: &str,
+        errors: &mut Vec<FieldError>,
+    ) -> Self {
         for (index, filter) in filters.iter().enumerate() {
-            compiled.add(filter, prefix, &format!("{at}.filters[{index}]"), errors);
+            self.add(filter, prefix, &format!("{at}.filters[{index}]"), errors);
         }
-        compiled
+        self
     }
 
     fn add(&mut self, filter: &RouteFilter, prefix: Option<&str>, at: &str, errors: &mut Vec<FieldError>) {
         let RouteFilter { request_header_modifier, response_header_modifier, .. } = filter;
         if let Some(modifier) = request_header_modifier {
-            self.request = edits(modifier, &format!("{at}.requestHeaderModifier"), errors);
+            let edits = edits(modifier, &format!("{at}.requestHeaderModifier"), errors);
+            self.request = std::mem::take(&mut self.request).then(edits);
         }
         if let Some(modifier) = response_header_modifier {
-            self.answer = Arc::new(edits(modifier, &format!("{at}.responseHeaderModifier"), errors));
+            let edits = edits(modifier, &format!("{at}.responseHeaderModifier"), errors);
+            self.answer = Arc::new(Edits::clone(&self.answer).then(edits));
         }
         if let Some(redirect) = &filter.request_redirect {
             let at = format!("{at}.requestRedirect");
             self.own = Some(Own::Redirect(Redirect::new(redirect, prefix, &at, errors)));
         }
         if let Some(rewrite) = &filter.url_rewrite {
-            self.rewrite = Rewrite::new(rewrite, prefix, &format!("{at}.urlRewrite"), errors);
+            let rewrite = Rewrite::new(rewrite, prefix, &format!("{at}.urlRewrite"), errors);
+            self.rewrite = std::mem::take(&mut self.rewrite).before(rewrite);
         }
         if let Some(cors) = &filter.cors {
             self.cors = Some(Cors::new(cors));

@@ -12,8 +12,8 @@ use model::{
 };
 
 use super::{
-    Age, BackendName, Filters, Missing, Rule, RuleName, Split, Timeouts, Unroutable, filter::UnboundMirror,
-    matcher::Matcher,
+    Age, BackendName, Choice, Filters, Missing, Rule, RuleName, Split, Timeouts, Unroutable,
+    filter::UnboundMirror, matcher::Matcher,
 };
 use crate::{retry, snapshot::Backend};
 
@@ -45,11 +45,21 @@ pub(crate) enum Speaks {
 pub(crate) struct Unbound {
     name: RuleName,
     pub(super) matchers: Vec<Arc<Matcher>>,
-    pub(crate) backends: Vec<(BackendName, u64)>,
-    pub(crate) mirrors: Vec<UnboundMirror>,
+    backends: Vec<UnboundChoice>,
+    mirrors: Vec<UnboundMirror>,
     filters: Arc<Filters>,
     timeouts: Timeouts,
     retry: Option<retry::Settings>,
+}
+
+/// A back end that is a name.
+#[derive(Debug)]
+struct UnboundChoice {
+    name: BackendName,
+    weight: u64,
+    /// As in [`Choice`].
+    filters: Option<Arc<Filters>>,
+    mirrors: Vec<UnboundMirror>,
 }
 
 /// A rule of whatever kind of route, its matches compiled.
@@ -68,6 +78,9 @@ pub fn check(route: &Resource) -> Vec<FieldError> {
     if let Some((_, drafts)) = drafts(route, &mut errors) {
         for (index, draft) in drafts.iter().enumerate() {
             draft.filters(index, &mut errors);
+            for of_backend in 0..draft.backends.len() {
+                draft.backend_filters(index, of_backend, &mut errors);
+            }
         }
         let matches: usize = drafts.iter().map(|draft| draft.matchers.len()).sum();
         if matches > ROUTE_MATCHES_MAX {
@@ -173,6 +186,32 @@ impl Draft<'_> {
         let prefix = self.matchers.first().and_then(|one| one.prefix());
         Filters::new(self.filters, prefix, &format!("spec.rules[{rule}]"), errors)
     }
+
+    /// The rule's filters, and after them those of one of its back ends, if that has any.
+    fn backend_filters(&self, rule: usize, backend: usize, errors: &mut Vec<FieldError>) -> Option<Filters> {
+        let own = Some(&self.backends[backend].filters).filter(|own| !own.is_empty())?;
+        let prefix = self.matchers.first().and_then(|one| one.prefix());
+        // What is wrong with the rule's own is said once.
+        let of_rule = self.filters(rule, &mut Vec::new());
+        let at = format!("spec.rules[{rule}].backendRefs[{backend}]");
+        Some(of_rule.then(own, prefix, &at, errors))
+    }
+
+    fn choice(&self, namespace: &Name, rule: usize, index: usize) -> UnboundChoice {
+        let backend = &self.backends[index];
+        let port = backend.port.value() as u16;
+        UnboundChoice {
+            name: BackendName { service: backend.service(namespace), port, subset: backend.subset.clone() },
+            weight: backend.weight.value(),
+            filters: self.backend_filters(rule, index, &mut Vec::new()).map(Arc::new),
+            mirrors: mirrors(&backend.filters, namespace),
+        }
+    }
+}
+
+fn mirrors(filters: &[RouteFilter], namespace: &Name) -> Vec<UnboundMirror> {
+    let mirrors = filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
+    mirrors.map(|mirror| UnboundMirror::new(mirror, namespace)).collect()
 }
 
 impl Unbound {
@@ -181,18 +220,12 @@ impl Unbound {
             Some(name) => RuleName::of(namespace, route, name),
             None => RuleName::of(namespace, route, index),
         };
-        let backends = draft.backends.iter().map(|backend| {
-            let port = backend.port.value() as u16;
-            let name =
-                BackendName { service: backend.service(namespace), port, subset: backend.subset.clone() };
-            (name, backend.weight.value())
-        });
-        let mirrors = draft.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
+        let choices = (0..draft.backends.len()).map(|of| draft.choice(namespace, index, of));
         Self {
             name,
             filters: Arc::new(draft.filters(index, &mut Vec::new())),
-            backends: backends.collect(),
-            mirrors: mirrors.map(|mirror| UnboundMirror::new(mirror, namespace)).collect(),
+            backends: choices.collect(),
+            mirrors: mirrors(draft.filters, namespace),
             timeouts: draft.timeouts.map_or_else(Timeouts::default, Timeouts::from),
             retry: draft.retry.map(retry::Settings::from),
             matchers: draft.matchers,
@@ -201,19 +234,22 @@ impl Unbound {
 
     /// The services that it names, as back ends or for copies.
     pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceName> {
-        let backends = self.backends.iter().map(|(name, _)| name);
-        backends.chain(self.mirrors.iter().map(|mirror| &mirror.backend)).map(|name| &name.service)
+        let of_backends = self.backends.iter().flat_map(|choice| &choice.mirrors);
+        let mirrors = self.mirrors.iter().chain(of_backends).map(|mirror| &mirror.backend);
+        self.backends.iter().map(|choice| &choice.name).chain(mirrors).map(|name| &name.service)
     }
 
     /// The rule with its back ends looked up by `find`.
     pub(crate) fn bound(&self, find: impl Fn(&BackendName) -> Result<Arc<Backend>, Missing>) -> Rule {
-        let found = self.backends.iter().map(|(name, weight)| {
-            (*weight, find(name).map_err(|missing| Unroutable::Invalid(name.clone(), missing)))
+        let bound = |mirrors: &[UnboundMirror]| mirrors.iter().map(|mirror| mirror.bound(&find)).collect();
+        let found = self.backends.iter().map(|UnboundChoice { name, weight, filters, mirrors }| {
+            let backend = find(name).map_err(|missing| Unroutable::Invalid(name.clone(), missing));
+            (*weight, Choice { backend, filters: filters.clone(), mirrors: bound(mirrors) })
         });
         Rule {
             name: self.name.clone(),
             split: Split::new(found),
-            mirrors: self.mirrors.iter().map(|mirror| mirror.bound(&find)).collect(),
+            mirrors: bound(&self.mirrors),
             filters: Arc::clone(&self.filters),
             timeouts: self.timeouts,
             retry: self.retry,

@@ -7,13 +7,15 @@ use super::{
 };
 use crate::shape::{Decoder, Path, Text};
 
-/// What else the rule of some filters has.
+/// What else stands where some filters do.
 #[derive(Clone, Copy)]
 pub(in crate::resource) struct Beside {
-    /// It has back ends.
-    pub(in crate::resource) backends: bool,
-    /// Its only match has a path of type PathPrefix, or none at all, which is the prefix `/`.
-    pub(in crate::resource) one_prefix: bool,
+    /// Whose they are, in words: `rule`.
+    owner: &'static str,
+    /// It is a rule that has back ends.
+    backends: bool,
+    /// The rule's only match has a path of type PathPrefix, or none at all, which is the prefix `/`.
+    one_prefix: bool,
 }
 
 /// Filters that a rule has at most once.
@@ -36,7 +38,19 @@ const APART: [(FilterType, FilterType); 5] = [
     (FilterType::DirectResponse, FilterType::RequestMirror),
 ];
 
-/// Reports what is wrong with the filters of one rule, which stand at `at`.
+impl Beside {
+    /// Of a rule's filters.
+    pub(in crate::resource) fn of_rule(backends: bool, one_prefix: bool) -> Self {
+        Self { owner: "rule", backends, one_prefix }
+    }
+
+    /// Of the filters of one of its back ends.
+    pub(super) fn of_backend(one_prefix: bool) -> Self {
+        Self { owner: "back end", backends: false, one_prefix }
+    }
+}
+
+/// Reports what is wrong with the filters of one rule or back end, which stand at `at`.
 pub(in crate::resource) fn check_filters(
     filters: &[RouteFilter],
     beside: Beside,
@@ -59,13 +73,13 @@ fn check_together(
     decoder: &mut Decoder,
 ) {
     let kind_at = Path::Field(at, "type");
-    let kind = filter.kind;
+    let (kind, owner) = (filter.kind, beside.owner);
     if ONCE.contains(&kind) && before.iter().any(|other| other.kind == kind) {
-        decoder.report(&kind_at, format_args!("must be there once: a rule has one {kind}"));
+        decoder.report(&kind_at, format_args!("must be there once: a {owner} has one {kind}"));
     }
     let apart = |other: FilterType| APART.contains(&(kind, other)) || APART.contains(&(other, kind));
     if let Some(other) = before.iter().find(|other| apart(other.kind)) {
-        decoder.report(&kind_at, format_args!("must not be {kind} in a rule with {}", other.kind));
+        decoder.report(&kind_at, format_args!("must not be {kind} in a {owner} with {}", other.kind));
     }
     if beside.backends && matches!(kind, FilterType::RequestRedirect | FilterType::DirectResponse) {
         decoder.report(&kind_at, format_args!("must not be {kind} in a rule with backendRefs"));

@@ -45,6 +45,19 @@ impl Edits {
         self
     }
 
+    /// These, and `later` ones after them: what both do to a field is what is left of it in the end.
+    pub(super) fn then(mut self, later: Self) -> Self {
+        let Self { set, add, remove } = later;
+        let overruled = |name: &String| set.iter().any(|(later, _)| later == name) || remove.contains(name);
+        self.set.retain(|(name, _)| !overruled(name));
+        self.add.retain(|(name, _)| !overruled(name));
+        self.remove.retain(|name| !remove.contains(name));
+        self.set.extend(set);
+        self.add.extend(add);
+        self.remove.extend(remove);
+        self
+    }
+
     /// The fields that these edits make of none.
     pub(super) fn into_fields(self) -> Vec<(String, String)> {
         self.set.into_iter().chain(self.add).collect()
@@ -86,5 +99,47 @@ impl FieldsMut for Vec<(String, String)> {
 
     fn remove(&mut self, name: &str) {
         self.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Pairs = Vec<(String, String)>;
+
+    fn pairs() -> impl Strategy<Value = Pairs> {
+        prop::collection::vec(("[a-d]", "[0-9]").prop_map(|pair| pair), 0..4)
+    }
+
+    fn edits() -> impl Strategy<Value = Edits> {
+        (pairs(), pairs(), prop::collection::vec("[a-d]", 0..3)).prop_map(|(set, add, remove)| {
+            // Each name stands in one list, as `model` sees to.
+            let mut names = std::collections::BTreeSet::new();
+            let mut once = |pairs: Pairs| -> Pairs {
+                pairs.into_iter().filter(|(name, _)| names.insert(name.clone())).collect()
+            };
+            let (set, add) = (once(set), once(add));
+            let remove = remove.into_iter().filter(|name| names.insert(name.clone())).collect();
+            Edits { set, add, remove }
+        })
+    }
+
+    /// The values of each field, in their order.
+    fn sorted(mut fields: Pairs) -> Pairs {
+        fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+        fields
+    }
+
+    proptest! {
+        #[test]
+        fn two_made_one_do_as_one_after_the_other(fields in pairs(), all in prop::collection::vec(edits(), 1..4)) {
+            let (mut one_by_one, mut at_once) = (fields.clone(), fields);
+            all.iter().for_each(|edits| edits.apply(&mut one_by_one));
+            all.into_iter().fold(Edits::default(), Edits::then).apply(&mut at_once);
+            prop_assert_eq!(sorted(one_by_one), sorted(at_once));
+        }
     }
 }

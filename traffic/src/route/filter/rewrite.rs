@@ -42,6 +42,11 @@ impl Rewrite {
         Self { host: spec.hostname.as_ref().map(|host| host.as_str().to_owned()), path }
     }
 
+    /// What `later` says, and this where that says nothing.
+    pub(super) fn before(self, later: Self) -> Self {
+        Self { host: later.host.or(self.host), path: later.path.or(self.path) }
+    }
+
     pub(super) fn is_some(&self) -> bool {
         self.host.is_some() || self.path.is_some()
     }
