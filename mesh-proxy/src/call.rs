@@ -57,6 +57,7 @@ impl Call {
             limited: None,
             too_often: None,
             not_bound: None,
+            bad_hello: None,
             note: Note::default(),
         };
         let (upload, standing, told, idle, held) = (None, None, None, None, Vec::new());
@@ -104,6 +105,7 @@ impl Call {
         self.outcome.limited = refused.limit().or(self.outcome.limited);
         match refused {
             Refused::TooOften(too_often) => self.outcome.too_often = Some(too_often.name.clone()),
+            Refused::Hello(bad) => self.outcome.bad_hello = Some(bad.as_str()),
             Refused::NotBound { why, id } => {
                 self.outcome.not_bound = Some(why.kind());
                 self.outcome.note.refusal.clone_from(id);

@@ -1,18 +1,13 @@
 //! THE STORY, first half: a call of a local application comes in and goes to another proxy. Read `carry` first, which
 //! is one request's way, and `reach`, which is one stream's. Where a request goes: `way`; how it is tried, and tried again:
-//! `tries`.
+//! `tries`. Where a stream goes: `stream`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response, request};
 use model::{name::ServiceName, resource::Protocol};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    sync::Semaphore,
-    time::sleep,
-};
+use tokio::{net::TcpStream, sync::Semaphore, time::sleep};
 use traffic::{admission::Bounded, headers::Leg, protocol::Detected, route::FieldsMut, snapshot::Port};
 
 use crate::{
@@ -28,7 +23,7 @@ use crate::{
     shared::{Config, Shared},
     splice,
     telemetry::{Direction, Spoken, Telemetry},
-    transport::{SendError, Transport, Tunnel, tcp::Abort},
+    transport::{SendError, Transport, Tunnel},
 };
 
 mod arrival;
@@ -37,6 +32,7 @@ mod checkups;
 mod entry;
 mod mirror;
 mod step;
+mod stream;
 mod tries;
 mod way;
 
@@ -44,10 +40,12 @@ pub use captured::Stray;
 pub use checkups::CHECKED_MAX;
 pub use entry::Entry;
 pub use mirror::MIRRORS_MAX;
+pub use stream::BadHello;
 pub use tries::FAILOVERS_MAX;
 
 use arrival::Arrival;
 use step::Step;
+use stream::{Begins, HELLO_TIMEOUT};
 use tries::Answered;
 use way::Way;
 
@@ -203,17 +201,25 @@ impl Outbound {
             },
         };
         let patience = match protocol {
-            Protocol::Tcp | Protocol::Tls => {
-                return Some(Box::pin(async move { self.stream(&arrival, stream).await }));
+            Protocol::Tcp => {
+                return Some(Box::pin(async move { self.stream(&arrival, Begins::Anyhow, stream).await }));
             }
+            Protocol::Tls => HELLO_TIMEOUT,
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => FIRST_WORD_TIMEOUT,
             Protocol::Auto => DETECT_TIMEOUT,
         };
         let (detected, stream) = detect(stream, patience).await.ok()?;
-        if matches!(detected, Detected::Http1 | Detected::Http2) || protocol.is_http() {
-            return Some(Box::pin(self.requests(arrival, stream, detected)));
-        }
-        Some(Box::pin(async move { self.stream(&arrival, stream).await }))
+        let begins = match (&detected, protocol) {
+            (_, Protocol::Tls) => Begins::Tls(detected),
+            // A listener for many services takes TLS for that of a service.
+            (Detected::Tls { .. }, _) if entry.service().is_none() => Begins::Tls(detected),
+            (Detected::Http1 | Detected::Http2, _) => {
+                return Some(Box::pin(self.requests(arrival, stream, detected)));
+            }
+            _ if protocol.is_http() => return Some(Box::pin(self.requests(arrival, stream, detected))),
+            _ => Begins::Anyhow,
+        };
+        Some(Box::pin(async move { self.stream(&arrival, begins, stream).await }))
     }
 
     /// Serves the requests of one connection.
@@ -306,40 +312,6 @@ impl Outbound {
                 self.requests(Arc::new(arrival), stream, detected).await;
             }
         })
-    }
-
-    async fn stream<S>(&self, arrival: &Arrival, stream: S)
-    where
-        S: AsyncRead + AsyncWrite + Abort + Unpin,
-    {
-        if let Some((call, tunnel)) = Box::pin(self.opened(arrival)).await {
-            let life = tunnel.life();
-            splice::join(call, stream, tunnel, life).await;
-        }
-    }
-
-    /// The way to the service; the call is over where there is none.
-    async fn opened(&self, arrival: &Arrival) -> Option<(Box<Call>, Tunnel)> {
-        let mut call =
-            Call::new(Direction::Outbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
-        (call.outcome.mtls, call.outcome.note.peer) = (true, Some(arrival.peer));
-        let entry = &*arrival.entry;
-        call.between(None, entry.service().cloned());
-        let reached = async {
-            let service = entry.service().ok_or_else(|| Refused::NoService(String::new()))?;
-            let config = self.subscribed(entry, service).await?;
-            let source = self.source(arrival, &config).await?;
-            let port = entry.port(&config, service, "")?;
-            self.reach(source, port, &mut call).await
-        };
-        match reached.await {
-            Ok(tunnel) => Some((Box::new(call), tunnel)),
-            Err(refused) => {
-                call.refused(&refused);
-                call.over(None);
-                None
-            }
-        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     caller::NotBound,
     heads::{self, BadHost},
     http1::Broke,
+    outbound::BadHello,
     rates::TooOften,
     telemetry::Spoken,
     transport::SendError,
@@ -64,6 +65,9 @@ pub enum Refused {
     /// The endpoints of the service did not come in time.
     #[error("the endpoints of {0} are not known yet")]
     NotYet(ServiceName),
+    /// A stream that must begin with a ClientHello does not, or it names nobody.
+    #[error(transparent)]
+    Hello(#[from] BadHello),
     /// No route takes it.
     #[error(transparent)]
     Unroutable(#[from] Unroutable),
@@ -116,7 +120,7 @@ impl Refused {
     /// What the caller is answered.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Path(_) | Self::Host(_) | Self::NotFromProxy | Self::NoStream(..) => {
+            Self::Path(_) | Self::Host(_) | Self::NotFromProxy | Self::NoStream(..) | Self::Hello(_) => {
                 StatusCode::BAD_REQUEST
             }
             Self::NoCaller | Self::NotBound { .. } | Self::Denied { .. } => StatusCode::FORBIDDEN,

@@ -86,6 +86,8 @@ pub struct Outcome {
     pub too_often: Option<Arc<str>>,
     /// Why its caller speaks for no service of this host, on the caller's side.
     pub not_bound: Option<&'static str>,
+    /// Why its ClientHello leads to no service, on the caller's side.
+    pub bad_hello: Option<&'static str>,
     /// What the log says beyond that.
     pub note: Note,
 }

@@ -226,6 +226,12 @@ impl Destination {
         self.port(80).or_else(undeclared).or(self.ports.first())
     }
 
+    /// The port for callers who name the service by their ClientHello alone: 443 if it is for TLS, else the first that is.
+    pub fn tls_port(&self) -> Option<&Port> {
+        let mut ports = self.ports.iter().filter(|port| port.protocol == Protocol::Tls);
+        ports.clone().find(|port| port.number == 443).or_else(|| ports.next())
+    }
+
     fn first_for_http(&self) -> Option<&Port> {
         self.ports.iter().find(|port| port.protocol.is_http())
     }

@@ -39,10 +39,17 @@ struct Tables {
     durations: HashMap<Edge, Durations>,
     decisions: HashMap<Decision, u64>,
     mirrored: BTreeMap<Mirrored, u64>,
-    strayed: BTreeMap<&'static str, u64>,
+    refused: BTreeMap<(Refused, &'static str), u64>,
     limited: BTreeMap<(Option<ServiceName>, Bounded), u64>,
     too_often: BTreeMap<(Option<ServiceName>, Option<Arc<str>>), u64>,
-    not_bound: BTreeMap<&'static str, u64>,
+}
+
+/// What is refused for a reason that is a word, each a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Refused {
+    Strayed,
+    NotBound,
+    BadHello,
 }
 
 /// What a rule said of a call.
@@ -141,7 +148,7 @@ impl Counts {
 
     /// Counts one connection to the listener for captured calls that is none.
     pub fn strayed(&self, reason: &'static str) {
-        *self.tables.lock().strayed.entry(reason).or_default() += 1;
+        *self.tables.lock().refused.entry((Refused::Strayed, reason)).or_default() += 1;
     }
 
     /// The sums over all threads as Prometheus text (version 0.0.4), with `facts` behind them.
@@ -150,11 +157,10 @@ impl Counts {
         let mut durations: BTreeMap<Edge, Durations> = BTreeMap::new();
         let mut decisions: BTreeMap<Decision, u64> = BTreeMap::new();
         let mut mirrored: BTreeMap<Mirrored, u64> = BTreeMap::new();
-        let mut strayed: BTreeMap<_, u64> = BTreeMap::new();
+        let mut refused: BTreeMap<_, u64> = BTreeMap::new();
         let mut limited: BTreeMap<_, u64> = BTreeMap::new();
         let mut too_often: BTreeMap<_, u64> = BTreeMap::new();
         let (mut mux, mut dns) = (MuxCounts::default(), DnsCounts::default());
-        let mut not_bound: BTreeMap<_, u64> = BTreeMap::new();
         for thread in threads {
             mux.add(&thread.mux);
             dns.add(&thread.dns);
@@ -174,20 +180,18 @@ impl Counts {
                 .into_iter()
                 .for_each(|(decision, more)| *decisions.entry(decision).or_default() += more);
             tables.mirrored.into_iter().for_each(|(end, more)| *mirrored.entry(end).or_default() += more);
-            tables.strayed.into_iter().for_each(|(why, more)| *strayed.entry(why).or_default() += more);
+            tables.refused.into_iter().for_each(|(of, more)| *refused.entry(of).or_default() += more);
             tables.limited.into_iter().for_each(|(of, more)| *limited.entry(of).or_default() += more);
             tables.too_often.into_iter().for_each(|(of, more)| *too_often.entry(of).or_default() += more);
-            tables.not_bound.into_iter().for_each(|(why, more)| *not_bound.entry(why).or_default() += more);
         }
         let mut text = String::new();
         write_decisions(&mut text, &decisions);
         write_calls(&mut text, &calls);
         write_durations(&mut text, &durations);
         write_mirrored(&mut text, &mirrored);
-        write_strayed(&mut text, &strayed);
+        write_refused(&mut text, &refused);
         write_limited(&mut text, &limited);
         write_too_often(&mut text, &too_often);
-        write_not_bound(&mut text, &not_bound);
         write_facts(&mut text, &mux.facts());
         write_facts(&mut text, &dns.facts());
         write_facts(&mut text, facts);
@@ -211,8 +215,9 @@ impl Tables {
 
 impl Tables {
     fn limited(&mut self, outcome: &Outcome) {
-        if let Some(why) = outcome.not_bound {
-            *self.not_bound.entry(why).or_default() += 1;
+        let refused = outcome.not_bound.map(|why| (Refused::NotBound, why));
+        for of in refused.into_iter().chain(outcome.bad_hello.map(|why| (Refused::BadHello, why))) {
+            *self.refused.entry(of).or_default() += 1;
         }
         if let Some(name) = &outcome.too_often {
             let of = (outcome.destination.clone(), Some(name.clone()));
@@ -333,11 +338,33 @@ fn write_mirrored(text: &mut String, mirrored: &BTreeMap<Mirrored, u64>) {
     }
 }
 
-fn write_strayed(text: &mut String, strayed: &BTreeMap<&'static str, u64>) {
-    let name = "mesh_captured_refused_total";
-    head(text, name, "Connections to the listener for captured calls that are closed, by reason.", "counter");
-    for (reason, count) in strayed {
-        put(text, format_args!("{name}{{reason=\"{reason}\"}} {count}"));
+fn write_refused(text: &mut String, refused: &BTreeMap<(Refused, &'static str), u64>) {
+    for kind in [Refused::Strayed, Refused::NotBound, Refused::BadHello] {
+        let (name, help) = kind.metric();
+        head(text, name, help, "counter");
+        for ((_, reason), count) in refused.iter().filter(|((of, _), _)| *of == kind) {
+            put(text, format_args!("{name}{{reason=\"{reason}\"}} {count}"));
+        }
+    }
+}
+
+impl Refused {
+    /// The metric's name, and what it says.
+    fn metric(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Strayed => (
+                "mesh_captured_refused_total",
+                "Connections to the listener for captured calls that are closed, by reason.",
+            ),
+            Self::NotBound => (
+                "mesh_callers_refused_total",
+                "Calls of processes of this host that speak for no service, by the reason.",
+            ),
+            Self::BadHello => (
+                "mesh_tls_refused_total",
+                "Streams to ports for TLS whose ClientHello leads to no service, by reason.",
+            ),
+        }
     }
 }
 
@@ -353,14 +380,6 @@ fn write_limited(text: &mut String, limited: &BTreeMap<(Option<ServiceName>, Bou
         let destination = destination.as_ref().map_or("unknown".to_owned(), ToString::to_string);
         let what = what.as_str();
         put(text, format_args!("{name}{{destination=\"{destination}\",limit=\"{what}\"}} {count}"));
-    }
-}
-
-fn write_not_bound(text: &mut String, not_bound: &BTreeMap<&'static str, u64>) {
-    let name = "mesh_callers_refused_total";
-    head(text, name, "Calls of processes of this host that speak for no service, by the reason.", "counter");
-    for (why, count) in not_bound {
-        put(text, format_args!("{name}{{reason=\"{why}\"}} {count}"));
     }
 }
 
@@ -439,6 +458,7 @@ mod tests {
             limited: None,
             too_often: None,
             not_bound: None,
+            bad_hello: None,
             note: Note::default(),
         }
     }

@@ -293,6 +293,7 @@ impl Proxy {
                 "http2" => model::resource::Protocol::Http2,
                 "grpc" => model::resource::Protocol::Grpc,
                 "tcp" => model::resource::Protocol::Tcp,
+                "tls" => model::resource::Protocol::Tls,
                 _ => model::resource::Protocol::Auto,
             },
             target: local.target,
@@ -316,8 +317,12 @@ impl Proxy {
 
     /// An explicit listener.
     pub fn upstream(&self, source: &str, destination: &str, port: Option<u16>) -> SocketAddr {
+        self.listener(Entry::Upstream { source: service(source), destination: service(destination), port })
+    }
+
+    /// A listener for local applications.
+    pub fn listener(&self, entry: Entry) -> SocketAddr {
         let (address, socket) = bound();
-        let entry = Entry::Upstream { source: service(source), destination: service(destination), port };
         self.worker.listen_outbound(entry, socket, self.stop.clone()).expect("listening");
         address
     }

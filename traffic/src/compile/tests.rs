@@ -285,6 +285,25 @@ fn callers_who_name_no_port_get_the_likeliest() {
 }
 
 #[test]
+fn who_is_named_by_a_client_hello_is_meant_at_a_port_for_tls() {
+    for (ports, want) in [
+        ("{name: a, port: 443, protocol: tcp}, {name: b, port: 80, protocol: http}", None),
+        ("{name: a, port: 8443, protocol: tls}, {name: b, port: 443, protocol: tls}", Some(443)),
+        (
+            "{name: a, port: 80}, {name: b, port: 9443, protocol: tls}, {name: c, port: 8443, protocol: tls}",
+            Some(9443),
+        ),
+    ] {
+        let service = format!(
+            "{{kind: Service, metadata: {{namespace: default, name: s}}, spec: {{ports: [{ports}]}}}}"
+        );
+        let snapshot = snapshot(&[&service]);
+        let port = snapshot.by_hostname("s.default.mesh").expect("it is there").tls_port();
+        assert_eq!(port.map(crate::snapshot::Port::number), want, "{ports}");
+    }
+}
+
+#[test]
 fn what_did_not_change_is_taken_over() {
     let route = "
 kind: HTTPRoute
