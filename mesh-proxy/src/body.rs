@@ -3,6 +3,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -14,6 +18,7 @@ use tokio::time::Sleep;
 
 use crate::{
     http1::{self, Answered, Asked, Broke},
+    idle,
     transport::life::{Cut, Life},
 };
 
@@ -38,6 +43,9 @@ pub enum BodyError {
     /// The time for the whole request is over.
     #[error("the request's time is over")]
     Late,
+    /// Nothing of request and answer came for too long.
+    #[error("nothing moved on it for {0:?}")]
+    Idle(Duration),
     /// The other proxy is no longer believed.
     #[error(transparent)]
     Cut(Cut),
@@ -71,8 +79,16 @@ pub enum Request {
 pub struct Answer {
     source: Source,
     deadline: Option<Pin<Box<Sleep>>>,
+    idle: Option<Idle>,
     life: Option<Pin<Box<dyn Future<Output = Cut> + Send>>>,
     watch: Option<Box<dyn Watch>>,
+}
+
+/// How long request and answer may carry nothing.
+struct Idle {
+    /// Pieces of the answer that came.
+    pieces: Arc<AtomicU64>,
+    over: Pin<Box<dyn Future<Output = Duration> + Send>>,
 }
 
 enum Source {
@@ -95,12 +111,12 @@ pub trait Watch: Send {
 impl Answer {
     /// A body of ours.
     pub fn text(text: impl Into<Bytes>) -> Self {
-        Self { source: Source::Text(Some(text.into())), deadline: None, life: None, watch: None }
+        Self { source: Source::Text(Some(text.into())), deadline: None, idle: None, life: None, watch: None }
     }
 
     /// A body as it comes.
     pub fn stream(body: Incoming) -> Self {
-        Self { source: Source::Stream(body), deadline: None, life: None, watch: None }
+        Self { source: Source::Stream(body), deadline: None, idle: None, life: None, watch: None }
     }
 
     /// The same, seen by `watch`. One that has nothing to wait for is over at once.
@@ -124,6 +140,21 @@ impl Answer {
         self
     }
 
+    /// The same, cut off when nothing of it and of its request came for `span`. What is held back for a slow reader is not
+    /// waited for.
+    #[must_use]
+    pub fn unless_idle(mut self, span: Option<Duration>, request: Option<Kept>) -> Self {
+        self.idle = span.map(|span| {
+            let pieces = Arc::<AtomicU64>::default();
+            let seen = pieces.clone();
+            let moved = move || {
+                seen.load(Ordering::Relaxed) + request.as_ref().map_or(0, |request| request.seen_bytes())
+            };
+            Idle { pieces, over: Box::pin(async move { idle::over(Some(span), moved).await }) }
+        });
+        self
+    }
+
     /// The same, for as long as its connection may live.
     #[must_use]
     pub fn during(mut self, life: Option<Life>) -> Self {
@@ -136,12 +167,20 @@ impl Answer {
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Source::Stream(body) = &mut self.source else { return Poll::Ready(None) };
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+            if let Some(idle) = &self.idle {
+                idle.pieces.fetch_add(1, Ordering::Relaxed);
+            }
             return Poll::Ready(frame);
         }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
             return Poll::Ready(Some(Err(BodyError::Late)));
+        }
+        if let Some(idle) = &mut self.idle
+            && let Poll::Ready(span) = idle.over.as_mut().poll(cx)
+        {
+            return Poll::Ready(Some(Err(BodyError::Idle(span))));
         }
         if let Some(life) = &mut self.life {
             let cut = ready!(life.as_mut().poll(cx));

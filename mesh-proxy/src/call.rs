@@ -12,7 +12,9 @@ use traffic::{admission::Bounded, policy::Denied, rate::Told, retry, route::Rule
 
 use crate::{
     body::{Answer, BodyError, Kept, Watch},
-    clock, heads,
+    clock,
+    experience::Hearing,
+    heads,
     refused::Refused,
     shared::UnderWay,
     standing::Standing,
@@ -30,8 +32,9 @@ pub struct Call {
     pub standing: Option<Standing>,
     /// What its caller is told of how often it may call.
     pub told: Option<Told>,
-    /// How long it may carry nothing, if it is a stream.
+    /// How long it may carry nothing.
     pub idle: Option<Duration>,
+    hearing: Option<Hearing>,
     held: Vec<Box<dyn Send>>,
     _under_way: UnderWay,
     finished: bool,
@@ -68,6 +71,7 @@ impl Call {
             standing,
             told,
             idle,
+            hearing: None,
             held,
             _under_way: under_way,
             finished: false,
@@ -131,6 +135,11 @@ impl Call {
         self.held.push(Box::new(held));
     }
 
+    /// What the endpoint says of it is heard at the end of its answer.
+    pub fn hears(&mut self, hearing: Hearing) {
+        self.hearing = Some(hearing);
+    }
+
     /// The answer goes out: the call is over when its body is.
     pub fn answered(mut self, response: Response<Answer>) -> Response<Answer> {
         self.outcome.code = response.status().as_u16();
@@ -167,10 +176,16 @@ impl Watch for Call {
     }
 
     fn ended(&mut self) {
+        if let Some(hearing) = self.hearing.take() {
+            hearing.ended(self.outcome.grpc_status);
+        }
         self.over(None);
     }
 
     fn broke(&mut self, error: &BodyError) {
+        if let Some(hearing) = self.hearing.take() {
+            hearing.broke(error);
+        }
         self.over(Some(format!("the answer broke off: {error}")));
     }
 }

@@ -24,9 +24,11 @@ use traffic::{
 
 use crate::clock;
 
+mod hearing;
 mod learned;
 mod lore;
 
+pub use hearing::Hearing;
 use learned::Learned;
 pub use learned::Left;
 use lore::Destination;
@@ -145,10 +147,13 @@ impl Experience {
     /// What its endpoint answered to a try that reached it, or that it broke off.
     pub fn heard(&self, try_: &OnItsWay, backend: &Backend, heard: Heard) {
         if backend.conduct.outliers.is_some() {
-            let now = self.moment();
-            let endpoint = (&try_.key, &*try_.seen.learned);
-            self.lore.heard(backend, endpoint, now, heard, now.since(try_.began));
+            self.heard_after(try_, backend, heard, self.moment().since(try_.began));
         }
+    }
+
+    /// The same, of an answer whose head took so long.
+    fn heard_after(&self, try_: &OnItsWay, backend: &Backend, heard: Heard, took: Duration) {
+        self.lore.heard(backend, (&try_.key, &*try_.seen.learned), self.moment(), heard, took);
     }
 
     /// A try did not reach its endpoint's application.

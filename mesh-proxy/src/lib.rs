@@ -24,6 +24,7 @@ pub mod rates;
 pub mod dns;
 
 pub mod call;
+pub mod idle;
 pub mod refused;
 pub mod splice;
 pub mod standing;

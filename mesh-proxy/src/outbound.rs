@@ -45,7 +45,7 @@ pub use tries::FAILOVERS_MAX;
 
 use arrival::Arrival;
 use step::Step;
-use stream::{Begins, HELLO_TIMEOUT};
+use stream::{Begins, HELLO_WAIT_MAX};
 use tries::Answered;
 use way::Way;
 
@@ -204,7 +204,7 @@ impl Outbound {
             Protocol::Tcp => {
                 return Some(Box::pin(async move { self.stream(&arrival, Begins::Anyhow, stream).await }));
             }
-            Protocol::Tls => HELLO_TIMEOUT,
+            Protocol::Tls => HELLO_WAIT_MAX,
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => FIRST_WORD_TIMEOUT,
             Protocol::Auto => DETECT_TIMEOUT,
         };
@@ -363,7 +363,8 @@ fn pass_on(mut call: Call, answered: Answered, caller: Raw) -> Response<Answer> 
         splice::upgraded(call, caller, Raw::Left(*callee), life);
         return Response::from_parts(head, Answer::text(""));
     }
-    call.answered(Response::from_parts(head, Answer::stream(body).within(left).during(life)))
+    let body = Answer::stream(body).within(left).unless_idle(call.idle, call.upload.clone()).during(life);
+    call.answered(Response::from_parts(head, body))
 }
 
 /// How a try that failed is told to the caller.

@@ -1,5 +1,7 @@
 //! Why a call is not carried, and what its caller is answered: the only file of the data path with status codes.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use model::{
     name::ServiceName,
@@ -91,6 +93,9 @@ pub enum Refused {
     /// The time is over.
     #[error("no answer in time")]
     Late,
+    /// Nothing of the request came for too long, and no answer.
+    #[error("nothing moved on it for {0:?}")]
+    Idle(Duration),
     /// The other proxy says so: this host runs no such service, or not at this port.
     #[error("{0} does not run here at port {1}")]
     NotHere(String, u16),
@@ -137,7 +142,7 @@ impl Refused {
             Self::Failed { .. } | Self::NotHere(..) | Self::AppUnreached(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Late | Self::Idle(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }

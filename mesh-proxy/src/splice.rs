@@ -1,23 +1,15 @@
 //! Calls that are streams of bytes: both sides joined until both have said their last, trust ends, or policy lets the
 //! caller in no more.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::atomic::Ordering;
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::sleep,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     call::Call,
     clock,
     http1::Raw,
+    idle,
     standing::Standing,
     telemetry::trace,
     transport::{
@@ -27,9 +19,6 @@ use crate::{
     },
 };
 
-/// How often it is looked, in the time that a stream may carry nothing, whether it does.
-const IDLE_LOOKS: u32 = 4;
-
 /// Joins caller and callee, and ends the call. A connection that drains goes on: only its own sides can end a stream.
 pub async fn join<A, B>(mut call: Box<Call>, caller: A, callee: B, life: Option<Life>)
 where
@@ -37,7 +26,9 @@ where
     B: AsyncRead + AsyncWrite + Abort + Unpin,
 {
     let (mut caller, mut callee) = (Counted::new(caller), Counted::new(callee));
-    let (standing, idle) = (call.standing.take(), idle(call.idle, [caller.moved(), callee.moved()]));
+    let moved = [caller.moved(), callee.moved()];
+    let moved = move || moved.iter().map(|moved| moved.load(Ordering::Relaxed)).sum();
+    let (standing, idle) = (call.standing.take(), idle::over(call.idle, moved));
     let reason = tokio::select! {
         ended = duplex(&mut caller, &mut callee) => ended.err().map(|error| error.to_string()),
         cut = cut(life, standing) => {
@@ -56,20 +47,6 @@ where
     call.outcome.request_bytes += caller.read;
     call.outcome.response_bytes += callee.read;
     call.over(reason);
-}
-
-/// Waits until nothing has moved for so long; noticed a quarter later at the latest.
-async fn idle(span: Option<Duration>, moved: [Arc<AtomicU64>; 2]) -> Duration {
-    let Some(span) = span else { return std::future::pending().await };
-    let sum = || moved.iter().map(|moved| moved.load(Ordering::Relaxed)).sum::<u64>();
-    let (mut last, mut quiet) = (sum(), 0);
-    while quiet < IDLE_LOOKS {
-        sleep(span / IDLE_LOOKS).await;
-        let now = sum();
-        quiet = if now == last { quiet + 1 } else { 0 };
-        last = now;
-    }
-    span
 }
 
 /// Waits until trust ends, or policy lets the caller in no more.

@@ -60,6 +60,13 @@ pub struct Answer<'a> {
     pub retry_after: Option<&'a str>,
 }
 
+impl Answer<'_> {
+    /// Whether the status of a call of gRPC is still to come, in the trailers.
+    pub fn is_open(&self, grpc: bool) -> bool {
+        grpc && self.status == 200 && self.grpc_status.is_none()
+    }
+}
+
 /// What is known of a call whose try failed.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {

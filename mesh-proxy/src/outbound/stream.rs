@@ -20,7 +20,7 @@ use crate::{
 
 /// How long a ClientHello may take on a port for TLS: as long as another proxy's handshake may. Meanwhile the connection
 /// takes one of the listener's places, and up to 16 KiB.
-pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HELLO_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What a stream begins with.
 pub(super) enum Begins {

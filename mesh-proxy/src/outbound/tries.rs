@@ -24,8 +24,8 @@ use crate::{
     body::{self, Incoming, Kept},
     call::Call,
     clock,
-    experience::OnItsWay,
-    heads,
+    experience::{Hearing, OnItsWay},
+    heads, idle,
     refused::Refused,
     transport::{Lease, SendError, life::Life},
 };
@@ -80,6 +80,8 @@ enum Missed {
 struct Held {
     lease: Option<Lease>,
     life: Option<Life>,
+    /// What the endpoint says of the call comes at the answer's end.
+    unheard: bool,
 }
 
 impl Outbound {
@@ -90,16 +92,23 @@ impl Outbound {
         admitted: Admitted,
         call: &mut Call,
     ) -> Result<Answered, Refused> {
+        let idle = plan.idle_for(call.idle);
         let tries = self.tries(&plan, &admitted, call);
         let (answer, held, on_its_way) = tokio::select! {
             answered = tries => answered?,
             () = plan.time_over() => return Err(Refused::Late),
+            span = idle => return Err(Refused::Idle(span)),
         };
         if let Some(upload) = &plan.upload {
             upload.settle();
         }
         let (cookie, left) = (plan.ask.to_keep(&plan.backend.conduct.balancer, on_its_way.id()), plan.left());
-        call.hold((admitted, on_its_way, held.lease));
+        call.hold((admitted, held.lease));
+        if held.unheard {
+            call.hears(Hearing::new(&self.experience, plan.backend, on_its_way));
+        } else {
+            call.hold(on_its_way);
+        }
         Ok(Answered { answer, left, life: held.life, on_answer: plan.on_answer, cookie })
     }
 
@@ -168,7 +177,7 @@ impl Outbound {
                 Missed::Late
             })?,
         };
-        let (answer, held) = sent.map_err(|error| {
+        let (answer, mut held) = sent.map_err(|error| {
             match &error {
                 SendError::Connect(_) => self.experience.missed(on_its_way),
                 SendError::Broken(_) => self.experience.heard(on_its_way, plan.backend, Heard::GatewayError),
@@ -182,7 +191,10 @@ impl Outbound {
         }
         self.experience.reached(on_its_way);
         let said = heads::for_retry(&answer, plan.grpc);
-        self.experience.heard(on_its_way, plan.backend, Heard::of(said.status, said.grpc_status));
+        held.unheard = plan.backend.conduct.outliers.is_some() && said.is_open(plan.grpc);
+        if !held.unheard {
+            self.experience.heard(on_its_way, plan.backend, Heard::of(said.status, said.grpc_status));
+        }
         match plan.retry.failure(said, clock::wall()) {
             Some((failure, wait)) => Err(Missed::Answer(Box::new((answer, held)), failure, wait)),
             None => Ok((answer, held)),
@@ -204,10 +216,10 @@ impl Outbound {
         }
         if plan.upgrade {
             let (answer, life) = self.step_and_leave(admitted, &step, &head).await?;
-            return Ok((answer, Held { lease: None, life }));
+            return Ok((answer, Held { lease: None, life, unheard: false }));
         }
         let (answer, lease) = self.step(admitted, &step, &head, body).await?;
-        Ok((answer, Held { lease, life: None }))
+        Ok((answer, Held { lease, life: None, unheard: false }))
     }
 }
 
@@ -244,6 +256,12 @@ impl Plan<'_> {
             () = by_rule => {}
             () = by_caller => {}
         }
+    }
+
+    /// Waits until nothing of the request came for so long, while nothing of its answer did either.
+    async fn idle_for(&self, span: Option<Duration>) -> Duration {
+        let seen = || self.upload.as_ref().map_or(0, Kept::seen_bytes);
+        idle::over(span, seen).await
     }
 
     /// What of that time is left for the answer's body.

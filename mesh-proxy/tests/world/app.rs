@@ -133,7 +133,7 @@ async fn answer(
             Response::new(full(name.to_owned()))
         }
         "/stream" => stream(request.into_body()),
-        "/grpc" => grpc(request).await,
+        "/grpc" => grpc(name, request).await,
         "/upgrade" => upgrade(request),
         "/drip" => drip(),
         path if path.starts_with("/status/") => {
@@ -206,13 +206,15 @@ fn from(receiver: mpsc::Receiver<Result<Frame<Bytes>, Infallible>>) -> Body {
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// A unary gRPC answer: one message, and the status in the trailers.
-async fn grpc(request: Request<Incoming>) -> Response<Body> {
+/// A unary gRPC answer: one message, and the status in the trailers: what the request says for this application (`x-one: 14`
+/// for one that is called so), else 5.
+async fn grpc(name: &str, request: Request<Incoming>) -> Response<Body> {
+    let said = request.headers().get(format!("x-{name}")).cloned();
     assert_eq!((request.version(), request.headers()["te"].as_bytes()), (Version::HTTP_2, &b"trailers"[..]));
     let message = request.into_body().collect().await.expect("a message").to_bytes();
     let (sender, receiver) = mpsc::channel(2);
     let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", "5".parse().expect("a value"));
+    trailers.insert("grpc-status", said.unwrap_or_else(|| "5".parse().expect("a value")));
     sender.try_send(Ok(Frame::data(message))).expect("room");
     sender.try_send(Ok(Frame::trailers(trailers))).expect("room");
     let mut response = Response::new(from(receiver));

@@ -85,7 +85,7 @@ record! {
         "connect" connect: Timespan = Timespan::from_secs(2),
         /// From the request's last byte in to the answer's end, all tries together; no limit if left out or 0.
         "request" request: Option<Timespan>,
-        /// How long a stream (TCP, WebSocket) may carry nothing; no limit if left out or 0.
+        /// How long a stream (TCP, WebSocket), or a request with its answer, may carry nothing; no limit if left out or 0.
         "idle" idle: Option<Timespan>,
     }
 }
