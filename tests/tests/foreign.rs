@@ -19,6 +19,8 @@ mod heavy {
         net::TcpStream,
     };
 
+    /// What is made of RFC 6455, case by case.
+    const WEBSOCKET_CASES: &str = include_str!("../programs/websocket_cases.txt");
     /// How long the mesh may take to hear of a new service.
     const PATIENCE: Duration = Duration::from_secs(20);
     /// A large body: many times every window and buffer between the two ends.
@@ -469,6 +471,37 @@ mod heavy {
         .expect("closed at once");
         let status = mesh.cluster.said(&["get", "endpoints", "-o", "json"]).await.fine();
         assert!(status.contains("lines"), "{status}");
+    }
+
+    /// What an application answers, frame by frame, to what RFC 6455 allows and to what it does not. The mesh carries the
+    /// bytes: whatever the application makes of them, it makes of them through two proxies as well.
+    #[tokio::test]
+    async fn what_rfc_6455_says_of_websockets_stays_between_the_two_ends() {
+        let scratch = Scratch::new("foreign-websocket");
+        let chat = application("chat", "http", 9_001, script("websocket_server.py"));
+        let direct = format!("127.0.0.1:{}", chat.port);
+        let mesh = open(&scratch, vec![chat]).await;
+        // The server wants an upgrade, and says so.
+        until("the mesh carries calls", PATIENCE, || async {
+            let mut curl = program("curl");
+            curl.args(["-sS", "--max-time", "5", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}"]);
+            curl.arg(format!("http://{}/", mesh.upstream(9_001)));
+            let said = said(curl).await;
+            if said.out == "426" { Ok(()) } else { Err(format!("{said:?}")) }
+        })
+        .await
+        .expect("it answers");
+        let mut cases = python("websocket_cases.py");
+        cases.args([direct, mesh.upstream(9_001)]);
+        let said = said(cases).await.fine();
+        let want: Vec<_> = WEBSOCKET_CASES.lines().filter(|line| !line.starts_with('#')).collect();
+        let ways = ["directly", "through the mesh"];
+        assert_eq!(said.lines().count(), ways.len(), "{said}");
+        for (way, line) in ways.into_iter().zip(said.lines()) {
+            let got: Vec<[String; 3]> = serde_json::from_str(line).expect("a list of cases");
+            let got: Vec<_> = got.iter().map(|case| case.join(" | ").trim_end().to_owned()).collect();
+            assert_eq!(got, want, "{way}");
+        }
     }
 
     /// The application speaks first: nobody on the way may wait for the caller's first word.
