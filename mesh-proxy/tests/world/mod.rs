@@ -162,6 +162,11 @@ impl Log {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
+    /// Throws all lines away.
+    pub fn forget(&self) {
+        *self.0.lock().expect("whole") = Vec::new();
+    }
+
     /// The first line that `wanted` likes, as soon as there is one.
     pub async fn line(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         until("a line in the log", || {

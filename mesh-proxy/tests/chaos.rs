@@ -1,0 +1,301 @@
+//! Chaos under load: endpoints are killed, held up, slowed, made to fail, taken out and put back, one after the other, while
+//! the configuration changes ten times a second and certificates are renewed. No call fails that the retry policy covers,
+//! and when it is over nothing is left of it: no task, no connection, no memory.
+
+mod world;
+
+mod heavy {
+    use std::{
+        convert::Infallible,
+        net::SocketAddr,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicU64, Ordering},
+        },
+        time::Duration,
+    };
+
+    use http::{Request, Response, StatusCode};
+    use hyper::{server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use serde_json::json;
+    use tokio::{
+        net::TcpListener,
+        sync::watch,
+        task::{JoinHandle, JoinSet},
+    };
+
+    use super::world::{client::Http1, *};
+
+    /// How long it lasts, before it is measured for the first time and after; the second with `MESH_FULL` set.
+    const SPANS: (Duration, Duration, Duration) =
+        (Duration::from_secs(4), Duration::from_secs(10), Duration::from_secs(600));
+    /// Between two revisions.
+    const PACE: Duration = Duration::from_millis(100);
+    /// Steps of one fault: long enough that many calls meet it.
+    const STEPS_PER_FAULT: u64 = 3;
+    /// Steps after which the logs are thrown away.
+    const STEPS_OF_LOG: u64 = 20;
+    const ENDPOINTS: usize = 4;
+    const CALLERS: usize = 8;
+    /// Descriptors and tasks that may be there more than before: connections that were made anew wait to be closed, a
+    /// minute at the most.
+    const LEFT_MAX: usize = 64;
+    /// Resident memory that may be there more than before, in MiB: what the allocator keeps of 100 revisions.
+    const MEMORY_MIB_MAX: u64 = 16;
+
+    /// How an application behaves.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Mood {
+        Well,
+        /// All answers are 503.
+        Failing,
+        /// Each answer takes a while.
+        Slow,
+        /// No answer comes, as of a process that is stopped: its connections are taken, and stay.
+        Stopped,
+    }
+
+    /// An application that can be given a mood, killed and started again.
+    struct Application {
+        address: SocketAddr,
+        mood: watch::Sender<Mood>,
+        task: Option<JoinHandle<()>>,
+    }
+
+    impl Application {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            let (address, mood) =
+                (listener.local_addr().expect("an address"), watch::Sender::new(Mood::Well));
+            let task = Some(tokio::spawn(serve(listener, mood.subscribe())));
+            Self { address, mood, task }
+        }
+
+        fn kill(&mut self) {
+            if let Some(task) = self.task.take() {
+                task.abort();
+            }
+        }
+
+        async fn heal(&mut self) {
+            self.mood.send_replace(Mood::Well);
+            if self.task.is_none() {
+                let listener = until_bound(self.address).await;
+                self.task = Some(tokio::spawn(serve(listener, self.mood.subscribe())));
+            }
+        }
+    }
+
+    /// Its old self may take a moment to be gone.
+    async fn until_bound(address: SocketAddr) -> TcpListener {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    async fn serve(listener: TcpListener, mood: watch::Receiver<Mood>) {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.expect("accepted");
+            let mood = mood.clone();
+            let service = service_fn(move |_: Request<hyper::body::Incoming>| {
+                let mut mood = mood.clone();
+                async move {
+                    if *mood.borrow() == Mood::Slow {
+                        // Pace: an application that takes its time.
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                    let now = mood.wait_for(|mood| *mood != Mood::Stopped).await.map(|mood| *mood);
+                    let mut answer = Response::new("well".to_owned());
+                    if now.is_ok_and(|mood| mood == Mood::Failing) {
+                        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    }
+                    Ok::<_, Infallible>(answer)
+                }
+            });
+            while connections.try_join_next().is_some() {}
+            connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    }
+
+    /// What is there at one moment.
+    #[derive(Debug, Clone, Copy)]
+    struct Load {
+        descriptors: usize,
+        tasks: usize,
+        memory_mib: u64,
+    }
+
+    impl Load {
+        fn now() -> Self {
+            let descriptors = std::fs::read_dir("/proc/self/fd").expect("Linux").count();
+            let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+            let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("resident memory");
+            let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().expect("a number");
+            Self { descriptors, tasks, memory_mib: kib / 1_024 }
+        }
+    }
+
+    /// The mesh, and what is done to it.
+    struct Chaos {
+        world: World,
+        caller: Proxy,
+        endpoints: Vec<(Proxy, Application)>,
+        upstream: SocketAddr,
+        step: u64,
+        retried: bool,
+    }
+
+    impl Chaos {
+        async fn new() -> Self {
+            let world = World::new();
+            let caller = world.proxy("host-a", &["web"], Vec::new());
+            let mut endpoints = Vec::new();
+            for name in ["host-b", "host-c", "host-d", "host-e"] {
+                let application = Application::start().await;
+                let local = local("orders", 80, "http", application.address);
+                endpoints.push((world.proxy(name, &[], vec![local]), application));
+            }
+            assert_eq!(endpoints.len(), ENDPOINTS);
+            let upstream = caller.upstream("web", "orders", None);
+            let mut chaos = Self { world, caller, endpoints, upstream, step: 0, retried: false };
+            chaos.publish();
+            chaos
+        }
+
+        /// Another revision, in which one endpoint may be missing.
+        fn publish(&mut self) {
+            let policy = json!({
+                "kind": "TrafficPolicy", "metadata": {"namespace": "default", "name": "orders"},
+                "spec": {
+                    "targetRefs": [{"name": "orders"}],
+                    "timeouts": {"idle": "1m"},
+                    "outlierDetection": {"baseEjectionTime": "200ms", "maxEjectionTime": "500ms"},
+                    "retry": {
+                        "attempts": 5, "perTryTimeout": "1s", "backoff": "5ms",
+                        "conditions": ["ConnectFailure", "Refused", "Reset", "GatewayError"],
+                        "budget": {"percent": 100, "minPerSecond": 1000},
+                    },
+                },
+            });
+            let set = json!({"set": [{"name": "x-step", "value": self.step.to_string()}]});
+            let filter = json!({"type": "RequestHeaderModifier", "requestHeaderModifier": set});
+            let route = json!({
+                "kind": "HTTPRoute", "metadata": {"namespace": "default", "name": "orders"},
+                "spec": {"parentRefs": [{"name": "orders"}],
+                    "rules": [{"filters": [filter], "backendRefs": [{"name": "orders", "port": 80}]}]},
+            });
+            self.world.routes = vec![object(policy), object(route)];
+            let missing = self.missing();
+            let there = self.endpoints.iter().enumerate().filter(|(index, _)| Some(*index) != missing);
+            let mut told = vec![&self.caller];
+            told.extend(there.map(|(_, (proxy, _))| proxy));
+            self.world.publish(&told);
+        }
+
+        /// Which endpoint is taken out: every other fault, one that has no other.
+        fn missing(&self) -> Option<usize> {
+            let fault = self.step / STEPS_PER_FAULT;
+            (fault % 2 == 1).then(|| (fault as usize + 2) % ENDPOINTS)
+        }
+
+        async fn advance(&mut self) {
+            self.step += 1;
+            if self.step.is_multiple_of(STEPS_PER_FAULT) {
+                let fault = (self.step / STEPS_PER_FAULT) as usize;
+                for (_, application) in &mut self.endpoints {
+                    application.heal().await;
+                }
+                let application = &mut self.endpoints[fault % ENDPOINTS].1;
+                match fault % 5 {
+                    0 => application.kill(),
+                    1 => drop(application.mood.send_replace(Mood::Stopped)),
+                    2 => drop(application.mood.send_replace(Mood::Failing)),
+                    3 => drop(application.mood.send_replace(Mood::Slow)),
+                    _ => {}
+                }
+                self.renew(fault);
+            }
+            self.publish();
+        }
+
+        /// Another certificate for a service of one of the proxies.
+        fn renew(&self, turn: usize) {
+            let (proxy, of) = match turn % (ENDPOINTS + 1) {
+                0 => (&self.caller, "web"),
+                n => (&self.endpoints[n - 1].0, "orders"),
+            };
+            let svid =
+                self.world.authority.svid(&id(of).to_string(), &proxy.name, Duration::from_secs(3_600));
+            proxy.shared.identities.put(&service(of), svid);
+        }
+
+        /// Throws the logs away, so that they do not pass for memory that is lost; whether calls were tried again stays.
+        fn forget(&mut self) {
+            let tried_again = |line: &serde_json::Value| line["retries"].as_u64() > Some(0);
+            self.retried |= self.caller.log.lines().iter().any(tried_again);
+            for proxy in self.endpoints.iter().map(|(proxy, _)| proxy).chain([&self.caller]) {
+                proxy.log.forget();
+            }
+        }
+
+        /// Calls for so long while everything changes; says what there is when all is well again.
+        async fn run(&mut self, span: Duration) -> (u64, Vec<String>, Load) {
+            let (calls, over) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+            let mut callers = JoinSet::new();
+            for _ in 0..CALLERS {
+                callers.spawn(call_on(self.upstream, calls.clone(), over.clone()));
+            }
+            let mut beat = tokio::time::interval(PACE);
+            for _ in 0..span.as_millis() / PACE.as_millis() {
+                beat.tick().await;
+                self.advance().await;
+                if self.step.is_multiple_of(STEPS_OF_LOG) {
+                    self.forget();
+                }
+            }
+            over.store(true, Ordering::SeqCst);
+            let failed = callers.join_all().await.concat();
+            for (_, application) in &mut self.endpoints {
+                application.heal().await;
+            }
+            self.forget();
+            assert!(std::mem::take(&mut self.retried), "no fault was met");
+            (calls.load(Ordering::SeqCst), failed, Load::now())
+        }
+    }
+
+    /// Calls until it is over, on one connection; every answer other than the application's own.
+    async fn call_on(upstream: SocketAddr, calls: Arc<AtomicU64>, over: Arc<AtomicBool>) -> Vec<String> {
+        let (mut connection, mut failed) = (Http1::connect(upstream).await, Vec::new());
+        while !over.load(Ordering::SeqCst) {
+            connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            let answer = connection.answer().await;
+            if (answer.status, answer.body.as_str()) != (200, "well") {
+                failed.push(format!("{} {}", answer.status, answer.body));
+            }
+            calls.fetch_add(1, Ordering::SeqCst);
+        }
+        failed
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_call_fails_that_is_covered_and_nothing_is_left_of_it() {
+        let full = std::env::var_os("MESH_FULL").is_some();
+        let mut chaos = Chaos::new().await;
+        let (warm, failed, before) = chaos.run(SPANS.0).await;
+        assert!(failed.is_empty(), "of {warm}: {failed:?}");
+        let (calls, failed, after) = chaos.run(if full { SPANS.2 } else { SPANS.1 }).await;
+        eprintln!("{calls} calls in {} revisions; {before:?}, then {after:?}", chaos.step);
+        assert!(failed.is_empty(), "of {calls}: {failed:?}");
+        assert!(calls > 100, "there was load: {calls}");
+        assert!(after.descriptors <= before.descriptors + LEFT_MAX, "{before:?}, then {after:?}");
+        assert!(after.tasks <= before.tasks + LEFT_MAX, "{before:?}, then {after:?}");
+        assert!(after.memory_mib <= before.memory_mib + MEMORY_MIB_MAX, "{before:?}, then {after:?}");
+    }
+}
