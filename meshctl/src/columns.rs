@@ -35,6 +35,7 @@ fn columns(kind: Kind) -> &'static [&'static str] {
         Kind::JoinToken => &["role", "uses left", "expires"],
         Kind::AccessToken => &["roles", "expires"],
         Kind::Role => &["rules"],
+        Kind::DiscoverySource => &["type", "state", "services", "endpoints", "error"],
     }
 }
 
@@ -72,7 +73,7 @@ fn cells(object: &Object) -> Vec<String> {
         }
         Resource::Endpoint(spec) => vec![
             spec.service.to_string(),
-            spec.node.map_or("-".to_owned(), |node| node.to_string()),
+            spec.node.map_or_else(|| spec.source.to_string(), |node| node.to_string()),
             spec.address.to_string(),
             text(&status, "/health"),
         ],
@@ -104,6 +105,13 @@ fn cells(object: &Object) -> Vec<String> {
         }
         Resource::AccessToken(spec) => vec![list(spec.roles), text(&status, "/expiresAt")],
         Resource::Role(spec) => vec![spec.rules.len().to_string()],
+        Resource::DiscoverySource(spec) => vec![
+            spec.r#type.to_string(),
+            text(&status, "/state"),
+            text(&status, "/services"),
+            text(&status, "/endpoints"),
+            text(&status, "/error"),
+        ],
     }
 }
 

@@ -7,7 +7,9 @@ use model::{
     kind::Kind,
     name::Name,
     object::{Key, Object, Parsed},
-    resource::{AccessTokenSpec, JoinRole, JoinTokenSpec, Resource, RoleSpec, TargetRef, Verb},
+    resource::{
+        AccessTokenSpec, DiscoverySourceSpec, JoinRole, JoinTokenSpec, Resource, RoleSpec, TargetRef, Verb,
+    },
 };
 use registry::state::State;
 
@@ -73,6 +75,7 @@ pub fn admit(state: &State, rights: &Rights, parsed: &Parsed) -> Result<(), NotA
             unchanged(state, &parsed.object)?;
             admit_join_token(rights, spec)
         }
+        Resource::DiscoverySource(spec) => admit_source(rights, spec),
         Resource::Namespace(_) | Resource::Node(_) | Resource::Service(_) => Ok(()),
     }
 }
@@ -145,6 +148,14 @@ pub fn rivals<'a>(
         };
         Some((other.key(), what))
     })
+}
+
+/// What a source brings is written by the mesh itself: its writer must be able to write Services where they come to.
+fn admit_source(rights: &Rights, spec: &DiscoverySourceSpec) -> Result<(), NotAdmitted> {
+    let to = spec.namespace();
+    let place = to.as_ref().map_or(Place::Everywhere, Place::Namespace);
+    let missing = |missing| NotAdmitted::Missing { missing, path: "spec.namespaceMapping".to_owned() };
+    rights.check(Verb::Write, Kind::Service, place).map_err(missing)
 }
 
 fn admit_role(rights: &Rights, object: &Object, role: &RoleSpec) -> Result<(), NotAdmitted> {
@@ -245,6 +256,34 @@ mod tests {
             r#"PeerAuthentication default/more {"targetRefs":[{"name":"inventory"}],"mode":"Strict"}"#,
             Ok(()),
         );
+    }
+
+    #[test]
+    fn a_source_needs_the_right_to_write_services_where_they_come_to() {
+        let mut state = state();
+        let rights = shop_operator(&mut state);
+        let source = |mapping: &str| {
+            format!(
+                r#"DiscoverySource old {{"type":"File","file":{{"path":"/a"}},"namespaceMapping":{mapping}}}"#
+            )
+        };
+        check(&state, &rights, &source(r#"{"to":"shop"}"#), Ok(()));
+        check(
+            &state,
+            &rights,
+            &source(r#"{"to":"default"}"#),
+            Err("needs write on Service in namespace default, for spec.namespaceMapping"),
+        );
+        check(
+            &state,
+            &rights,
+            &source(r#"{"from":"namespace"}"#),
+            Err("needs write on Service in all namespaces, for spec.namespaceMapping"),
+        );
+        let operator = Rights::built_in("operator").expect("built in");
+        let missing = operator.check(Verb::Write, Kind::DiscoverySource, Place::MeshWide);
+        assert_eq!(missing.expect_err("a right of its own").to_string(), "needs write on DiscoverySource");
+        assert_eq!(operator.check(Verb::List, Kind::DiscoverySource, Place::MeshWide), Ok(()));
     }
 
     #[test]

@@ -91,7 +91,9 @@ pub async fn start(listen: SocketAddr, data_dir: Option<&Path>) -> Result<Dev, D
     registry.program = Some(crate::run::program("dev".to_owned()));
     let sockets = Sockets { api, raft: None, metrics };
     let limits = Limits::default();
-    let server = Server::start(Plan { registry, opening, sockets, snapshots: None, limits }).await?;
+    let own_files = Vec::new();
+    let plan = Plan { registry, opening, sockets, snapshots: None, limits, own_files };
+    let server = Server::start(plan).await?;
     Ok(Dev {
         server,
         address: format!("https://{at}"),

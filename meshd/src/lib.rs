@@ -10,6 +10,7 @@ pub mod backup;
 pub mod clock;
 pub mod daemon;
 pub mod dev;
+pub mod discovery;
 pub mod divergence;
 pub mod explain;
 pub mod guard;

@@ -240,8 +240,16 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     registry.history_revisions_max = settings.registry.history_revisions;
     (registry.snapshot_every, registry.log_kept) =
         (settings.registry.snapshot_every, settings.registry.log_kept);
-    let Settings { snapshots, limits, .. } = settings;
-    let server = Server::start(Plan { registry, opening, sockets, snapshots, limits }).await?;
+    let Settings { snapshots, limits, seal, .. } = settings;
+    let own_files = match seal {
+        SealSource::Keyfile(file) | SealSource::Passphrase(Some(file)) => vec![file],
+        SealSource::Credential => {
+            std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).into_iter().collect()
+        }
+        SealSource::Passphrase(None) => Vec::new(),
+    };
+    let plan = Plan { registry, opening, sockets, snapshots, limits, own_files };
+    let server = Server::start(plan).await?;
     service::answers();
     if stop.run_until_cancelled(server.ready()).await == Some(true) {
         service::has_caught_up();

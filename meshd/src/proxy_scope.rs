@@ -270,7 +270,9 @@ impl Scope {
             }
             Kind::AuthorizationPolicy => self.guards.have(object),
             Kind::TrafficPolicy => self.treats(object) || self.guards.have(object),
-            Kind::Namespace | Kind::JoinToken | Kind::AccessToken | Kind::Role => false,
+            Kind::Namespace | Kind::JoinToken | Kind::AccessToken | Kind::Role | Kind::DiscoverySource => {
+                false
+            }
         }
     }
 }

@@ -50,7 +50,8 @@ impl Rights {
         use Verb::{Any, Approve, Delete, Drain, Explain, Get, List, Tap, Watch, Write};
         let rules = match role {
             "admin" => vec![rule(&["*"], &[Any])],
-            // The kinds that describe the mesh; who may do what (roles, access tokens) is the admin's.
+            // The kinds that describe the mesh; who may do what (roles, access tokens) is the admin's, and whom the servers
+            // call (discovery sources).
             "operator" => vec![
                 rule(&["*"], &[Get, List, Watch, Explain, Tap, Drain, Approve]),
                 rule(

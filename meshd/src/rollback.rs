@@ -1,5 +1,5 @@
 //! Pure. What has to be written so that operators' objects stand as they did at an earlier revision. Nothing else is
-//! touched: no token, role, node or endpoint, and no Service that registration made by itself.
+//! touched: no token, role, node, endpoint or discovery source, and no Service that registration or a source made.
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
@@ -35,6 +35,8 @@ pub fn configured(kind: Kind) -> bool {
         | Kind::TrafficPolicy
         | Kind::PeerAuthentication => true,
         Kind::Node | Kind::Endpoint | Kind::Role | Kind::AccessToken | Kind::JoinToken => false,
+        // Whom the servers call is said by who may say so, each time.
+        Kind::DiscoverySource => false,
     }
 }
 
@@ -96,6 +98,9 @@ impl Step {
     }
 }
 
+/// How the annotation begins of what a discovery source made.
+const DISCOVERY: &str = "discovery/";
+
 /// The part of an object that users write.
 fn input(object: &Object) -> Object {
     Object { status: None, ..object.clone() }
@@ -103,7 +108,7 @@ fn input(object: &Object) -> Object {
 
 fn registered(object: &Object) -> bool {
     let by = object.metadata.annotations.iter().find(|(key, _)| key.as_str() == MANAGED_BY);
-    by.is_some_and(|(_, by)| by.as_str() == REGISTRATION)
+    by.is_some_and(|(_, by)| by.as_str() == REGISTRATION || by.as_str().starts_with(DISCOVERY))
 }
 
 #[cfg(test)]

@@ -1,6 +1,12 @@
 //! A server: the one place where registry, authority, listeners and duties are constructed, joined and ended.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Extension, middleware::from_fn_with_state};
 use registry::{Command, OpenError, Program, ProposeError, ReadError, Registry, Reply};
@@ -14,7 +20,7 @@ use crate::{
     authority::{Authority, AuthorityError, Opening},
     clock,
     daemon::Daemon,
-    divergence,
+    discovery, divergence,
     guard::Guard,
     leader,
     listener::{self, Listening},
@@ -46,6 +52,8 @@ pub struct Plan {
     pub snapshots: Option<Schedule>,
     /// How much it takes on at once.
     pub limits: Limits,
+    /// What it does not read for a DiscoverySource, beside its data folder.
+    pub own_files: Vec<PathBuf>,
 }
 
 /// Where a server listens.
@@ -120,7 +128,7 @@ impl Server {
     /// # Errors
     /// If its folder or keys cannot be used.
     pub async fn start(plan: Plan) -> Result<Self, RunError> {
-        let Plan { registry: settings, opening, sockets, snapshots, limits } = plan;
+        let Plan { registry: settings, opening, sockets, snapshots, limits, mut own_files } = plan;
         let (cluster, data_dir) = (settings.cluster, settings.data_dir.clone());
         let authority = Authority::open(opening, clock::unix())?;
         let members = Members::new(authority.clone());
@@ -137,6 +145,10 @@ impl Server {
         let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
         let server = Self { registry, apart, listeners, tasks, closing, stop };
         server.spawn_duties(&authority, &daemon, batches);
+        own_files.push(data_dir.clone());
+        let files = ::discovery::files::Files::without(own_files);
+        let (followed, counts) = (server.registry.clone(), daemon.metrics.discovery());
+        server.tasks.spawn(discovery::run(followed, files, counts, server.stop.clone()));
         if let Some(snapshots) = snapshots {
             let (registry, stop) = (server.registry.clone(), server.stop.clone());
             server.tasks.spawn(schedule::run(snapshots, registry, daemon.metrics.backups(), stop));

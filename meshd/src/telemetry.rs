@@ -30,7 +30,7 @@ use prometheus_client::{
 };
 use registry::Registry;
 
-use crate::{api::gate, clock, members::Members, proxies::Proxies, schedule, wake};
+use crate::{api::gate, clock, discovery, members::Members, proxies::Proxies, schedule, wake};
 
 /// What Prometheus text calls itself.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,6 +46,7 @@ pub struct Metrics {
     watches: wake::Counts,
     backups: schedule::Counts,
     gate: gate::Counts,
+    discovery: discovery::Counts,
     gauges: Gauges,
 }
 
@@ -108,6 +109,7 @@ impl Metrics {
             watches: wake::Counts::default(),
             backups: schedule::Counts::default(),
             gate: gate::Counts::default(),
+            discovery: discovery::Counts::default(),
             gauges,
             exposition: parking_lot::Mutex::new(Exposition::default()),
         };
@@ -145,6 +147,7 @@ impl Metrics {
             "Requests that were not let in, by class and reason",
             metrics.gate.refused.clone(),
         );
+        metrics.discovery.register(&mut exposition);
         *metrics.exposition.lock() = exposition;
         Arc::new(metrics)
     }
@@ -173,6 +176,11 @@ impl Metrics {
     /// What is counted of requests that are not let in, where they are refused.
     pub fn gate(&self) -> gate::Counts {
         self.gate.clone()
+    }
+
+    /// What is counted of discovery sources, where they are followed.
+    pub fn discovery(&self) -> discovery::Counts {
+        self.discovery.clone()
     }
 
     /// What is counted of watches, where they are woken.

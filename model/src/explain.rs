@@ -234,8 +234,9 @@ pub struct InForce {
 pub struct Endpoint {
     /// The Endpoint's name.
     pub name: Name,
-    /// Its host.
-    pub node: Name,
+    /// Its host; none where a discovery source brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Name>,
     /// Its zone.
     pub zone: Option<Name>,
     /// Where its proxy is reached.

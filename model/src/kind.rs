@@ -73,6 +73,8 @@ kinds! {
     PeerAuthentication "peerauthentications" Namespaced,
     /// How callers treat a service.
     TrafficPolicy "trafficpolicies" Namespaced,
+    /// Where services come from that stand outside the mesh.
+    DiscoverySource "discoverysources" MeshWide,
 }
 
 impl Kind {

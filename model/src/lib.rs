@@ -4,6 +4,7 @@
 pub mod ca;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod discovery;
 pub mod duration;
 pub mod explain;
 pub mod identity;

@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod authorizationpolicy;
+mod discoverysource;
 mod endpoint;
 mod filter;
 mod grpcroute;
@@ -27,6 +28,10 @@ mod trafficpolicy;
 pub use authorizationpolicy::{
     AuthorizationPolicySpec, Callers, PolicyAction, PolicyCondition, PolicyFrom, PolicyRule, PolicyTo,
     TargetRef,
+};
+pub use discoverysource::{
+    DiscoveryFilter, DiscoverySourceSpec, DiscoverySourceStatus, DiscoveryState, DiscoveryType, FileSource,
+    NamespaceMapping, OwnNamespace, Renamed, StalePolicy, status_error,
 };
 pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};
 pub use filter::{
@@ -86,6 +91,8 @@ pub enum Resource {
     PeerAuthentication(PeerAuthenticationSpec),
     /// Of a [`Kind::TrafficPolicy`].
     TrafficPolicy(TrafficPolicySpec),
+    /// Of a [`Kind::DiscoverySource`].
+    DiscoverySource(DiscoverySourceSpec),
 }
 
 /// Rules of a spec beyond the shapes of its fields.
@@ -132,6 +139,7 @@ impl Resource {
             Kind::TCPRoute => decode.with(decoder).map(Self::TcpRoute),
             Kind::PeerAuthentication => decode.with(decoder).map(Self::PeerAuthentication),
             Kind::TrafficPolicy => decode.with(decoder).map(Self::TrafficPolicy),
+            Kind::DiscoverySource => decode.with(decoder).map(Self::DiscoverySource),
         }
     }
 
@@ -151,6 +159,7 @@ impl Resource {
             Self::TcpRoute(spec) => serde_json::to_value(spec),
             Self::PeerAuthentication(spec) => serde_json::to_value(spec),
             Self::TrafficPolicy(spec) => serde_json::to_value(spec),
+            Self::DiscoverySource(spec) => serde_json::to_value(spec.effective()),
         };
         value.expect("a spec is made of texts, numbers, lists and objects with text keys")
     }
@@ -171,6 +180,7 @@ impl Resource {
             Kind::TCPRoute => TcpRouteSpec::schema(),
             Kind::PeerAuthentication => PeerAuthenticationSpec::schema(),
             Kind::TrafficPolicy => TrafficPolicySpec::schema(),
+            Kind::DiscoverySource => DiscoverySourceSpec::schema(),
         }
     }
 }

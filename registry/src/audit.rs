@@ -154,7 +154,7 @@ pub fn actions(command: &Command) -> Vec<Option<Action>> {
             format!("{change:?}").chars().take_while(|c| c.is_alphanumeric()).collect(),
         ),
         Command::Restore(RestoreStep::Commit(commit)) => action(&commit.actor, "restore", commit.target()),
-        Command::Restore(_) | Command::Number(_) => vec![None],
+        Command::Restore(_) | Command::Number(_) | Command::Discover(_) => vec![None],
         Command::Register(_) | Command::Unregister(_) | Command::Expire(_) | Command::MarkStale(_) => {
             vec![None]
         }

@@ -20,11 +20,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub(crate) mod bytes_field;
+mod discover;
 mod rejoin;
 mod reply;
 mod restore;
 
-use crate::state::{REJOIN_REQUESTS_SINCE, VIRTUAL_IPS_SINCE};
+use crate::state::{DISCOVERY_SINCE, REJOIN_REQUESTS_SINCE, VIRTUAL_IPS_SINCE};
+pub use discover::{Discovery, Said};
 pub use rejoin::{Filing, Judgement, RejoinStep};
 pub use reply::{Joined, Outcome, Refusal, Reply, Written};
 pub use restore::{Founder, RestoreCommit, RestoreStep};
@@ -78,6 +80,8 @@ pub enum Command {
     Number(Vec<ServiceName>),
     /// A host asks to come back without a token, or an operator answers it. Since version 4.
     Rejoin(RejoinStep),
+    /// What a discovery source brings, and how it stands. Since version 5.
+    Discover(Box<Discovery>),
 }
 
 /// Changes of objects; all or nothing.
@@ -339,6 +343,7 @@ fn since(kind: Kind) -> u32 {
         | Kind::AuthorizationPolicy
         | Kind::TrafficPolicy
         | Kind::PeerAuthentication => 2,
+        Kind::DiscoverySource => DISCOVERY_SINCE,
     }
 }
 
@@ -377,6 +382,7 @@ impl Command {
             Self::Restore(_) => 2,
             Self::Number(_) => VIRTUAL_IPS_SINCE,
             Self::Rejoin(_) => REJOIN_REQUESTS_SINCE,
+            Self::Discover(_) => DISCOVERY_SINCE,
         }
     }
 
@@ -393,6 +399,8 @@ impl Command {
             // The second run of a commit finds no pieces; whether the first was done, the epoch tells.
             Self::Restore(RestoreStep::Commit(_)) => false,
             Self::Restore(_) | Self::Number(_) | Self::Rejoin(_) => true,
+            // The next look at the source finds what is missing.
+            Self::Discover(_) => false,
         }
     }
 }
@@ -426,6 +434,10 @@ impl fmt::Display for Command {
             Self::Restore(step) => f.write_str(step.about()),
             Self::Number(services) => write!(f, "number {}", services.len()),
             Self::Rejoin(step) => f.write_str(step.about()),
+            Self::Discover(discovery) => {
+                let (puts, gone) = (discovery.puts.len(), discovery.gone.len());
+                write!(f, "discover {puts}, gone {gone}, by {}", discovery.source)
+            }
         }
     }
 }
@@ -453,6 +465,7 @@ mod tests {
         };
         assert_eq!(write(&[Kind::Service, Kind::HTTPRoute]).version(), 1);
         assert_eq!(write(&[Kind::Service, Kind::AuthorizationPolicy]).version(), 2);
+        assert_eq!(write(&[Kind::Service, Kind::DiscoverySource]).version(), 5);
         assert_eq!(Command::Batch(vec![write(&[]), write(&[Kind::AuthorizationPolicy])]).version(), 2);
         let key = write(&[Kind::AuthorizationPolicy]);
         let Command::Write(Write { changes, .. }) = &key else { panic!("a write") };

@@ -19,13 +19,17 @@ pub mod store;
 pub mod wal;
 
 pub use command::{
-    Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Entry, Expect, Filing,
-    Founder, Joined, Judgement, MemberChange, MemberId, Outcome, Program, RedeemJoin, Refusal, Refused,
-    Register, RejoinStep, Reply, RestoreCommit, RestoreStep, SessionRef, TrustChange, Write, Written,
+    Addresses, Admission, COMMAND_VERSION, Change, Claim, Command, Credential, Discovery, Entry, Expect,
+    Filing, Founder, Joined, Judgement, MemberChange, MemberId, Outcome, Program, RedeemJoin, Refusal,
+    Refused, Register, RejoinStep, Reply, RestoreCommit, RestoreStep, Said, SessionRef, TrustChange, Write,
+    Written,
 };
 pub use folder::Folder;
 pub use raft::{
     ClusterStatus, Dial, KeepAlive, KeepAlives, Leadership, MembershipError, OpenError, ProposeError,
     ReadError, Recovery, Registry, RestoreError, Settings, SnapshotError, Source, Stream, Tuning,
 };
-pub use state::{Compacted, Held, Member, NUMBERED_MAX, Revision, Session, State, Trust, VIRTUAL_IPS_SINCE};
+pub use state::{
+    Compacted, DISCOVERY_SINCE, Held, Member, NUMBERED_MAX, Revision, Session, State, Trust,
+    VIRTUAL_IPS_SINCE,
+};

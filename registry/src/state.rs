@@ -11,6 +11,7 @@ use crate::command::{BATCH_DEPTH_MAX, Command, Entry, Refusal, Reply};
 
 mod catalog;
 mod check;
+mod discover;
 mod history;
 mod image;
 mod join;
@@ -27,6 +28,7 @@ mod tokens;
 mod trust;
 
 pub use check::Broken;
+pub use discover::{DISCOVERED_MAX, DISCOVERY_SINCE};
 pub use history::{Changed, Compacted, HISTORY_BYTES_MAX, HISTORY_REVISIONS_MAX, History, Revision};
 pub use image::{Blob, Image, ImageError, ImageOf, Sum};
 pub use member::{MEMBERS_MAX, Member, Members};
@@ -157,6 +159,7 @@ impl State {
             Command::Restore(step) => self.restore(step),
             Command::Number(services) => Ok(self.number(&services)),
             Command::Rejoin(step) => self.rejoin(step),
+            Command::Discover(discovery) => self.discover(*discovery),
         }
     }
 

@@ -496,3 +496,17 @@ resource "mesh_traffic_policy" "hashed" {
     health_check  = { tcp = {} }
   }
 }
+
+resource "mesh_discovery_source" "every" {
+  name        = "every"
+  labels      = local.labels
+  annotations = local.notes
+  spec = {
+    type              = "File"
+    file              = { path = "/etc/mesh/discovery/every.yaml" }
+    namespace_mapping = { to = mesh_namespace.every.name }
+    filter            = { tags = ["mesh"], services = ["old-*"] }
+    rename            = [{ from = "Old_Orders", to = "old-orders" }]
+    stale_policy      = { after = "10s", keep = "1m" }
+  }
+}

@@ -62,3 +62,11 @@ resource "mesh_traffic_policy" "least" {
   namespace = mesh_namespace.least.name
   name      = "least"
 }
+
+resource "mesh_discovery_source" "least" {
+  name = "least"
+  spec = {
+    type = "File"
+    file = { path = "/etc/mesh/discovery/least.yaml" }
+  }
+}

@@ -27,6 +27,7 @@ mod heavy {
         include_str!("../../terraform/examples/data-mesh_service.tf"),
         include_str!("../../terraform/examples/mesh_access_token.tf"),
         include_str!("../../terraform/examples/mesh_authorization_policy.tf"),
+        include_str!("../../terraform/examples/mesh_discovery_source.tf"),
         include_str!("../../terraform/examples/mesh_grpc_route.tf"),
         include_str!("../../terraform/examples/mesh_http_route.tf"),
         include_str!("../../terraform/examples/mesh_join_token.tf"),

@@ -24,15 +24,15 @@ pub use ejection::{Ejection, Standing};
 pub use latency::Latency;
 pub use model::resource::Health;
 
-/// One instance of a service, behind its host's proxy.
+/// One instance of a service: behind its host's proxy, or, where a discovery source brought it, without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// What run-time state is kept under.
     pub key: EndpointKey,
-    /// Who must answer the handshake.
+    /// Who must answer the handshake, where there is a proxy.
     pub id: SpiffeId,
-    /// The host that it runs on.
-    pub node: Name,
+    /// The host that it runs on; none without a proxy.
+    pub node: Option<Name>,
     /// The failure domain it stands in.
     pub zone: Option<Name>,
     /// Its share among its equals.
@@ -46,6 +46,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether it stands behind a proxy. One that does not is called itself, in plaintext.
+    pub fn has_proxy(&self) -> bool {
+        self.node.is_some()
+    }
+
     /// Where its application itself answers for a port of the service; in plaintext, past the proxy.
     pub fn app(&self, port: u16) -> Option<SocketAddr> {
         let (_, own) = self.apps.iter().find(|(known, _)| *known == port)?;
@@ -92,7 +97,7 @@ impl EndpointKey {
         self.0.id
     }
 
-    /// Where its proxy takes mTLS.
+    /// Where its proxy takes mTLS; without one, where it is called.
     pub fn address(&self) -> SocketAddr {
         self.0.address
     }

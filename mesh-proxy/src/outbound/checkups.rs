@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -39,6 +40,8 @@ pub const CHECKED_MAX: usize = 4_096;
 #[derive(Clone, PartialEq)]
 struct Subject {
     hop: Hop,
+    /// Where it has no proxy: itself, and what it speaks.
+    app: Option<(SocketAddr, Protocol)>,
     port: u16,
     hostname: Arc<str>,
     conduct: Arc<Conduct>,
@@ -85,7 +88,9 @@ fn subjects(
             let source = checks(&endpoint.key).unwrap_or_else(|| caller.clone());
             let hop = Hop { source, endpoint: endpoint.key.clone(), id: endpoint.id.clone() };
             let (port, hostname, conduct) = (backend.name.port, backend.hostname.clone(), conduct.clone());
-            subjects.insert(endpoint.key.clone(), Subject { hop, port, hostname, conduct });
+            let app = (!endpoint.has_proxy()).then(|| endpoint.app(port)).flatten();
+            let app = app.map(|app| (app, backend.protocol));
+            subjects.insert(endpoint.key.clone(), Subject { hop, app, port, hostname, conduct });
         }
     }
     subjects
@@ -130,7 +135,10 @@ async fn look(subject: &Subject, transport: &Transport) -> Result<(), String> {
     // A gate of its own: a check is no call, and must get through when calls do not.
     let admitted = Gate::new().admit(Bounded::Requests, &subject.conduct).map_err(|full| full.to_string())?;
     let Some(path) = path else {
-        let tunnel = transport.tunnel(&admitted, &subject.hop, subject.port).await;
+        let tunnel = match subject.app {
+            Some((app, _)) => transport.plain_tunnel(&admitted, app).await,
+            None => transport.tunnel(&admitted, &subject.hop, subject.port).await,
+        };
         return tunnel.map(drop).map_err(|error| error.to_string());
     };
     let asked = Request::get(path)
@@ -141,9 +149,16 @@ async fn look(subject: &Subject, transport: &Transport) -> Result<(), String> {
     let edits = Edits::default();
     let to = ToPeer { path, host: None, hostname: &subject.hostname, port: subject.port, edits: &edits };
     let head = heads::to_peer(&asked.into_parts().0, &to).map_err(|error| error.to_string())?;
-    let sent = transport.request(&admitted, &subject.hop, &head, body::Request::Empty).await;
+    let sent = match subject.app {
+        Some((app, protocol)) => {
+            let head = heads::to_plain(head, protocol).map_err(|error| error.to_string())?;
+            transport.plain_request(&admitted, app, head, body::Request::Empty).await
+        }
+        None => transport.request(&admitted, &subject.hop, &head, body::Request::Empty).await,
+    };
     let (answer, _lease) = sent.map_err(|error| error.to_string())?;
-    if let Some(reason) = heads::unsent(answer.headers()) {
+    // Whatever an application says, only proxies can say that it got nothing.
+    if let Some(reason) = heads::unsent(answer.headers()).filter(|_| subject.app.is_none()) {
         return Err(reason);
     }
     let status = answer.status();

@@ -92,12 +92,13 @@ fn reached(reached: &Reached) -> Vec<String> {
 }
 
 fn endpoint(endpoint: &model::explain::Endpoint) -> String {
-    let model::explain::Endpoint { name, node, address, health, weight, percent, .. } = endpoint;
+    let model::explain::Endpoint { name, address, health, weight, percent, .. } = endpoint;
+    let place = endpoint.node.as_ref().map_or("without a proxy".to_owned(), |node| format!("on {node}"));
     let zone = endpoint.zone.as_ref().map_or(String::new(), |zone| format!(" in {zone}"));
     let stale = if endpoint.stale { ", stale" } else { "" };
     let because = endpoint.because.as_ref().map_or(String::new(), |because| format!(": {because}"));
     format!(
-        "  endpoint {name} on {node}{zone} ({address}), {health}{stale}, weight {weight}: {percent}%{because}"
+        "  endpoint {name} {place}{zone} ({address}), {health}{stale}, weight {weight}: {percent}%{because}"
     )
 }
 

@@ -9,7 +9,10 @@ use model::{
     name::{Name, ServiceName},
     object::{Key, Object},
     proxy::ProxyState,
-    resource::{EndpointStatus, Health, ParentRef, Protocol, Resource, RouteRefs, ServiceSpec, TargetRef},
+    resource::{
+        DiscoveryState, EndpointStatus, Health, ParentRef, Protocol, Resource, RouteRefs, ServiceSpec,
+        TargetRef,
+    },
 };
 use registry::{Session, State};
 use serde_json::{Map, Value, json};
@@ -53,6 +56,7 @@ impl Known<'_> {
                 Resource::Node(_) => self.node(&key.name, &mut status),
                 Resource::JoinToken(_) | Resource::AccessToken(_) => self.token(&key, &mut status),
                 Resource::HttpRoute(_) | Resource::GrpcRoute(_) | Resource::TcpRoute(_) => {}
+                Resource::DiscoverySource(_) => self.source(&key.name, &mut status),
                 Resource::Namespace(_) | Resource::Role(_) => {}
             }
         }
@@ -94,6 +98,18 @@ impl Known<'_> {
                 status.insert("nack".to_owned(), json!(nack));
             }
         }
+    }
+
+    /// How many there are of what it brought is counted, not stored: it becomes another all the time.
+    fn source(&self, source: &Name, status: &mut Map<String, Value>) {
+        let (mut services, mut endpoints) = (0_u64, 0_u64);
+        for key in self.state.brought_by(source) {
+            *(if key.kind == Kind::Service { &mut services } else { &mut endpoints }) += 1;
+        }
+        status.insert("services".to_owned(), json!(services));
+        status.insert("endpoints".to_owned(), json!(endpoints));
+        status.entry("state").or_insert_with(|| json!(DiscoveryState::Pending));
+        status.entry("error").or_insert_with(|| json!(""));
     }
 
     fn token(&self, key: &Key, status: &mut Map<String, Value>) {

@@ -67,6 +67,7 @@ impl State {
         match key.kind {
             Kind::Node => self.forget_node(&key.name),
             Kind::AccessToken | Kind::JoinToken => self.revoke(key),
+            Kind::DiscoverySource => self.forget_source(&key.name),
             _ => {}
         }
         Ok(Written { key: key.clone(), object, outcome: Outcome::Deleted })

@@ -8,11 +8,11 @@ use model::{
     kind::Kind,
     name::{Name, ServiceName},
     object::{Key, Object},
-    resource::{EndpointSpec, NAMESPACES_BUILT_IN, Resource},
+    resource::{EndpointSpec, NAMESPACES_BUILT_IN, Resource, Source},
 };
 use serde_json::Map;
 
-use super::{ByService, Unreadable, table::Table};
+use super::{ByService, MANAGED_BY, Unreadable, table::Table};
 
 /// The objects.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct Objects {
     routes: ByService,
     /// Endpoints by the node that registered them.
     of_node: OrdMap<Name, OrdSet<Key>>,
+    /// Services and Endpoints by the discovery source that brought them.
+    of_source: OrdMap<Name, OrdSet<Key>>,
     /// How many objects each namespace holds: one that holds some cannot go.
     per_namespace: OrdMap<Name, usize>,
 }
@@ -45,6 +47,7 @@ impl Objects {
             endpoints: OrdMap::new(),
             routes: OrdMap::new(),
             of_node: OrdMap::new(),
+            of_source: OrdMap::new(),
             per_namespace: OrdMap::new(),
         }
     }
@@ -84,6 +87,11 @@ impl Objects {
     /// The keys of a node's endpoints.
     pub fn endpoints_on(&self, node: &Name) -> impl Iterator<Item = &Key> {
         self.of_node.get(node).into_iter().flatten()
+    }
+
+    /// The keys of what a discovery source brought.
+    pub fn brought_by(&self, source: &Name) -> impl Iterator<Item = &Key> {
+        self.of_source.get(source).into_iter().flatten()
     }
 
     /// How many there are.
@@ -154,6 +162,14 @@ impl Objects {
                 if let Some(node) = spec.node {
                     mark(&mut self.of_node, node, &key, present);
                 }
+                if let Source::Discovery(source) = spec.source {
+                    mark(&mut self.of_source, source, &key, present);
+                }
+            }
+            Kind::Service => {
+                if let Some(source) = brought_by(object) {
+                    mark(&mut self.of_source, source, &key, present);
+                }
             }
             kind if kind.is_route() => {
                 for service in parents(object) {
@@ -183,6 +199,19 @@ pub(super) fn endpoint(object: &Object) -> Option<EndpointSpec> {
         Ok(Resource::Endpoint(spec)) => Some(spec),
         _ => None,
     }
+}
+
+/// The discovery source that brought a Service or Endpoint, if one did.
+pub(super) fn brought_by(object: &Object) -> Option<Name> {
+    let source = match object.kind {
+        Kind::Endpoint => endpoint(object)?.source,
+        Kind::Service => {
+            let by = object.metadata.annotations.iter().find(|(key, _)| key.as_str() == MANAGED_BY);
+            by?.1.as_str().parse().ok()?
+        }
+        _ => return None,
+    };
+    if let Source::Discovery(source) = source { Some(source) } else { None }
 }
 
 fn parents(object: &Object) -> Vec<ServiceName> {

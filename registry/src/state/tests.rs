@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::command::{
-    Addresses, Admission, Change, Claim, Credential, Expect, Filing, Judgement, MemberChange, RedeemJoin,
-    Refused, Register, RejoinStep, SessionRef, TrustChange, Write,
+    Addresses, Admission, Change, Claim, Credential, Discovery, Expect, Filing, Judgement, MemberChange,
+    RedeemJoin, Refused, Register, RejoinStep, Said, SessionRef, TrustChange, Write,
 };
 
 mod random;
@@ -140,6 +140,7 @@ fn command(line: &str) -> Command {
         ["deny", node, key, reason] => {
             Command::Rejoin(RejoinStep::Judge(Box::new(judgement(node, key, reason))))
         }
+        ["discover", source, ref steps @ ..] => Command::Discover(Box::new(discovery(source, steps))),
         ["distrust-node", node] => Command::Trust(TrustChange::Distrust(Refused::Node(name(node)))),
         ["found", domain] => Command::Trust(TrustChange::Found {
             domain: domain.parse().expect("a domain"),
@@ -228,6 +229,46 @@ fn register(node: &str, services: &[&str]) -> Register {
         register.services.push(Claim { service, ports, labels: Default::default() });
     }
     register
+}
+
+/// `@seconds` when the source was made; a state; `service:port` or `service=address`, which it brings, `-kind/ns/name`,
+/// which it takes away.
+fn discovery(source: &str, steps: &[&str]) -> Discovery {
+    let mut discovery = Discovery {
+        source: name(source),
+        created_at: Millis(0),
+        said: None,
+        puts: Vec::new(),
+        gone: Vec::new(),
+    };
+    for step in steps {
+        if let Some(at) = step.strip_prefix('@') {
+            discovery.created_at = Millis(at.parse::<u64>().expect("seconds") * 1_000);
+        } else if let Some(key) = step.strip_prefix('-') {
+            discovery.gone.push(parse_key(key));
+        } else if let Some((service, port)) = step.split_once(':') {
+            let service: ServiceName = service.parse().expect("a service");
+            let mut object = Object::new(super::session::service_key(&service), Map::new());
+            object.spec.insert("ports".to_owned(), json!([{"port": port.parse::<u16>().expect("a port")}]));
+            let by = model::shape::Text::new(&format!("discovery/{source}")).expect("short");
+            object.metadata.annotations.insert(MANAGED_BY.parse().expect("a key"), by);
+            discovery.puts.push(object);
+        } else if let Some((service, address)) = step.split_once('=') {
+            let service: ServiceName = service.parse().expect("a service");
+            let (of, from) = (service.name.clone(), format!("discovery/{source}"));
+            let ports = json!([{"port": 80, "targetPort": 80}]);
+            let spec = json!({"service": of, "source": from, "address": address, "ports": ports});
+            let Value::Object(spec) = spec else { panic!("an object") };
+            let key = Key::namespaced(Kind::Endpoint, service.namespace, name(&format!("{of}-x")));
+            let mut object = Object::new(key, spec);
+            object.status = Some(json!({"health": "Healthy"}));
+            discovery.puts.push(object);
+        } else {
+            let state = serde_json::from_value(json!(step)).expect("a state");
+            discovery.said = Some(Said { state, heard: Some(Millis(1_000)), error: String::new() });
+        }
+    }
+    discovery
 }
 
 fn join(token: &str, node: &str, key: &str, role: JoinRole) -> RedeemJoin {
@@ -452,6 +493,23 @@ fn one_network_cannot_take_all_the_room_for_requests_and_time_makes_room() {
     let later = perform(&mut state, "at 4600\nask host-a late n0");
     assert!(later.contains("Pending") && state.rejoin_requests().count() == 1, "{later}");
     state.check().expect("it keeps its invariants");
+}
+
+#[test]
+fn what_sources_bring_is_for_members_that_know_them() {
+    for line in ["discover old Synced", "put DiscoverySource/old type=File"] {
+        assert_eq!(command(line).version(), DISCOVERY_SINCE);
+        let mut state = State::new();
+        perform(&mut state, "put Namespace/shop");
+        assert!(state.version_used() < DISCOVERY_SINCE);
+        perform(&mut state, line);
+        assert_eq!(state.version_used(), DISCOVERY_SINCE, "no older member follows from here on");
+    }
+    let mut state = State::new();
+    perform(&mut state, "put DiscoverySource/old type=File\nput Namespace/shop");
+    let many: Vec<String> = (0..=DISCOVERED_MAX).map(|n| format!("shop/s{n}:80")).collect();
+    let refused = perform(&mut state, &format!("discover old {}", many.join(" ")));
+    assert!(refused.contains("objects of a batch") && refused.contains("no revision"), "{refused}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ examples! {
     "data-mesh_service",
     "mesh_access_token",
     "mesh_authorization_policy",
+    "mesh_discovery_source",
     "mesh_grpc_route",
     "mesh_http_route",
     "mesh_join_token",

@@ -68,7 +68,7 @@ fn endpoint(name: &str, index: usize, weight: u32, health: Health) -> Endpoint {
     Endpoint {
         id: SpiffeId::service(&domain, &service),
         key: EndpointKey::new(service, name.parse().expect("a name"), address),
-        node: "host".parse().expect("a name"),
+        node: Some("host".parse().expect("a name")),
         zone: None,
         weight,
         health,

@@ -13,7 +13,7 @@ use super::{Group, Item, Read};
 use crate::{
     balancer::Pool,
     endpoint::Endpoint,
-    policy::PeerModes,
+    policy::{PeerModes, RuleId},
     route::{BackendName, Missing, Route, RouteTable, Rule, RuleName, Speaks, Split, Timeouts, Unbound},
     snapshot::{Backend, Destination, Port},
 };
@@ -62,6 +62,7 @@ impl Backends {
         }
         let spec = spec(group.service);
         let modes = modes(&group.modes);
+        let called = Called::of(&group.endpoints);
         let hostname: Arc<str> = name.hostname().into();
         let id = SpiffeId::service(domain, name);
         let zone = place.and_then(|place| place.place()?.zone.as_ref());
@@ -73,9 +74,12 @@ impl Backends {
             hostname: Arc::clone(&hostname),
             id: id.clone(),
             protocol: port.protocol,
-            plain: modes.of(port.number()).0 == PeerAuthenticationMode::Disabled,
+            plain: called.past_proxies || modes.of(port.number()).0 == PeerAuthenticationMode::Disabled,
             conduct: Arc::clone(&conduct),
-            pool: Pool::new(members(&group.endpoints, port.number(), subset), conduct.balancer.clone(), zone),
+            pool: {
+                let endpoints = called.at(&modes, port.number());
+                Pool::new(members(endpoints, port.number(), subset), conduct.balancer.clone(), zone)
+            },
         };
         let parts = || [None].into_iter().chain(spec.subsets.iter().map(Some));
         let all = spec.ports.iter().flat_map(|port| parts().map(move |subset| (port, subset)));
@@ -115,6 +119,31 @@ fn virtual_ips(service: &Item) -> &[IpAddr] {
     match &service.read {
         Read::Service { virtual_ips, .. } => virtual_ips,
         _ => &[],
+    }
+}
+
+/// Which endpoints of a service are called: those behind proxies, or, while there are none of these, those without. They
+/// are never called side by side.
+struct Called<'a> {
+    endpoints: Vec<&'a Arc<Item>>,
+    past_proxies: bool,
+}
+
+impl<'a> Called<'a> {
+    fn of(all: &[&'a Arc<Item>]) -> Self {
+        let behind =
+            |item: &&Arc<Item>| matches!(&item.read, Read::Endpoint { endpoint, .. } if endpoint.has_proxy());
+        let endpoints: Vec<_> = all.iter().copied().filter(behind).collect();
+        let past_proxies = endpoints.is_empty() && !all.is_empty();
+        Self { endpoints: if past_proxies { all.to_vec() } else { endpoints }, past_proxies }
+    }
+
+    /// Those that a port may be called at: where somebody says that callers come over mTLS only, none past a proxy. What
+    /// holds where nobody says anything does not keep them from it.
+    fn at(&self, modes: &PeerModes, port: u16) -> &[&'a Arc<Item>] {
+        let (mode, rule) = modes.of(port);
+        let strict = mode == PeerAuthenticationMode::Strict && rule != RuleId::MeshPeers;
+        if self.past_proxies && strict { &[] } else { &self.endpoints }
     }
 }
 

@@ -156,15 +156,14 @@ fn endpoint(
     spec: EndpointSpec,
     domain: &TrustDomain,
 ) -> Result<Read, Invalid> {
-    // Without a proxy there is no identity to expect: nothing the mesh would send to.
-    let Some(node) = spec.node else { return Ok(Read::Other) };
     let known: Option<EndpointStatus> = object.status.as_ref().map(status).transpose()?;
     let service = ServiceName::new(namespace.clone(), spec.service);
-    let address = SocketAddr::new(spec.address, spec.inbound_port.value() as u16);
+    let own = spec.ports.first().map(|port| port.target_port).filter(|_| spec.node.is_none());
+    let address = SocketAddr::new(spec.address, own.unwrap_or(spec.inbound_port).value() as u16);
     let endpoint = Endpoint {
         key: EndpointKey::new(service.clone(), object.metadata.name.clone(), address),
         id: SpiffeId::service(domain, &service),
-        node,
+        node: spec.node,
         zone: spec.zone,
         weight: spec.weight.value() as u32,
         health: known.as_ref().map_or(Health::Healthy, |status| status.health),

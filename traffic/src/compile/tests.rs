@@ -205,7 +205,7 @@ fn endpoints_are_what_their_objects_say() {
     let backend = orders.port(8080).expect("a port").backend();
     let [a, b] = backend.endpoints() else { panic!("{backend:?}") };
     assert_eq!(
-        (a.key.address().to_string(), a.weight, a.node.as_str()),
+        (a.key.address().to_string(), a.weight, a.node.as_ref().map_or("", |node| node.as_str())),
         ("10.0.0.1:15008".to_owned(), 3, "host-a")
     );
     assert_eq!(
@@ -433,6 +433,40 @@ fn callers_are_told_apart_by_the_labels_of_their_own_files() {
         let routed = port.route(&head, snapshot.caller(&caller), &mut Dice::seeded(1));
         assert_eq!(routed.rule.as_str(), format!("default/orders/{want}"), "{caller}");
     }
+}
+
+#[test]
+fn endpoints_without_a_proxy_are_called_in_plaintext_and_only_while_there_is_none_with_one() {
+    let service_and = |more: &str| {
+        let own = "{kind: Service, metadata: {namespace: default, name: old}, spec: {ports: [{port: 80}]}}";
+        let endpoint = |name: &str, more: &str| {
+            format!(
+                "{{kind: Endpoint, metadata: {{namespace: default, name: {name}}}, spec: {{service: old, address: 10.0.0.9, ports: [{{port: 80, targetPort: 8080}}], {more}}}}}"
+            )
+        };
+        let without = endpoint("old-1", "source: discovery/file");
+        let snapshot = match more {
+            "with" => snapshot(&[own, &without, &endpoint("old-2", "node: host-a")]),
+            mode => snapshot(&[own, &without, mode]),
+        };
+        let old = snapshot.destination(&service("default/old")).expect("it is there").clone();
+        let backend = old.port(80).expect("a port").backend().clone();
+        let at = |endpoint: &Arc<crate::endpoint::Endpoint>| match endpoint.has_proxy() {
+            true => endpoint.key.address().to_string(),
+            false => endpoint.app(80).expect("it listens").to_string(),
+        };
+        (backend.plain, backend.endpoints().iter().map(at).collect::<Vec<_>>())
+    };
+    let mode = |mode: &str| {
+        format!(
+            "{{kind: PeerAuthentication, metadata: {{namespace: default, name: m}}, spec: {{mode: {mode}}}}}"
+        )
+    };
+    let app = vec!["10.0.0.9:8080".to_owned()];
+    assert_eq!(service_and("{kind: Namespace, metadata: {name: other}}"), (true, app.clone()));
+    assert_eq!(service_and(&mode("Permissive")), (true, app));
+    assert_eq!(service_and(&mode("Strict")), (true, vec![]), "somebody says that calls are mTLS");
+    assert_eq!(service_and("with"), (false, vec!["10.0.0.9:15008".to_owned()]));
 }
 
 #[test]

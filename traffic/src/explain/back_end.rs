@@ -24,6 +24,12 @@ use crate::{
 /// Of a back end of mode `Disabled`.
 const PAST_THE_PROXY: &str = "is called in plaintext, past its host's proxy: policies hold only where that host turns connections aside";
 
+/// Of a back end whose endpoints a discovery source brought.
+const WITHOUT_A_PROXY: &str = "is called in plaintext: its endpoints come from a discovery source and have no proxy, so that no policy holds there";
+
+/// What lets a call in there.
+const NOBODY: &str = "no-proxy";
+
 /// A request, as opposed to a stream.
 #[derive(Clone, Copy)]
 pub(super) struct Asking<'a> {
@@ -44,7 +50,8 @@ impl Asked<'_> {
         let sum = rule.split.weights().map(|(weight, _)| weight).sum();
         for (weight, choice) in rule.split.weights() {
             if let Some(backend) = choice.backend.as_ref().ok().filter(|backend| backend.plain) {
-                explanation.notes.push(format!("{} {PAST_THE_PROXY}", backend.name));
+                let what = if without_proxy(backend) { WITHOUT_A_PROXY } else { PAST_THE_PROXY };
+                explanation.notes.push(format!("{} {what}", backend.name));
             }
             let share = (weight, percent(weight, sum));
             explanation.backends.push(self.back_end(rule, choice, share, asking));
@@ -127,6 +134,8 @@ impl Asked<'_> {
         };
         let (audited, would_deny, would_allow) =
             (of(RemarkKind::Audited), of(RemarkKind::WouldDeny), of(RemarkKind::WouldAllow));
+        // Nobody is there who could refuse.
+        let decided = if without_proxy(backend) { Ok(NOBODY.to_owned()) } else { decided };
         let (rule, reason) = match &decided {
             Ok(rule) => (Some(rule.clone()), None),
             Err((rule, reason)) => (rule.clone(), Some(reason.clone())),
@@ -142,6 +151,11 @@ fn filters(rule: &Rule, choice: &Choice) -> Vec<String> {
         (rule.filters.words(), choice.filters.as_ref().map_or_else(Vec::new, |all| all.words()));
     let own = all.into_iter().filter(|words| !of_rule.contains(words));
     own.chain(choice.mirrors.iter().map(Mirror::to_string)).collect()
+}
+
+/// Whether there is nobody at its endpoints who holds policies.
+fn without_proxy(backend: &Backend) -> bool {
+    backend.endpoints().iter().any(|endpoint| !endpoint.has_proxy())
 }
 
 /// The rule that lets the call in; else the one that refuses it, if it is one, and why.

@@ -344,6 +344,21 @@ fn a_call_past_the_proxy_is_noted() {
 }
 
 #[test]
+fn endpoints_without_a_proxy_are_told_as_such() {
+    let old = "
+{kind: Service, metadata: {namespace: default, name: old}, spec: {ports: [{port: 80, protocol: http}]}}
+---
+{kind: Endpoint, metadata: {namespace: default, name: old-1}, spec: {service: old, source: discovery/file, address: 10.0.0.9, ports: [{port: 80, targetPort: 8080}]}}
+";
+    let explanation = explained(&[SHOP, old], json!({"to": "default/old", "port": 80}));
+    let reached = explanation.backends[0].reached.as_ref().expect("it is there");
+    assert_eq!((reached.mtls, reached.verdict.allowed), (false, true));
+    let endpoint = &reached.endpoints[0];
+    assert_eq!((endpoint.node.as_ref(), endpoint.address.as_str()), (None, "10.0.0.9:8080"));
+    assert!(explanation.notes[0].contains("come from a discovery source"), "{explanation:?}");
+}
+
+#[test]
 fn what_is_not_there_is_said() {
     let unexplained =
         |more| explain(inputs(&[SHOP]), &question(more)).expect_err("nothing to explain").to_string();

@@ -12,7 +12,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("host", &[]),
     ("registry", &["model"]),
     ("ca", &["model", "svid"]),
-    ("meshd", &["model", "traffic", "svid", "host", "registry", "ca"]),
+    ("discovery", &["model"]),
+    ("meshd", &["model", "traffic", "svid", "host", "registry", "ca", "discovery"]),
     ("mesh-proxy", &["model", "traffic", "svid", "host"]),
     ("meshctl", &["model"]),
     ("terraform-provider-mesh", &["model"]),
@@ -26,6 +27,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("model", &["tokio", "hyper", "axum", "openraft", "sled", "rand", "socket2", "rustix"]),
     ("traffic", &["tokio", "hyper", "hyper-util", "axum", "reqwest", "rustls", "rand", "socket2", "rustix"]),
     ("ca", &["tokio", "hyper", "axum", "openraft"]),
+    ("discovery", &["openraft", "axum", "hyper"]),
     ("registry", &["axum", "hyper", "reqwest", "rustls"]),
     ("xtask", &["tokio", "serde", "regex"]),
 ];

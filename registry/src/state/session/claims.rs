@@ -55,6 +55,14 @@ impl State {
         }
     }
 
+    /// A Service that another brought is one that registration made from now on.
+    pub(in crate::state) fn registered_instead(&mut self, key: &Key, claims: &[Claim]) {
+        let Some((first, more)) = claims.split_first() else { return };
+        self.store(new_service(key.clone(), first));
+        more.iter().for_each(|claim| self.extend_service(claim));
+        self.judge_claims(&first.service);
+    }
+
     /// Writes into a Service's status which claims do not fit it.
     pub(in crate::state) fn judge_claims(&mut self, service: &ServiceName) {
         let key = service_key(service);

@@ -1,0 +1,232 @@
+//! Pure. What one source said last, what of it is not in the registry yet, and how the source stands. A new leader begins
+//! with what the registry says of it: silence is counted anew, and nothing goes before a first full set.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use model::{
+    duration::Millis,
+    resource::{DiscoverySourceStatus, DiscoveryState, StalePolicy},
+};
+
+use crate::{
+    News,
+    found::{FoundKey, Set},
+};
+
+/// What has to be compared with the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// Everything.
+    All,
+    /// These services.
+    Some(BTreeSet<FoundKey>),
+}
+
+/// One source, as its leader knows it.
+#[derive(Debug)]
+pub struct Keeper {
+    policy: StalePolicy,
+    began: Instant,
+    /// When it was heard last, by this leader.
+    heard: Option<Instant>,
+    /// As it stood when this leader began.
+    before: DiscoveryState,
+    /// What is stale since another leader goes so long after this one began.
+    left: Duration,
+    set: Option<Set>,
+    due: Due,
+}
+
+impl Keeper {
+    /// Nothing was heard yet; `status` is what the registry says of the source, `wall` what time it is there.
+    pub fn new(
+        policy: StalePolicy,
+        status: Option<&DiscoverySourceStatus>,
+        (now, wall): (Instant, Millis),
+    ) -> Self {
+        let keep = policy.keep.duration();
+        // Another leader's clock may be ahead of this one's, or behind: never longer than the policy says, nor negative.
+        let since = status.and_then(|status| status.since).unwrap_or(wall);
+        let passed = Duration::from_millis(wall.0.saturating_sub(since.0));
+        Self {
+            policy,
+            began: now,
+            heard: None,
+            before: status.map_or(DiscoveryState::Pending, |status| status.state),
+            left: keep.saturating_sub(passed),
+            set: None,
+            due: Due::Some(BTreeSet::new()),
+        }
+    }
+
+    /// The source told something.
+    pub fn hear(&mut self, news: News, now: Instant) {
+        self.heard = Some(now);
+        match news {
+            News::Full(set) => {
+                match &self.set {
+                    None => self.due = Due::All,
+                    Some(before) => differing(before, &set).for_each(|key| self.due.add(key.clone())),
+                }
+                self.set = Some(set);
+            }
+            News::Changed(key, found) => {
+                // Before a full set, what is not in it is not known.
+                let Some(set) = &mut self.set else { return };
+                let before = match found {
+                    Some(found) if set.get(&key) == Some(&found) => return,
+                    Some(found) => set.insert(key.clone(), found),
+                    None => set.remove(&key),
+                };
+                if before.is_some() || set.contains_key(&key) {
+                    self.due.add(key);
+                }
+            }
+            News::Same => {}
+        }
+    }
+
+    /// What it says, once it said everything.
+    pub fn set(&self) -> Option<&Set> {
+        self.set.as_ref()
+    }
+
+    /// Takes what has to be compared with the registry; `None` if there is nothing, or nothing is known yet.
+    pub fn take_due(&mut self) -> Option<Due> {
+        self.set.as_ref()?;
+        let due = std::mem::replace(&mut self.due, Due::Some(BTreeSet::new()));
+        (due != Due::Some(BTreeSet::new())).then_some(due)
+    }
+
+    /// All has to be compared again: the registry may stand otherwise than was written.
+    pub fn look_again(&mut self) {
+        self.due = Due::All;
+    }
+
+    /// How the source stands.
+    pub fn state(&self, now: Instant) -> DiscoveryState {
+        use DiscoveryState::{Lost, Pending, Stale, Synced};
+        let silent = now.saturating_duration_since(self.heard.unwrap_or(self.began));
+        let (after, keep) = (self.policy.after.duration(), self.policy.keep.duration());
+        match (self.heard, self.before) {
+            (None, Pending) => Pending,
+            (None, Lost) => Lost,
+            (None, Stale) if silent < self.left => Stale,
+            (None, Stale) => Lost,
+            (Some(_), _) | (None, Synced) if silent < after => Synced,
+            (Some(_), _) | (None, Synced) if silent < after.saturating_add(keep) => Stale,
+            (Some(_), _) | (None, Synced) => Lost,
+        }
+    }
+
+    /// For how long nothing was heard, by this leader.
+    pub fn silent(&self, now: Instant) -> Option<Duration> {
+        self.heard.map(|heard| now.saturating_duration_since(heard))
+    }
+}
+
+impl Due {
+    fn add(&mut self, key: FoundKey) {
+        if let Self::Some(keys) = self {
+            keys.insert(key);
+        }
+    }
+}
+
+/// The services that are in one set only, or otherwise in the other.
+fn differing<'a>(before: &'a Set, now: &'a Set) -> impl Iterator<Item = &'a FoundKey> {
+    let changed = now.iter().filter(|(key, found)| before.get(key) != Some(found)).map(|(key, _)| key);
+    changed.chain(before.keys().filter(|key| !now.contains_key(key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::duration::Timespan;
+
+    use super::*;
+    use crate::found::Found;
+
+    fn key(name: &str) -> FoundKey {
+        FoundKey { namespace: None, name: name.to_owned() }
+    }
+
+    fn full(names: &[&str]) -> News {
+        News::Full(names.iter().map(|name| (key(name), Found::default())).collect())
+    }
+
+    fn keeper(status: Option<DiscoverySourceStatus>, now: Instant, wall: Millis) -> Keeper {
+        let policy = StalePolicy { after: Timespan::from_secs(30), keep: Timespan::from_secs(3_600) };
+        Keeper::new(policy, status.as_ref(), (now, wall))
+    }
+
+    fn status(state: DiscoveryState, since: u64) -> DiscoverySourceStatus {
+        let object = serde_json::json!({"state": state, "since": Millis(since)});
+        model::object::status(&object).expect("a status")
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn silence_makes_stale_and_then_lost_and_a_word_undoes_it() {
+        let zero = crate::clock::now();
+        let mut keeper = keeper(None, zero, Millis(0));
+        let state = |keeper: &Keeper, at| keeper.state(zero + seconds(at));
+        assert_eq!(state(&keeper, 10_000), DiscoveryState::Pending, "it brought nothing that could be stale");
+        keeper.hear(full(&[]), zero + seconds(10_000));
+        for (at, want) in [
+            (10_029, DiscoveryState::Synced),
+            (10_030, DiscoveryState::Stale),
+            (13_629, DiscoveryState::Stale),
+            (13_630, DiscoveryState::Lost),
+        ] {
+            assert_eq!(state(&keeper, at), want, "{at}");
+        }
+        keeper.hear(News::Same, zero + seconds(20_000));
+        assert_eq!(state(&keeper, 20_000), DiscoveryState::Synced);
+    }
+
+    #[test]
+    fn a_new_leader_counts_anew_but_not_what_was_stale_before() {
+        let (zero, wall) = (crate::clock::now(), Millis(10_000_000));
+        let synced = keeper(Some(status(DiscoveryState::Synced, 0)), zero, wall);
+        assert_eq!(synced.state(zero + seconds(29)), DiscoveryState::Synced);
+        assert_eq!(synced.state(zero + seconds(30)), DiscoveryState::Stale);
+        let stale = keeper(Some(status(DiscoveryState::Stale, 10_000_000 - 3_000_000)), zero, wall);
+        assert_eq!(stale.state(zero + seconds(599)), DiscoveryState::Stale);
+        assert_eq!(stale.state(zero + seconds(600)), DiscoveryState::Lost);
+        let ahead = keeper(Some(status(DiscoveryState::Stale, 99_000_000)), zero, wall);
+        assert_eq!(
+            ahead.state(zero + seconds(3_599)),
+            DiscoveryState::Stale,
+            "no longer than the policy says"
+        );
+        assert_eq!(ahead.state(zero + seconds(3_600)), DiscoveryState::Lost);
+    }
+
+    #[test]
+    fn nothing_is_due_before_a_full_set_and_then_what_changed() {
+        let now = crate::clock::now();
+        let mut keeper = keeper(None, now, Millis(0));
+        let some = |names: &[&str]| Some(Due::Some(names.iter().map(|name| key(name)).collect()));
+        keeper.hear(News::Changed(key("a"), Some(Found::default())), now);
+        keeper.look_again();
+        assert_eq!(keeper.take_due(), None);
+        keeper.hear(full(&["a", "b"]), now);
+        assert_eq!(keeper.take_due(), Some(Due::All));
+        keeper.hear(full(&["a", "b"]), now);
+        assert_eq!(keeper.take_due(), None);
+        keeper.hear(full(&["b", "c"]), now);
+        assert_eq!(keeper.take_due(), some(&["a", "c"]));
+        keeper.hear(News::Changed(key("b"), None), now);
+        keeper.hear(News::Changed(key("x"), None), now);
+        keeper.hear(News::Changed(key("c"), Some(Found::default())), now);
+        assert_eq!(keeper.take_due(), some(&["b"]));
+        keeper.look_again();
+        assert_eq!(keeper.take_due(), Some(Due::All));
+    }
+}

@@ -1,0 +1,68 @@
+//! Services that stand elsewhere: what a directory outside the mesh says, and what follows from it for the registry. A
+//! source tells full sets and changes; everything else is pure. It knows neither who leads nor how the registry is written.
+
+use std::{future::Future, pin::Pin, time::Duration};
+
+use model::resource::{DiscoverySourceSpec, DiscoveryType};
+
+pub mod changes;
+mod clock;
+pub mod file;
+pub mod files;
+pub mod found;
+pub mod keeper;
+pub mod wanted;
+
+use files::{FileError, Files};
+use found::{Found, FoundKey, Set};
+
+/// What a source tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// All that there is: what is not in it is no more.
+    Full(Set),
+    /// One service as it is now, or that it is no more.
+    Changed(FoundKey, Option<Found>),
+    /// Nothing became another: a sign of life.
+    Same,
+}
+
+/// Why a source tells nothing. The same fault has the same words, so that it is told once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It does not answer, or not as it should.
+    #[error("{0}")]
+    Source(String),
+}
+
+/// What [`Source::next`] answers with.
+pub type Telling<'a> = Pin<Box<dyn Future<Output = Result<News, Failure>> + Send + 'a>>;
+
+/// A directory outside the mesh.
+pub trait Source: Send {
+    /// What it tells next: first a full set. Waits for it, but never for longer than the span that it was opened with:
+    /// then it says that all is as it was. After a failure it is called again.
+    fn next(&mut self) -> Telling<'_>;
+}
+
+/// The source that a spec says. It tells something at least each `beat` while it is well.
+///
+/// # Errors
+/// The spec lacks what its type needs.
+pub fn open(spec: &DiscoverySourceSpec, beat: Duration, files: &Files) -> Result<Box<dyn Source>, Failure> {
+    let lacking = || Failure::Source(format!("the spec says nothing of type {}", spec.r#type));
+    match spec.r#type {
+        DiscoveryType::File => {
+            let file = spec.file.as_ref().ok_or_else(lacking)?;
+            Ok(Box::new(file::FileSource::new(file.path.as_str(), beat, files.clone())))
+        }
+    }
+}
+
+/// How often a source tells something where it falls silent after `after`: two beats may be lost.
+pub fn beat(after: Duration) -> Duration {
+    after / 3
+}

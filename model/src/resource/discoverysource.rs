@@ -1,0 +1,261 @@
+//! Pure. DiscoverySource: a directory outside the mesh from which Services and Endpoints come.
+
+use std::collections::BTreeSet;
+
+use super::Rules;
+use crate::{
+    duration::{Millis, Timespan},
+    name::{Name, NameGlob},
+    object::Metadata,
+    shape::{Decoder, Path, Text, choice, record},
+};
+
+/// The shortest `stalePolicy.after`: sources are asked at least three times as often.
+const AFTER_MIN: Timespan = Timespan::from_secs(3);
+/// The longest error in a source's status, in bytes: a sentence or two.
+const ERROR_BYTES_MAX: usize = 1_024;
+
+choice! {
+    /// What sort of directory it is.
+    pub enum DiscoveryType {
+        /// A YAML file on the servers.
+        File = "File",
+    }
+}
+
+record! {
+    /// A YAML file; each server needs the same one.
+    pub struct FileSource {
+        /// Its absolute path.
+        "path" path: Text<4096>,
+    }
+}
+
+choice! {
+    /// Whose namespace a service comes to.
+    pub enum OwnNamespace {
+        /// The one that the source itself says; `default` where it says none.
+        Namespace = "namespace",
+    }
+}
+
+record! {
+    /// Into which namespace services come.
+    pub struct NamespaceMapping {
+        /// All into this one. Either this or `from`.
+        "to" to: Option<Name>,
+        /// Each into the one that its source says. Either this or `to`.
+        "from" from: Option<OwnNamespace>,
+    }
+}
+
+record! {
+    /// What is taken over.
+    pub struct DiscoveryFilter {
+        /// Only instances that have all of these tags, themselves or by their service.
+        "tags" tags: Vec<Text<255>>,
+        /// Only services whose name, as the source says it, fits one of these; all if left out.
+        "services" services: Vec<NameGlob>,
+    }
+}
+
+record! {
+    /// Another name for a service.
+    pub struct Renamed {
+        /// As the source calls it.
+        "from" from: Text<255>,
+        /// As the mesh calls it.
+        "to" to: Name,
+    }
+}
+
+record! {
+    /// What becomes of endpoints while nothing is heard of their source.
+    pub struct StalePolicy {
+        /// Silence after which they are marked stale; at least 3s.
+        "after" after: Timespan = Timespan::from_secs(30),
+        /// How long they are kept after that; then they go.
+        "keep" keep: Timespan = Timespan::from_secs(3_600),
+    }
+}
+
+impl Default for StalePolicy {
+    fn default() -> Self {
+        Self { after: Timespan::from_secs(30), keep: Timespan::from_secs(3_600) }
+    }
+}
+
+impl DiscoverySourceSpec {
+    /// With every default filled in.
+    pub fn effective(&self) -> Self {
+        Self { stale_policy: Some(self.stale()), ..self.clone() }
+    }
+
+    /// What becomes of endpoints while nothing is heard of it.
+    pub fn stale(&self) -> StalePolicy {
+        self.stale_policy.clone().unwrap_or_default()
+    }
+
+    /// The one namespace into which its services come; `None` if it is the source that says.
+    pub fn namespace(&self) -> Option<Name> {
+        let default = || Some("default".parse().expect("a label"));
+        match &self.namespace_mapping {
+            None => default(),
+            Some(mapping) => mapping.to.clone(),
+        }
+    }
+}
+
+record! {
+    /// A directory outside the mesh.
+    pub struct DiscoverySourceSpec {
+        /// What sort it is: the field of the same name says where it is.
+        "type" r#type: DiscoveryType,
+        /// For type File.
+        "file" file: Option<FileSource>,
+        /// Into which namespace services come; `default` if left out.
+        "namespaceMapping" namespace_mapping: Option<NamespaceMapping>,
+        /// What is taken over; all if left out.
+        "filter" filter: Option<DiscoveryFilter>,
+        /// Other names for some services; those left out keep theirs, as far as it is a label.
+        "rename" rename: Vec<Renamed>,
+        /// What becomes of endpoints while nothing is heard of the source.
+        "stalePolicy" stale_policy: Option<StalePolicy>,
+    }
+}
+
+choice! {
+    /// How a source stands.
+    pub enum DiscoveryState {
+        /// Nothing was heard of it yet.
+        Pending = "Pending",
+        /// What it says stands in the mesh.
+        Synced = "Synced",
+        /// It fell silent: what it said last is kept, marked stale.
+        Stale = "Stale",
+        /// It was silent for too long: what it brought is gone.
+        Lost = "Lost",
+    }
+}
+
+record! {
+    /// What the mesh says of a source.
+    pub struct DiscoverySourceStatus {
+        /// How it stands.
+        "state" state: DiscoveryState = DiscoveryState::Pending,
+        /// When it became so.
+        "since" since: Option<Millis>,
+        /// When it was last known to be heard: not told at each time, but when something becomes another.
+        "lastSync" last_sync: Option<Millis>,
+        /// What is wrong; empty if nothing.
+        "error" error: Text<ERROR_BYTES_MAX> = Text::new("").expect("an empty text"),
+    }
+}
+
+/// An error as a status has it: cut, and in one line.
+pub fn status_error(error: &str) -> Text<ERROR_BYTES_MAX> {
+    let error: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut end = error.len().min(ERROR_BYTES_MAX);
+    while !error.is_char_boundary(end) {
+        end -= 1;
+    }
+    Text::new(&error[..end]).expect("it was cut, and has no control characters")
+}
+
+impl Rules for DiscoverySourceSpec {
+    fn check(&self, _metadata: Option<&Metadata>, at: &Path<'_>, decoder: &mut Decoder) {
+        for (kind, field, is_there) in [(DiscoveryType::File, "file", self.file.is_some())] {
+            match (self.r#type == kind, is_there) {
+                (true, false) => {
+                    decoder.report(&Path::Field(at, field), format_args!("is required for type {kind}"));
+                }
+                (false, true) => {
+                    let message = format_args!("is for type {kind}, not {}", self.r#type);
+                    decoder.report(&Path::Field(at, field), message);
+                }
+                _ => {}
+            }
+        }
+        if let Some(file) = &self.file {
+            absolute(&file.path, &Path::Field(&Path::Field(at, "file"), "path"), decoder);
+        }
+        if self.namespace_mapping.as_ref().is_some_and(|one| one.to.is_some() == one.from.is_some()) {
+            decoder.report(&Path::Field(at, "namespaceMapping"), "must have either to or from");
+        }
+        let (rename_at, mut known) = (Path::Field(at, "rename"), BTreeSet::new());
+        for (index, renamed) in self.rename.iter().enumerate() {
+            if !known.insert(renamed.from.as_str()) {
+                let at = Path::Index(&rename_at, index);
+                decoder.report(&Path::Field(&at, "from"), "has another name already");
+            }
+        }
+        if self.stale().after < AFTER_MIN {
+            let stale_at = Path::Field(at, "stalePolicy");
+            decoder.report(&Path::Field(&stale_at, "after"), format_args!("must be at least {AFTER_MIN}"));
+        }
+    }
+}
+
+/// What a server reads must not depend on where it was started.
+fn absolute(path: &Text<4096>, at: &Path<'_>, decoder: &mut Decoder) {
+    if !path.as_str().starts_with('/') {
+        decoder.report(at, format_args!("must be an absolute path, is {:?}", path.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::shape::{Mode, Shape};
+
+    fn decoded(spec: &Value) -> Result<DiscoverySourceSpec, String> {
+        let at = Path::Field(&Path::Root, "spec");
+        let mut decoder = Decoder::new(Mode::Strict);
+        let decoded = DiscoverySourceSpec::decode(spec, &at, &mut decoder);
+        if let Some(decoded) = &decoded {
+            decoded.check(None, &at, &mut decoder);
+        }
+        decoder.finish().map_err(|invalid| invalid.to_string())?;
+        decoded.ok_or_else(|| "it is not valid".to_owned())
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let spec =
+            decoded(&json!({"type": "File", "file": {"path": "/etc/mesh/legacy.yaml"}})).expect("valid");
+        assert_eq!(spec.namespace().expect("one").as_str(), "default");
+        assert_eq!(spec.effective().stale_policy, Some(StalePolicy::default()));
+        let own = json!({"type": "File", "file": {"path": "/a"}, "namespaceMapping": {"from": "namespace"}});
+        assert_eq!(decoded(&own).expect("valid").namespace(), None);
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let with = |field: &str, value: Value| {
+            let mut spec = json!({"type": "File", "file": {"path": "/a"}});
+            spec[field] = value;
+            spec
+        };
+        for (spec, want) in [
+            (json!({"type": "File"}), "spec.file: is required for type File"),
+            (json!({"type": "LDAP"}), "spec.type: must be one of"),
+            (with("file", json!({"path": "a"})), "spec.file.path: must be an absolute path, is \"a\""),
+            (with("namespaceMapping", json!({})), "spec.namespaceMapping: must have either to or from"),
+            (
+                with("namespaceMapping", json!({"from": "x"})),
+                "spec.namespaceMapping.from: must be one of namespace",
+            ),
+            (with("stalePolicy", json!({"after": "1s"})), "spec.stalePolicy.after: must be at least 3s"),
+            (
+                with("rename", json!([{"from": "A", "to": "a"}, {"from": "A", "to": "b"}])),
+                "spec.rename[1].from: has another name already",
+            ),
+            (with("filter", json!({"services": ["A b"]})), "spec.filter.services[0]: "),
+        ] {
+            let error = decoded(&spec).expect_err("it is wrong");
+            assert!(error.contains(want), "{spec}: {error}");
+        }
+    }
+}
