@@ -7,6 +7,7 @@ use model::resource::{DiscoverySourceSpec, DiscoveryType};
 
 pub mod changes;
 mod clock;
+pub mod consul;
 pub mod file;
 pub mod files;
 pub mod found;
@@ -58,6 +59,10 @@ pub fn open(spec: &DiscoverySourceSpec, beat: Duration, files: &Files) -> Result
         DiscoveryType::File => {
             let file = spec.file.as_ref().ok_or_else(lacking)?;
             Ok(Box::new(file::FileSource::new(file.path.as_str(), beat, files.clone())))
+        }
+        DiscoveryType::Consul => {
+            let consul = spec.consul.clone().ok_or_else(lacking)?;
+            Ok(Box::new(consul::ConsulSource::new(consul, spec.clone(), beat, files.clone())))
         }
     }
 }

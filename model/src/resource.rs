@@ -30,8 +30,8 @@ pub use authorizationpolicy::{
     TargetRef,
 };
 pub use discoverysource::{
-    DiscoveryFilter, DiscoverySourceSpec, DiscoverySourceStatus, DiscoveryState, DiscoveryType, FileSource,
-    NamespaceMapping, OwnNamespace, Renamed, StalePolicy, status_error,
+    ConsulSource, DiscoveryFilter, DiscoverySourceSpec, DiscoverySourceStatus, DiscoveryState, DiscoveryType,
+    FileSource, NamespaceMapping, OwnNamespace, Renamed, StalePolicy, status_error,
 };
 pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};
 pub use filter::{

@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod binaries;
 pub mod cluster;
+pub mod consul;
 pub mod dev;
 pub mod dice;
 pub mod exact;

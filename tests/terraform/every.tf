@@ -510,3 +510,18 @@ resource "mesh_discovery_source" "every" {
     stale_policy      = { after = "10s", keep = "1m" }
   }
 }
+
+resource "mesh_discovery_source" "consul" {
+  name = "consul"
+  spec = {
+    type = "Consul"
+    consul = {
+      address      = "https://127.0.0.1:8501"
+      token_file   = "/etc/mesh/discovery/consul.token"
+      ca_file      = "/etc/mesh/discovery/consul-ca.pem"
+      datacenter   = "dc1"
+      passing_only = true
+    }
+    namespace_mapping = { from = "namespace" }
+  }
+}

