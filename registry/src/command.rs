@@ -16,7 +16,6 @@ use model::{
     trust::Distrust,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
 pub(crate) mod bytes_field;
@@ -24,6 +23,7 @@ mod discover;
 mod rejoin;
 mod reply;
 mod restore;
+mod since;
 
 use crate::state::{DISCOVERY_SINCE, REJOIN_REQUESTS_SINCE, VIRTUAL_IPS_SINCE};
 pub use discover::{Discovery, Said};
@@ -37,9 +37,6 @@ pub type MemberId = u64;
 /// The version of the commands that this program understands. Raised with each new variant or field that an older
 /// program must not miss; the leader proposes none above the cluster's minimum.
 pub const COMMAND_VERSION: u32 = 5;
-/// The version since which back ends of routes have filters. An older member would not tell proxies of the services that
-/// their mirrors name, nor judge who may name them.
-const BACKEND_FILTERS_SINCE: u32 = 5;
 /// How deep batches nest: the leader's own around one that a client made. Deeper ones come only from a bug.
 pub const BATCH_DEPTH_MAX: usize = 3;
 
@@ -327,47 +324,6 @@ impl Change {
     }
 }
 
-/// The version that introduced a kind: an older member could not read its objects.
-fn since(kind: Kind) -> u32 {
-    match kind {
-        Kind::Namespace
-        | Kind::Node
-        | Kind::Service
-        | Kind::Endpoint
-        | Kind::HTTPRoute
-        | Kind::JoinToken
-        | Kind::AccessToken
-        | Kind::Role => 1,
-        Kind::GRPCRoute
-        | Kind::TCPRoute
-        | Kind::AuthorizationPolicy
-        | Kind::TrafficPolicy
-        | Kind::PeerAuthentication => 2,
-        Kind::DiscoverySource => DISCOVERY_SINCE,
-    }
-}
-
-/// The version that introduced what a change is made of.
-fn introduced(change: &Change) -> u32 {
-    let of_kind = since(change.kind());
-    match change {
-        Change::Put { object, .. } if has_backend_filters(object) => of_kind.max(BACKEND_FILTERS_SINCE),
-        Change::Put { .. } | Change::Delete { .. } => of_kind,
-    }
-}
-
-/// Whether a back end of a route has filters of its own.
-fn has_backend_filters(object: &Object) -> bool {
-    let is_route = matches!(object.key().kind, Kind::HTTPRoute | Kind::GRPCRoute);
-    let rules = object.spec.get("rules").filter(|_| is_route).and_then(Value::as_array);
-    let mut backends = rules.into_iter().flatten().flat_map(|rule| listed(rule, "backendRefs"));
-    backends.any(|backend| listed(backend, "filters").next().is_some())
-}
-
-fn listed<'a>(of: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
-    of.get(field).and_then(Value::as_array).into_iter().flatten()
-}
-
 // === impl Command ===
 
 impl Command {
@@ -375,7 +331,7 @@ impl Command {
     pub fn version(&self) -> u32 {
         match self {
             Self::Batch(commands) => commands.iter().map(Self::version).max().unwrap_or(1),
-            Self::Write(write) => write.changes.iter().map(introduced).max().unwrap_or(1),
+            Self::Write(write) => write.changes.iter().map(since::introduced).max().unwrap_or(1),
             Self::Register(_) | Self::Unregister(_) | Self::Expire(_) | Self::MarkStale(_) => 1,
             Self::Member(MemberChange::Boot { program: Some(_), .. }) => 2,
             Self::RedeemJoin(_) | Self::Trust(_) | Self::Member(_) => 1,
@@ -450,7 +406,7 @@ fn ports_field<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
+    use serde_json::Map;
 
     use super::*;
 
@@ -473,19 +429,5 @@ mod tests {
         let delete = Change::Delete { key: object.key(), expect: Expect::Any };
         let delete = Command::Write(Write { actor: "test".to_owned(), changes: vec![delete] });
         assert_eq!(delete.version(), 2);
-    }
-
-    #[test]
-    fn filters_of_a_back_end_are_for_members_that_know_them() {
-        let put = |backend: Value| {
-            let name: Name = "a".parse().expect("a name");
-            let spec = json!({"rules": [{"backendRefs": [{"name": "a"}]}, {"backendRefs": [backend], "filters": [{}]}]});
-            let spec = spec.as_object().expect("an object").clone();
-            let object = Object::new(Key::namespaced(Kind::HTTPRoute, name.clone(), name), spec);
-            let changes = vec![Change::Put { object, expect: Expect::Any, credential: None }];
-            Command::Write(Write { actor: "test".to_owned(), changes }).version()
-        };
-        assert_eq!(put(json!({"name": "a", "filters": []})), 1);
-        assert_eq!(put(json!({"name": "a", "filters": [{"type": "URLRewrite"}]})), BACKEND_FILTERS_SINCE);
     }
 }

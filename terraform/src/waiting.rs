@@ -29,7 +29,8 @@ const TIMEOUT_DEFAULT: Timespan = Timespan::from_secs(30);
 /// The API waits no longer (`ROLLOUT_TIMEOUT_MAX`).
 const TIMEOUT_MAX: Timespan = Timespan::from_secs(300);
 /// Proxies are told of no object of these.
-const UNTOLD: [Kind; 4] = [Kind::Namespace, Kind::Role, Kind::AccessToken, Kind::JoinToken];
+const UNTOLD: [Kind; 5] =
+    [Kind::Namespace, Kind::Role, Kind::AccessToken, Kind::JoinToken, Kind::DiscoverySource];
 
 /// The attribute of a kind whose objects proxies are told of.
 pub(crate) fn field(kind: Kind) -> Option<Field> {
