@@ -45,7 +45,7 @@ async fn a_dead_application_costs_no_call_not_even_a_post() {
     let (alive, dead) = (app::http("alive").await, app::http("dead").await);
     let (_world, proxies, upstream) = trio("http", [&alive, &dead]).await;
     assert_eq!(get(upstream, "/").await.status, 200);
-    dead.kill();
+    dead.kill().await;
     for n in 0..40 {
         let answer = post(upstream, "/echo", &format!("order {n}")).await;
         assert_eq!((answer.status, answer.body), (200, format!("order {n}")), "call {n}");
@@ -81,8 +81,8 @@ async fn a_dead_proxy_costs_no_new_call() {
 async fn when_nobody_is_left_the_caller_is_told_and_soon_served_again() {
     let (one, two) = (app::http("one").await, app::http("two").await);
     let (mut world, [caller, first, second], upstream) = trio("http", [&one, &two]).await;
-    one.kill();
-    two.kill();
+    one.kill().await;
+    two.kill().await;
     let answer = get(upstream, "/").await;
     assert_eq!(answer.status, 503);
     assert!(
@@ -101,7 +101,7 @@ async fn when_nobody_is_left_the_caller_is_told_and_soon_served_again() {
 async fn tcp_takes_another_endpoint_before_a_byte_is_lost() {
     let (alive, dead) = (app::tcp("alive ").await, app::tcp("dead ").await);
     let (_world, proxies, upstream) = trio("tcp", [&alive, &dead]).await;
-    dead.kill();
+    dead.kill().await;
     for n in 0..20 {
         let mut connection = Http1::connect(upstream).await;
         assert_eq!(connection.exactly(6).await, b"alive ", "connection {n}");

@@ -123,7 +123,7 @@ async fn a_side_that_breaks_off_is_felt_on_the_other_and_nowhere_else() {
     drop(gone);
     until("the callee hears of it", || (callee.shared.in_flight() == 1).then_some(())).await;
     echoes(&mut stays, b"still here").await;
-    app.kill();
+    app.kill().await;
     assert_eq!(stays.rest().await, b"", "the application is gone");
     drop(stays);
     until("the caller hears of it", || (caller.shared.in_flight() == 0).then_some(())).await;

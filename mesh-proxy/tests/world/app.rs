@@ -37,6 +37,7 @@ pub struct App {
     pub release: Arc<Notify>,
     /// While it is, all answers are 500.
     sick: Arc<AtomicBool>,
+    end: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -50,9 +51,10 @@ impl App {
         self.sick.store(false, Ordering::SeqCst);
     }
 
-    /// It stops listening, and all its connections end.
-    pub fn kill(self) -> SocketAddr {
-        self.task.abort();
+    /// It stops listening, and all its connections have ended.
+    pub async fn kill(self) -> SocketAddr {
+        self.end.notify_one();
+        self.task.await.expect("it ends well");
         self.address
     }
 }
@@ -79,11 +81,16 @@ async fn start(name: &'static str, h2: bool) -> App {
     let address = listener.local_addr().expect("an address");
     let (seen, release) = (Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
     let (count, held, sick) = (seen.clone(), release.clone(), Arc::<AtomicBool>::default());
-    let unwell = sick.clone();
+    let (unwell, end) = (sick.clone(), Arc::<Notify>::default());
+    let ended = end.clone();
     let task = tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
         loop {
-            let (stream, peer) = listener.accept().await.expect("accepted");
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ended.notified() => break,
+            };
+            let (stream, peer) = accepted.expect("accepted");
             let (count, held, unwell) = (count.clone(), held.clone(), unwell.clone());
             let service = service_fn(move |request| {
                 count.fetch_add(1, Ordering::SeqCst);
@@ -105,8 +112,10 @@ async fn start(name: &'static str, h2: bool) -> App {
                 }
             });
         }
+        drop(listener);
+        connections.shutdown().await;
     });
-    App { address, seen, release, sick, task }
+    App { address, seen, release, sick, end, task }
 }
 
 fn full(text: impl Into<Bytes>) -> Body {
@@ -255,11 +264,16 @@ pub async fn tcp(greeting: &'static str) -> App {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
     let (seen, release) = (Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
-    let count = seen.clone();
+    let (count, end) = (seen.clone(), Arc::<Notify>::default());
+    let ended = end.clone();
     let task = tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
         loop {
-            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ended.notified() => break,
+            };
+            let (mut stream, _) = accepted.expect("accepted");
             count.fetch_add(1, Ordering::SeqCst);
             connections.spawn(async move {
                 stream.write_all(greeting.as_bytes()).await.expect("written");
@@ -271,6 +285,8 @@ pub async fn tcp(greeting: &'static str) -> App {
                 drop(stream.shutdown().await);
             });
         }
+        drop(listener);
+        connections.shutdown().await;
     });
-    App { address, seen, release, sick: Arc::default(), task }
+    App { address, seen, release, sick: Arc::default(), end, task }
 }
