@@ -43,7 +43,13 @@ fn route(rule: serde_json::Value) -> model::object::Object {
 #[tokio::test]
 async fn a_dead_application_costs_no_call_not_even_a_post() {
     let (alive, dead) = (app::http("alive").await, app::http("dead").await);
-    let (_world, proxies, upstream) = trio("http", [&alive, &dead]).await;
+    let (mut world, proxies, upstream) = trio("http", [&alive, &dead]).await;
+    // By turns: one that looked slow at first might not be asked again.
+    world.routes.push(object(json!({
+        "kind": "TrafficPolicy", "metadata": {"namespace": "default", "name": "orders"},
+        "spec": {"targetRefs": [{"kind": "Service", "name": "orders"}], "loadBalancer": {"type": "RoundRobin"}},
+    })));
+    world.publish(&proxies.each_ref());
     assert_eq!(get(upstream, "/").await.status, 200);
     dead.kill().await;
     for n in 0..40 {
