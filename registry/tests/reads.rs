@@ -53,9 +53,11 @@ async fn a_leader_that_is_cut_off_answers_stale_reads_alone() {
     }
     assert_eq!(seen(&old, Consistency::Stale, "n").await.as_deref(), Some("before"), "its own view");
     let behind = old.read_as(at_least(Consistency::Stale, revision)).await;
+    let view = old.applied().revision();
+    assert!(view < revision, "it hears of nothing: {view}");
     assert_eq!(
         behind.expect_err("it cannot have it"),
-        ReadError::Behind { revision: revision - 1, wanted: revision }
+        ReadError::Behind { revision: view, wanted: revision }
     );
     world.net.heal(old.status().member);
     assert_eq!(seen(&old, Consistency::Leased, "n").await.as_deref(), Some("after"));

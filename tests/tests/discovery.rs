@@ -255,7 +255,7 @@ mod heavy {
     async fn a_source_that_falls_silent_is_kept_marked_and_then_lost() {
         let first = Backend::start_at("first", Ipv4Addr::LOCALHOST).await.expect("an application");
         let mesh = Mesh::open(1, &first).await;
-        mesh.apply(&mesh.source(", stalePolicy: {after: 3s, keep: 5s}")).await.fine();
+        mesh.apply(&mesh.source(", stalePolicy: {after: 3s, keep: 12s}")).await.fine();
         mesh.answers("first", PATIENCE).await;
         let text = std::fs::read_to_string(&mesh.file).expect("read");
         std::fs::remove_file(&mesh.file).expect("removed");

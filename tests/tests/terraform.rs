@@ -1,7 +1,8 @@
 //! The provider's whole life with the real Terraform against a real control plane: every attribute of every resource, what
-//! others change meanwhile, what is wrong, and a leader that is killed in the middle.
+//! others change meanwhile, what is wrong, and a leader that is killed in the middle. Nothing here is held against a clock:
+//! it may run beside what needs the machine for itself.
 
-mod heavy {
+mod life {
     use std::{collections::BTreeSet, time::Duration};
 
     use mesh_tests::{

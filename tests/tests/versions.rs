@@ -125,7 +125,7 @@ mod heavy {
             leads(&cluster, leader).await;
             life.goes_on(SOME).await.expect("a mixed cluster");
         }
-        versions(&cluster, &["commands/4", "commands/1", "commands/1"]).await;
+        versions(&cluster, &["commands/5", "commands/1", "commands/1"]).await;
         no_request_is_taken_yet(&cluster.client(0).expect("a client")).await;
         // Back again: nothing new was used yet.
         becomes(&mut cluster, 0, binaries::previous("meshd")).await;
