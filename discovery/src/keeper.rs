@@ -64,7 +64,16 @@ impl Keeper {
 
     /// The source told something.
     pub fn hear(&mut self, news: News, now: Instant) {
+        // What it brought is removed where it was lost: all has to be brought again, though it says the same as before.
+        let lost = self.state(now) == DiscoveryState::Lost;
         self.heard = Some(now);
+        self.take(news);
+        if lost {
+            self.due = Due::All;
+        }
+    }
+
+    fn take(&mut self, news: News) {
         match news {
             News::Full(set) => {
                 match &self.set {
@@ -177,7 +186,8 @@ mod tests {
         let mut keeper = keeper(None, zero, Millis(0));
         let state = |keeper: &Keeper, at| keeper.state(zero + seconds(at));
         assert_eq!(state(&keeper, 10_000), DiscoveryState::Pending, "it brought nothing that could be stale");
-        keeper.hear(full(&[]), zero + seconds(10_000));
+        keeper.hear(full(&["a"]), zero + seconds(10_000));
+        assert_eq!(keeper.take_due(), Some(Due::All));
         for (at, want) in [
             (10_029, DiscoveryState::Synced),
             (10_030, DiscoveryState::Stale),
@@ -186,8 +196,11 @@ mod tests {
         ] {
             assert_eq!(state(&keeper, at), want, "{at}");
         }
+        keeper.hear(News::Same, zero + seconds(13_629));
+        assert_eq!(keeper.take_due(), None, "what is stale is there");
         keeper.hear(News::Same, zero + seconds(20_000));
         assert_eq!(state(&keeper, 20_000), DiscoveryState::Synced);
+        assert_eq!(keeper.take_due(), Some(Due::All), "what it brought was removed meanwhile");
     }
 
     #[test]

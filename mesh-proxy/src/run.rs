@@ -31,7 +31,7 @@ use crate::{
     services::{Followed, Services},
     settings::{DnsUpstream, Server, Settings},
     shared::Shared,
-    telemetry::{AccessLog, Outlets, open_spans},
+    telemetry::{AccessLog, Exporter, Outlets, open_spans},
 };
 
 mod ending;
@@ -102,11 +102,8 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
         identity.trust_changes(),
     );
     local::bind(&shared, &settings, &services);
-    let log = AccessLog::open(&settings.access_log.output);
-    let log = log.map_err(|source| RunError::Io { what: "access_log.output".to_owned(), source })?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (spans, exporter) = open_spans(&settings.tracing);
-    let outlets = Outlets { log, spans };
+    let (outlets, exporter) = open_outlets(&settings)?;
     let threads = Threads::start(&shared, &outlets, settings.threads(cores), sockets)?;
     let stop = CancellationToken::new();
     let inbound = threads.listen(&settings, &stop).await?;
@@ -157,6 +154,14 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), R
         drop(timeout(LEAVE_TIMEOUT, exporting).await);
     }
     Ok(())
+}
+
+/// Where calls are told of, and what sends the spans among it away, if anybody wants them.
+fn open_outlets(settings: &Settings) -> Result<(Outlets, Option<Exporter>), RunError> {
+    let log = AccessLog::open(&settings.access_log.output);
+    let log = log.map_err(|source| RunError::Io { what: "access_log.output".to_owned(), source })?;
+    let (spans, exporter) = open_spans(&settings.tracing);
+    Ok((Outlets { log, spans }, exporter))
 }
 
 fn check_name(settings: &Settings, identity: &Identity) -> Result<(), RunError> {

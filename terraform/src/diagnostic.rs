@@ -32,6 +32,11 @@ impl From<Diagnostic> for Vec<Diagnostic> {
 }
 
 impl Diagnostic {
+    /// The same, where an error would stop what may go on, or undo what was done.
+    pub(crate) fn mildly(self) -> Self {
+        Self { severity: Severity::Warning as i32, ..self }
+    }
+
     /// The same, at a place.
     pub(crate) fn at(self, attribute: AttributePath) -> Self {
         Self { attribute: Some(attribute), ..self }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     control::Control,
-    diagnostic::{error, warning},
+    diagnostic::error,
     place,
     schema::{Field, Given, Type},
     value::Value,
@@ -117,11 +117,6 @@ pub(crate) fn told(
         Err(failed) => format!("It stands; how many proxies run it could not be told: {failed}."),
     };
     Some(error(format!("{what}, and not enough proxies run it"), detail).at(place::attribute(WAIT)))
-}
-
-/// The same, where an error would undo what was done.
-pub(crate) fn mildly(told: Diagnostic) -> Diagnostic {
-    Diagnostic { severity: warning("", "").severity, ..told }
 }
 
 #[cfg(test)]

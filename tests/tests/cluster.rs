@@ -288,6 +288,34 @@ mod heavy {
         assert_eq!(answer.status(), 200);
     }
 
+    /// Stopped for a moment while the others go on, and asked as soon as it runs: a proxy that begins anew says nothing of
+    /// what it has seen, and is told all that was acknowledged.
+    #[tokio::test]
+    async fn a_proxy_that_begins_anew_at_a_member_that_lags_is_told_what_was_acknowledged() {
+        let scratch = Scratch::new("cluster");
+        let (cluster, clients) = start(&scratch).await;
+        let host = Stranger::join(&cluster, "host-a", &["default/*"]).await.expect("it is let in");
+        for round in 0..10 {
+            let leader = cluster.leader().await.expect("a leader");
+            let lags = &cluster.members[(leader + 1) % 3];
+            // Its connection stands before.
+            assert_eq!(host.get(&lags.url(), "/healthz").send().await.expect("an answer").status(), 200);
+            let process = lags.process.as_ref().expect("it runs");
+            process.signal(Signal::STOP);
+            let name = format!("round-{round}");
+            put(&clients[leader], &name).await;
+            process.signal(Signal::CONT);
+            let path = "/v1/proxy/watch?subscribe=";
+            let mut answer = host.get(&lags.url(), path).send().await.expect("an answer");
+            let mut told = String::new();
+            while !told.contains("\"sync\"") {
+                let chunk = answer.chunk().await.expect("a stream").expect("it goes on");
+                told.push_str(&String::from_utf8_lossy(&chunk));
+            }
+            assert!(told.contains(&name), "round {round}: {told}");
+        }
+    }
+
     async fn status(client: &Client) -> Value {
         client.json(reqwest::Method::GET, "/v1/cluster", None).await.expect("the members")
     }

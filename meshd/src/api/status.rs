@@ -160,8 +160,8 @@ impl Known<'_> {
         condition("Accepted", "TargetNotFound", unfit.collect())
     }
 
-    /// Two that were written at the same moment may both be for a service: then the older counts.
-    /// Of a kind of which the most specific object counts.
+    /// Of a kind of which the most specific object counts. Two that were written at the same moment may both be for a
+    /// service: then the older counts.
     fn alone(&self, object: &Object, targets: Option<&[TargetRef]>, status: &mut Map<String, Value>) {
         let accepted = self.accepted(&object.key(), targets);
         let age = |object: &Object| (object.metadata.created_at, object.metadata.name.clone());

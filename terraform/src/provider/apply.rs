@@ -76,7 +76,7 @@ impl Provider {
         let control = self.control().ok()?;
         let rollout = waiting::rollout(control, object, written.metadata.revision, &waiting).await;
         if change.prior == Value::Null {
-            waiting::told(&format!("{} was made", object.key()), &waiting, rollout).map(waiting::mildly)
+            waiting::told(&format!("{} was made", object.key()), &waiting, rollout).map(Diagnostic::mildly)
         } else {
             waiting::told(&format!("{} was changed", object.key()), &waiting, rollout)
         }

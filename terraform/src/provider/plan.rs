@@ -122,8 +122,7 @@ fn warnings(
     resource: &ResourceType,
     value: &Value,
 ) -> Vec<Diagnostic> {
-    let errors = failure(summary, failed, &resource.fields, value).into_iter();
-    errors.map(|error| Diagnostic { severity: wire::Severity::Warning as i32, ..error }).collect()
+    failure(summary, failed, &resource.fields, value).into_iter().map(Diagnostic::mildly).collect()
 }
 
 fn exists(resource: &ResourceType, value: &Value) -> Diagnostic {
