@@ -40,6 +40,7 @@ mod network;
 mod open;
 mod payload;
 mod peer;
+mod quorum;
 pub mod restore;
 mod room;
 pub mod settings;

@@ -8,8 +8,9 @@ use std::{
 };
 
 use model::read::{Consistency, Freshness};
-use registry::{ReadError, Registry, Reply, Tuning};
-use world::{World, description, put};
+use registry::{MemberId, ReadError, Registry, Reply, Tuning};
+use tokio_util::sync::CancellationToken;
+use world::{World, description, put, until};
 
 async fn seen(member: &Registry, freshness: impl Into<Freshness>, name: &str) -> Option<String> {
     let state = member.read_as(freshness.into()).await.expect("a state");
@@ -125,4 +126,85 @@ async fn a_member_started_anew_elects_nobody_at_once() {
 fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "the test measures")]
     Instant::now()
+}
+
+/// The first member waits long for answers, and sends few signs of life; the others miss it soon.
+fn patient(member: MemberId) -> Tuning {
+    let millis = Duration::from_millis;
+    match member {
+        1 => Tuning { heartbeat: millis(60_000), election_min: millis(61_000), election_max: millis(62_000) },
+        _ => Tuning { heartbeat: millis(300), election_min: millis(1_000), election_max: millis(1_200) },
+    }
+}
+
+/// What a leader that stands still goes through, without the luck that it takes: the answers to its last append come
+/// after it was replaced and after a reader came, the second of them when it has just sent that member what is
+/// committed. They answer nothing that was sent after the reader came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_answers_to_a_leader_that_was_replaced_confirm_no_read() {
+    let mut world = World::tuned(patient).await;
+    let old = world.members[&1].clone();
+    let (writer, grown) = (old.clone(), CancellationToken::new());
+    let calm = grown.clone();
+    let written = tokio::spawn(async move {
+        for round in 0.. {
+            writer.propose(put("calm", &round.to_string())).await.expect("it leads");
+            if calm.is_cancelled() {
+                return;
+            }
+            // Pace: its signs of life to members that would miss it.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    world.grow().await;
+    world.grow().await;
+    let others = [2, 3].map(|id| (world.members[&id].clone(), world.net.gates(1, id)));
+    // Whoever judges sessions has asked the others all that it asks of itself.
+    old.keep_alive(Vec::new()).await.expect("it leads");
+    grown.cancel();
+    written.await.expect("it writes");
+    until("all to have that", || {
+        let all = others.iter().map(|(member, _)| member).chain([&old]);
+        all.map(|member| member.status())
+            .all(|status| status.applied_index == old.status().last_log_index)
+            .then_some(())
+    })
+    .await;
+
+    // Both take what the old leader writes last, and it does not hear of it.
+    others.iter().for_each(|(_, [_, answers])| answers.hold());
+    let writer = old.clone();
+    let last = tokio::spawn(async move { writer.propose(put("n", "before")).await });
+    until("both to have it", || {
+        let index = old.status().last_log_index;
+        let applied = old.status().applied_index;
+        let all = others.iter().all(|(member, _)| member.status().last_log_index == index);
+        (all && applied < index).then_some(())
+    })
+    .await;
+    until("both to say so", || others.iter().all(|(_, [_, answers])| answers.held() > 0).then_some(())).await;
+    others.iter().for_each(|(_, [questions, _])| questions.hold());
+    [2, 3].into_iter().for_each(|other| world.net.sever(other, 1));
+
+    // They have another, which takes a write.
+    let new = until("another leader", || {
+        others.iter().map(|(member, _)| member).find(|member| member.leadership().borrow().is_me).cloned()
+    })
+    .await;
+    assert!(old.leadership().borrow().is_me, "it has not heard of that");
+    write(&new, "n", "after").await;
+
+    // A reader comes to the old one, which asks the others; then the late answers.
+    let [(_, [_, first]), (_, [asked, second])] = &others;
+    let questions = asked.held();
+    let reader = old.clone();
+    let read = tokio::spawn(async move { reader.read_as(Consistency::Linearizable.into()).await });
+    until("the reader to be asked for", || (asked.held() > questions).then_some(())).await;
+    let questions = asked.held();
+    first.let_go();
+    last.await.expect("no panic").expect("a majority has it");
+    until("what is committed to be told", || (asked.held() > questions).then_some(())).await;
+    second.let_go();
+    let answered = read.await.expect("no panic").map(|state| description(&state, "n"));
+    assert!(matches!(answered, Err(ReadError::NoLeader { .. })), "{answered:?}");
 }

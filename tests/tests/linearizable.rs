@@ -18,6 +18,7 @@ mod heavy {
     use model::read::Consistency;
     use rustix::process::Signal;
     use serde_json::Value;
+    use tokio::{sync::mpsc, task::JoinSet};
 
     /// How long the cluster may take to do what it does by itself, on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,6 +26,8 @@ mod heavy {
     const HOSTS: u8 = 9;
     const CLIENTS: u32 = 10;
     const KEYS: u32 = 6;
+    /// Reads of each consistency that wait for a stopped leader.
+    const READERS: usize = 8;
 
     /// How much is done: the count of a short run, or of a full one.
     fn full<T>(short: T, full: T) -> T {
@@ -337,9 +340,10 @@ mod heavy {
         }
     }
 
-    /// Each round stops the leader (SIGSTOP), writes through the next one, and lets the old one go on: reads that wait for
-    /// it on a connection of old, or come at once, must not show what it last knew. Its own view does: that is the
-    /// proof that there was something to see.
+    /// Each round stops the leader (SIGSTOP) amid a stream of writes, writes through the next one, and lets the old one go
+    /// on: reads that wait for it on a connection of old, or come at once, must not show what it last knew, though it
+    /// still finds answers of its followers to what it sent before. Its own view does: that is the proof that there
+    /// was something to see.
     #[tokio::test]
     async fn no_promising_read_is_stale_when_a_stopped_leader_goes_on() {
         let scratch = Scratch::new("stopped");
@@ -349,9 +353,8 @@ mod heavy {
         let rounds = full(50, 500);
         let started = now();
         for round in 1..=rounds {
-            let outcomes = stopped(&cluster, &registers, round).await;
-            for (reads, outcome) in reads.iter_mut().zip(outcomes) {
-                reads.count(outcome, 2 * round);
+            for (reads, outcomes) in reads.iter_mut().zip(stopped(&cluster, &registers, round).await) {
+                outcomes.into_iter().for_each(|outcome| reads.count(outcome, 2 * round));
             }
         }
         let [linearizable, leased, stale] = reads;
@@ -362,12 +365,35 @@ mod heavy {
         assert!(stale.stale > 0, "the old leader never was behind: nothing was tried");
     }
 
-    /// One round: what a linearizable, a leased and a stale read of the old leader answered.
-    async fn stopped(cluster: &Cluster, registers: &Registers, round: u64) -> [Outcome; 3] {
+    /// Clients that write other registers through one member, as fast as it answers, until they are dropped; several
+    /// writes of each were acknowledged.
+    async fn written_to(registers: &Registers, address: &str) -> JoinSet<()> {
+        let mut writers = JoinSet::new();
+        let (acknowledged, mut counted) = mpsc::channel(1);
+        for key in 2..=KEYS {
+            let (registers, address, acknowledged) =
+                (registers.clone(), address.to_owned(), acknowledged.clone());
+            writers.spawn(async move {
+                for value in 0.. {
+                    if let Ok(Outcome::Written { .. }) = registers.call(&address, key, put(value)).await {
+                        let _ = acknowledged.send(()).await;
+                    }
+                }
+            });
+        }
+        for _ in 0..5 * KEYS {
+            counted.recv().await.expect("they write");
+        }
+        writers
+    }
+
+    /// One round: what the linearizable, leased and stale reads of the old leader answered.
+    async fn stopped(cluster: &Cluster, registers: &Registers, round: u64) -> [Vec<Outcome>; 3] {
         let leader = cluster.leader().await.expect("a leader");
         let (old, new) = (cluster.members[leader].url(), cluster.members[(leader + 1) % 3].url());
         let mut diary = Diary::new(registers);
         diary.write(&old, 2 * round - 1).await;
+        let _stream = written_to(registers, &old).await;
         let process = cluster.members[leader].process.as_ref().expect("it runs");
         process.signal(Signal::STOP);
         diary.write(&new, 2 * round).await;
@@ -375,14 +401,17 @@ mod heavy {
             let (registers, old) = (registers.clone(), old.clone());
             async move { registers.call(&old, 1, get(consistency)).await.expect("an answer of the API") }
         };
-        let [linearizable, leased, stale] =
-            [Consistency::Linearizable, Consistency::Leased, Consistency::Stale]
-                .map(|one| tokio::spawn(read(one)));
+        let reads = [Consistency::Linearizable, Consistency::Leased, Consistency::Stale].map(|one| {
+            let reads: Vec<_> = (0..READERS).map(|_| tokio::spawn(read(one))).collect();
+            reads
+        });
         if round.is_multiple_of(2) {
             // The requests are on their way while it stands still.
             tokio::task::yield_now().await;
         }
         process.signal(Signal::CONT);
-        [linearizable.await, leased.await, stale.await].map(|outcome| outcome.expect("no panic"))
+        let [linearizable, leased, stale] = reads.map(futures_util::future::join_all);
+        [linearizable.await, leased.await, stale.await]
+            .map(|outcomes| outcomes.into_iter().map(|outcome| outcome.expect("no panic")).collect())
     }
 }

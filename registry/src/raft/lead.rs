@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use openraft::{
-    LinearizerOption, ReadPolicy,
-    error::{ClientWriteError, RaftError},
-};
+use openraft::error::{ClientWriteError, RaftError};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval},
@@ -44,8 +41,6 @@ pub(super) const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Entries under way before the first is applied: the disk works while the network does.
 const ENTRIES_UNDER_WAY_MAX: usize = 8;
 
-/// The command version of the first members that, started anew, wait out what they promised a leader before.
-const LEASES_SINCE: u32 = 2;
 /// The command version since which members know [`Refusal::Restless`].
 const RESTLESS_SINCE: u32 = 2;
 
@@ -147,21 +142,6 @@ impl Core {
         let now = duties.now();
         let gone = duties.sessions.hear(now, &signs, &self.view.state());
         Some(KeepAlives { term: leading.term, gone })
-    }
-
-    /// The index that a reader has to wait for; `None` if this member does not lead.
-    pub(super) async fn read_index(&self, round: Round) -> Option<u64> {
-        let option = match round {
-            Round::Lease if self.leases() => LinearizerOption::new(Some(self.settings.tuning.lease()), true),
-            _ => ReadPolicy::ReadIndex.into(),
-        };
-        let (read, _) = self.raft.get_read_log_id(option).await.ok()?;
-        Some(read.index())
-    }
-
-    /// Whether every member keeps what a lease stands on: see [`Core::promises_over`].
-    pub(super) fn leases(&self) -> bool {
-        self.view.state().command_version() >= LEASES_SINCE
     }
 
     /// The revision that each node's proxy runs, as heard by this member while it leads.
@@ -273,7 +253,8 @@ async fn tick(core: &Core) -> Option<Command> {
     }
     if core.duties.lock().ready != Some(leading.term) {
         // Sessions that an earlier leader acknowledged must be seen before any is said to be gone.
-        core.raft.ensure_linearizable(ReadPolicy::ReadIndex).await.ok()?;
+        let index = core.read_index(Round::Majority).await?;
+        core.applied_at_least(index).await.ok()?;
         let mut duties = core.duties.lock();
         (duties.ready, duties.damping) = (Some(leading.term), Damping::default());
     }

@@ -28,6 +28,7 @@ use super::{
     floor::{Floors, Start},
     frame::{self, Hello, Identity, Numbered, PROTOCOL, Proposed, Purpose, Request, Response, Verdict},
     machine::View,
+    quorum::Answered,
 };
 use crate::{
     command::{Command, MemberId, Refusal},
@@ -57,6 +58,8 @@ pub(super) struct Peers {
     pub(super) banned: watch::Sender<Option<String>>,
     /// Which start of the others counts, and what it must have on disk.
     floors: Mutex<Floors>,
+    /// What of this member's appends, as the leader, the others have answered.
+    pub(super) answered: Answered,
     dial: Arc<dyn Dial>,
     links: Mutex<HashMap<MemberId, Arc<Slot>>>,
     forwarded: Semaphore,
@@ -111,8 +114,9 @@ impl Peers {
     /// On the runtime that is to carry its connections.
     pub(super) fn new(cluster: Uuid, identity: Identity, view: Arc<View>, dial: Arc<dyn Dial>) -> Self {
         let (banned, floors, links) = (watch::Sender::new(None), Mutex::default(), Mutex::default());
+        let answered = Answered::default();
         let (forwarded, runtime) = (Semaphore::new(FORWARDED_MAX), Handle::current());
-        Self { cluster, identity, view, banned, floors, dial, links, forwarded, runtime }
+        Self { cluster, identity, view, banned, floors, answered, dial, links, forwarded, runtime }
     }
 
     /// Hands a command to the member that leads, when there is a place for it there.

@@ -13,7 +13,7 @@ use openraft::{
         TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
@@ -24,7 +24,7 @@ use super::{
     machine::blocking,
     snapshot::Content,
 };
-use crate::command::MemberId;
+use crate::{clock, command::MemberId};
 
 /// Appends on their way to one follower before the first is answered: it hides the round trip, and bounds what a slow
 /// follower makes the leader hold.
@@ -41,6 +41,23 @@ pub(super) struct Network {
     peers: Arc<Peers>,
     target: MemberId,
     address: String,
+}
+
+/// What is remembered of an append until it is answered.
+struct Append {
+    term: u64,
+    /// What a follower has when it took all of it.
+    last: Option<LogIdOf<Types>>,
+    /// Before it left.
+    sent: Instant,
+}
+
+impl Append {
+    /// One that is about to leave.
+    fn of(rpc: &AppendEntriesRequest<Types>) -> Self {
+        let last = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
+        Self { term: rpc.vote.leader_id.term, last, sent: clock::now() }
+    }
 }
 
 impl RaftNetworkFactory<Types> for Factory {
@@ -65,9 +82,9 @@ impl Network {
         rpc: AppendEntriesRequest<Types>,
         within: Duration,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let (term, last) = (rpc.vote.leader_id.term, last_of(&rpc));
+        let append = Append::of(&rpc);
         let sent = self.send(Request::Append(rpc), within).await;
-        self.taken(sent, within, term, last).await
+        self.taken(sent, within, &append).await
     }
 
     /// Waits for the answer to an append. What a start of the follower says that was overtaken is not its word.
@@ -75,8 +92,7 @@ impl Network {
         &self,
         sent: Result<Answer, CallError>,
         within: Duration,
-        term: u64,
-        last: Option<LogIdOf<Types>>,
+        append: &Append,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let nonce = sent.as_ref().map_or(Uuid::nil(), |answer| answer.nonce);
         let response = match sent {
@@ -85,11 +101,13 @@ impl Network {
         };
         let response = appended(answered(response)?)?;
         let reached = match &response {
-            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::Success => append.last,
             AppendEntriesResponse::PartialSuccess(reached) => *reached,
             _ => return Ok(response),
         };
-        self.confirmed(nonce, term, reached).map(|()| response)
+        self.confirmed(nonce, append.term, reached)?;
+        self.peers.answered.note(self.target, append.term, append.sent);
+        Ok(response)
     }
 
     /// Notes what the follower has on disk now, before anything is concluded from it.
@@ -174,18 +192,18 @@ impl RaftNetworkV2<Types> for Network {
         let sent = input.then(move |rpc| {
             let network = network.clone();
             async move {
-                let (term, previous, last) = (rpc.vote.leader_id.term, rpc.prev_log_id, last_of(&rpc));
-                (network.send(Request::Append(rpc), within).await, term, previous, last)
+                let (append, previous) = (Append::of(&rpc), rpc.prev_log_id);
+                (network.send(Request::Append(rpc), within).await, append, previous)
             }
         });
         let answers = sent
-            .map(move |(sent, term, previous, last)| {
+            .map(move |(sent, append, previous)| {
                 let network = receiving.clone();
                 async move {
-                    let response = network.taken(sent, within, term, last).await?;
+                    let response = network.taken(sent, within, &append).await?;
                     let partial =
-                        matches!(&response, AppendEntriesResponse::PartialSuccess(got) if *got != last);
-                    Ok((response.into_stream_result(previous, last), partial))
+                        matches!(&response, AppendEntriesResponse::PartialSuccess(got) if *got != append.last);
+                    Ok((response.into_stream_result(previous, append.last), partial))
                 }
             })
             .buffered(APPENDS_UNDER_WAY_MAX)
@@ -246,11 +264,6 @@ impl RaftNetworkV2<Types> for Network {
 /// Where an entry stands.
 pub(super) fn place(id: LogIdOf<Types>) -> Place {
     Place { term: id.leader_id.term, index: id.index }
-}
-
-/// What a follower has when it took all of an append.
-fn last_of(rpc: &AppendEntriesRequest<Types>) -> Option<LogIdOf<Types>> {
-    rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id)
 }
 
 fn answered(answer: Result<Response, CallError>) -> Result<Response, RPCError<Types>> {

@@ -18,11 +18,15 @@ use model::{
 };
 use registry::{
     Addresses, Admission, Change, Command, Dial, Expect, Folder, MemberChange, MemberId, Program, Recovery,
-    Registry, Reply, Settings, Stream, Write,
+    Registry, Reply, Settings, Stream, Tuning, Write,
 };
 use serde_json::Map;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+mod gate;
+
+use gate::Gate;
 
 /// So long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,6 +40,10 @@ pub(crate) struct Net {
     members: Mutex<BTreeMap<MemberId, Registry>>,
     cut: Mutex<BTreeSet<MemberId>>,
     wires: Mutex<Vec<(MemberId, MemberId, CancellationToken)>>,
+    /// Wires that break, from whom to whom, and are not laid again.
+    severed: Mutex<BTreeSet<(MemberId, MemberId)>>,
+    /// What one asks another, and what that answers.
+    gates: Mutex<BTreeMap<(MemberId, MemberId), [Gate; 2]>>,
 }
 
 struct From(MemberId, Arc<Net>);
@@ -59,7 +67,8 @@ impl Dial for Nobody {
 impl Net {
     fn wire(&self, from: MemberId, to: MemberId) -> io::Result<Box<dyn Stream>> {
         let cut = self.cut.lock().expect("no panic");
-        if cut.contains(&from) || cut.contains(&to) {
+        let severed = self.severed.lock().expect("no panic").contains(&(from, to));
+        if severed || cut.contains(&from) || cut.contains(&to) {
             return Err(io::ErrorKind::HostUnreachable.into());
         }
         let target = self
@@ -71,10 +80,14 @@ impl Net {
             .ok_or(io::ErrorKind::ConnectionRefused)?;
         let token = CancellationToken::new();
         self.wires.lock().expect("no panic").push((from, to, token.clone()));
-        let (near, mut a) = tokio::io::duplex(WIRE_BYTES);
-        let (mut b, far) = tokio::io::duplex(WIRE_BYTES);
+        let (near, a) = tokio::io::duplex(WIRE_BYTES);
+        let (b, far) = tokio::io::duplex(WIRE_BYTES);
+        let ((asked, answering), (answered, asking)) = (tokio::io::split(a), tokio::io::split(b));
+        let [questions, answers] = self.gates(from, to);
         tokio::spawn(async move {
-            token.run_until_cancelled(tokio::io::copy_bidirectional(&mut a, &mut b)).await
+            let both =
+                async { tokio::join!(questions.carry(asked, asking), answers.carry(answered, answering)) };
+            token.run_until_cancelled(both).await
         });
         tokio::spawn(async move { target.serve_peer(Box::new(far), from).await });
         Ok(Box::new(near))
@@ -90,6 +103,18 @@ impl Net {
         wires.retain(|(_, _, token)| !token.is_cancelled());
     }
 
+    /// Breaks the wires that one member laid to another; it lays no more.
+    pub(crate) fn sever(&self, from: MemberId, to: MemberId) {
+        self.severed.lock().expect("no panic").insert((from, to));
+        let wires = self.wires.lock().expect("no panic");
+        wires.iter().filter(|wire| (wire.0, wire.1) == (from, to)).for_each(|wire| wire.2.cancel());
+    }
+
+    /// What holds the questions on the wires that one member laid to another, and the answers on them.
+    pub(crate) fn gates(&self, from: MemberId, to: MemberId) -> [Gate; 2] {
+        self.gates.lock().expect("no panic").entry((from, to)).or_default().clone()
+    }
+
     pub(crate) fn heal(&self, member: MemberId) {
         self.cut.lock().expect("no panic").remove(&member);
     }
@@ -102,6 +127,7 @@ pub(crate) struct World {
     pub(crate) members: BTreeMap<MemberId, Registry>,
     pub(crate) snapshot_every: u64,
     pub(crate) log_kept: u64,
+    pub(crate) tuning: fn(MemberId) -> Tuning,
     /// All that was opened and not closed again, among them members that a test let go of.
     opened: Vec<Registry>,
     root: tempfile::TempDir,
@@ -133,6 +159,14 @@ impl World {
     }
 
     pub(crate) async fn with_snapshots(snapshot_every: u64, log_kept: u64) -> Self {
+        Self::with(snapshot_every, log_kept, |_| Tuning::default()).await
+    }
+
+    pub(crate) async fn tuned(tuning: fn(MemberId) -> Tuning) -> Self {
+        Self::with(10_000, 1_000, tuning).await
+    }
+
+    async fn with(snapshot_every: u64, log_kept: u64, tuning: fn(MemberId) -> Tuning) -> Self {
         // `RUST_LOG=openraft=debug` shows what a failing test went through.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -144,6 +178,7 @@ impl World {
             members: BTreeMap::new(),
             snapshot_every,
             log_kept,
+            tuning,
             opened: Vec::new(),
             root,
         };
@@ -193,6 +228,7 @@ impl World {
         let mut settings = Settings::new(folder, id, self.cluster, addresses(id));
         settings.program = Some(Program { node: format!("cp{id}"), version: "test".to_owned() });
         (settings.snapshot_every, settings.log_kept) = (self.snapshot_every, self.log_kept);
+        settings.tuning = (self.tuning)(id);
         let dial = Arc::new(From(id, self.net.clone()));
         let (registry, recovery) = Registry::open(settings, dial).await.expect("it opens");
         self.net.members.lock().expect("no panic").insert(id, registry.clone());
