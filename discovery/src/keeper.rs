@@ -115,6 +115,11 @@ impl Keeper {
         self.due = Due::All;
     }
 
+    /// These have to be compared again: another wrote or removed something of theirs.
+    pub fn look_at(&mut self, keys: impl IntoIterator<Item = FoundKey>) {
+        keys.into_iter().for_each(|key| self.due.add(key));
+    }
+
     /// How the source stands.
     pub fn state(&self, now: Instant) -> DiscoveryState {
         use DiscoveryState::{Lost, Pending, Stale, Synced};
@@ -239,7 +244,10 @@ mod tests {
         keeper.hear(News::Changed(key("x"), None), now);
         keeper.hear(News::Changed(key("c"), Some(Found::default())), now);
         assert_eq!(keeper.take_due(), some(&["b"]));
+        keeper.look_at([key("c")]);
+        assert_eq!(keeper.take_due(), some(&["c"]));
         keeper.look_again();
+        keeper.look_at([key("c")]);
         assert_eq!(keeper.take_due(), Some(Due::All));
     }
 }

@@ -167,7 +167,7 @@ mod heavy {
     async fn owned(mesh: &Mesh) {
         let own = "{kind: Service, metadata: {namespace: default, name: old-orders}, spec: {ports: [{port: 8080, protocol: http}]}}";
         mesh.apply(own).await.fine();
-        until("endpoints serve its port", PATIENCE + PATIENCE, || async {
+        until("endpoints serve its port", SOON, || async {
             let endpoints = mesh.get(&["endpoints"]).await;
             let ports = endpoints["items"].as_array().into_iter().flatten();
             let ports: Vec<_> = ports

@@ -3,7 +3,12 @@
 
 use std::time::Duration;
 
-use discovery::{Failure, News, Source, changes::Change, files::Files, keeper::Keeper};
+use discovery::{
+    Failure, News, Source,
+    changes::Change,
+    files::Files,
+    keeper::{Due, Keeper},
+};
 use model::{
     duration::Millis,
     kind::Kind,
@@ -18,7 +23,7 @@ use crate::clock;
 
 /// So long what a source tells is gathered, from the first word on: a storm of changes becomes one entry.
 const GATHER: Duration = Duration::from_millis(100);
-/// How often all is compared with the registry, though the source told nothing: somebody may have removed something.
+/// How often all is compared with the registry, though neither the source nor anybody's writes call for it.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How often it is looked how the source stands.
 const BEAT: Duration = Duration::from_secs(1);
@@ -50,6 +55,7 @@ pub(super) async fn follow(registry: Registry, subject: Subject, files: Files, c
         counts,
         error: String::new(),
         problems: Vec::new(),
+        looked: 0,
         subject: subject.clone(),
     };
     tokio::select! {
@@ -85,6 +91,8 @@ struct Following {
     error: String,
     /// What of it cannot be taken over.
     problems: Vec<String>,
+    /// The revision up to which the writes of others were looked at.
+    looked: u64,
 }
 
 /// Why following ends.
@@ -93,10 +101,16 @@ struct NoMore;
 impl Following {
     async fn run(&mut self, mut told: mpsc::Receiver<Result<News, Failure>>) {
         let mut again = clock::now() + LOOK_EVERY;
+        let mut revisions = self.registry.revisions();
+        self.looked = *revisions.borrow_and_update();
         loop {
-            if let Ok(Some(said)) = tokio::time::timeout(BEAT, told.recv()).await {
-                self.hear(said);
-                self.gather(&mut told).await;
+            tokio::select! {
+                Some(said) = told.recv() => {
+                    self.hear(said);
+                    self.gather(&mut told).await;
+                }
+                Ok(()) = revisions.changed() => self.gather(&mut told).await,
+                () = tokio::time::sleep(BEAT) => {}
             }
             if clock::now() >= again {
                 self.keeper.look_again();
@@ -140,6 +154,7 @@ impl Following {
     /// Writes what became another, and how the source stands if that did.
     async fn write(&mut self) -> Result<(), NoMore> {
         let state = self.registry.applied();
+        self.look(&state);
         let due = self.keeper.take_due();
         let mut changes = Vec::new();
         if let (Some(due), Some(set)) = (&due, self.keeper.set()) {
@@ -156,6 +171,16 @@ impl Following {
             self.propose(said.take(), some).await?;
         }
         Ok(())
+    }
+
+    /// What others wrote since the last look, where it concerns what this source brings.
+    fn look(&mut self, state: &State) {
+        let Some(set) = self.keeper.set() else { return };
+        match plan::disturbed(state, self.looked, (&self.subject.name, &self.subject.spec), set) {
+            Due::All => self.keeper.look_again(),
+            Due::Some(keys) => self.keeper.look_at(keys),
+        }
+        self.looked = state.revision();
     }
 
     /// What the status has to say, if it says something else.
