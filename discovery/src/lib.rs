@@ -5,13 +5,18 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use model::resource::{DiscoverySourceSpec, DiscoveryType};
 
+pub mod blocking;
 pub mod changes;
+mod client;
 mod clock;
 pub mod consul;
+pub mod dns;
 pub mod file;
 pub mod files;
 pub mod found;
+mod gather;
 pub mod keeper;
+mod labels;
 pub mod wanted;
 
 use files::{FileError, Files};
@@ -61,8 +66,12 @@ pub fn open(spec: &DiscoverySourceSpec, beat: Duration, files: &Files) -> Result
             Ok(Box::new(file::FileSource::new(file.path.as_str(), beat, files.clone())))
         }
         DiscoveryType::Consul => {
-            let consul = spec.consul.clone().ok_or_else(lacking)?;
-            Ok(Box::new(consul::ConsulSource::new(consul, spec.clone(), beat, files.clone())))
+            let consul = spec.consul.as_ref().ok_or_else(lacking)?;
+            Ok(Box::new(consul::open(consul, spec.clone(), beat, files.clone())))
+        }
+        DiscoveryType::Dns => {
+            let dns = spec.dns.as_ref().ok_or_else(lacking)?;
+            Ok(Box::new(dns::DnsSource::open(dns, beat, files.clone())?))
         }
     }
 }

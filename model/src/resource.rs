@@ -31,7 +31,8 @@ pub use authorizationpolicy::{
 };
 pub use discoverysource::{
     ConsulSource, DiscoveryFilter, DiscoverySourceSpec, DiscoverySourceStatus, DiscoveryState, DiscoveryType,
-    FileSource, NamespaceMapping, OwnNamespace, Renamed, StalePolicy, status_error,
+    DnsService, DnsSource, FileSource, NamespaceMapping, OwnNamespace, Renamed, StalePolicy, resolver,
+    status_error,
 };
 pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};
 pub use filter::{

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod consul;
 pub mod dev;
 pub mod dice;
+pub mod dnsmasq;
 pub mod exact;
 pub mod firewall;
 pub mod fleet;

@@ -525,3 +525,17 @@ resource "mesh_discovery_source" "consul" {
     namespace_mapping = { from = "namespace" }
   }
 }
+
+resource "mesh_discovery_source" "dns" {
+  name = "dns"
+  spec = {
+    type = "DNS"
+    dns = {
+      servers = ["127.0.0.1:5353"]
+      services = [
+        { name = "orders", host = "orders.example", port = 8080 },
+        { name = "billing", srv = "_billing._tcp.example" },
+      ]
+    }
+  }
+}

@@ -37,6 +37,7 @@ pub const TARGETS: &[&str] = &[
     "path",
     "http1",
     "dns",
+    "dns_reply",
 ];
 const PLANTED: &str = "planted";
 

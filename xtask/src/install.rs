@@ -32,6 +32,7 @@ const FOR_TESTS: &[Package] = &[
     ("nghttp2-client", "h2load", "an HTTP/2 caller that we did not write"),
     ("curl", "curl", "an HTTP caller that we did not write"),
     ("bind9-dnsutils", "dig", "a client of DNS that we did not write"),
+    ("dnsmasq-base", "dnsmasq", "a server of DNS that we did not write"),
     ("python3", "python3", "services and callers that we did not write"),
 ];
 

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{
-    name::Name,
-    object::{LABEL_VALUE_BYTES_MAX, LabelKey, Labels},
-    resource::Health,
-    shape::Text,
-};
+use model::{name::Name, resource::Health};
 use serde::Deserialize;
 
-use crate::found::{Found, Instance};
+use crate::{
+    found::{Found, Instance},
+    labels::labels,
+};
 
 /// The check by which an agent says that a node or a service is being maintained.
 const MAINTENANCE: [&str; 2] = ["_node_maintenance", "_service_maintenance:"];
@@ -119,17 +117,6 @@ fn judged(checks: &[Check], passing_only: bool) -> (Health, bool) {
         () => Health::Healthy,
     };
     (health, warns)
-}
-
-/// Meta as it is; of tags `key=value` as such, another one as `tag: "true"`. What can be no label is left out; meta comes
-/// before tags.
-fn labels(tags: &BTreeSet<String>, meta: &BTreeMap<String, String>) -> Labels {
-    let tags = tags.iter().map(|tag| tag.split_once('=').unwrap_or((tag, "true")));
-    let meta = meta.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let pair = |(key, value): (&str, &str)| {
-        Some((key.parse::<LabelKey>().ok()?, Text::<LABEL_VALUE_BYTES_MAX>::new(value)?))
-    };
-    tags.chain(meta).filter_map(pair).collect()
 }
 
 #[cfg(test)]

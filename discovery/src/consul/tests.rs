@@ -13,9 +13,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
+    task::JoinSet,
 };
 
 use super::*;
+use crate::{News, Source};
 
 const TOKEN: &str = "5f2c-0001";
 
@@ -188,7 +190,7 @@ fn source(agent: &Agent, folder: &std::path::Path, after: Duration) -> ConsulSou
         panic!("{object}")
     };
     let consul = spec.consul.clone().expect("it is there");
-    ConsulSource::new(consul, spec, crate::beat(after), Files::default())
+    open(&consul, spec, crate::beat(after), Files::default())
 }
 
 /// The next that is no sign of life.

@@ -10,6 +10,15 @@ use crate::{
     shape::{Decoder, Path, Text, choice, record},
 };
 
+mod consul;
+mod directory;
+mod dns;
+mod file;
+
+pub use consul::ConsulSource;
+pub use dns::{DnsService, DnsSource, resolver};
+pub use file::FileSource;
+
 /// The shortest `stalePolicy.after`: sources are asked at least three times as often.
 const AFTER_MIN: Timespan = Timespan::from_secs(3);
 /// The longest error in a source's status, in bytes: a sentence or two.
@@ -22,30 +31,8 @@ choice! {
         File = "File",
         /// A Consul agent.
         Consul = "Consul",
-    }
-}
-
-record! {
-    /// A YAML file; each server needs the same one.
-    pub struct FileSource {
-        /// Its absolute path.
-        "path" path: Text<4096>,
-    }
-}
-
-record! {
-    /// A Consul agent, asked by its HTTP API.
-    pub struct ConsulSource {
-        /// Where it is: `https://HOST:PORT`, or `http://`, in plaintext.
-        "address" address: Text<2048>,
-        /// A file with an ACL token, on the servers, read anew for each question.
-        "tokenFile" token_file: Option<Text<4096>>,
-        /// A file with the certificates (PEM) that its own must come from; those that the system trusts if left out.
-        "caFile" ca_file: Option<Text<4096>>,
-        /// The datacenter that is asked for; the agent's own if left out.
-        "datacenter" datacenter: Option<Text<255>>,
-        /// Whether a check that warns makes an instance unhealthy.
-        "passingOnly" passing_only: bool = false,
+        /// Names of DNS.
+        Dns = "DNS",
     }
 }
 
@@ -133,6 +120,8 @@ record! {
         "file" file: Option<FileSource>,
         /// For type Consul.
         "consul" consul: Option<ConsulSource>,
+        /// For type DNS.
+        "dns" dns: Option<DnsSource>,
         /// Into which namespace services come; `default` if left out.
         "namespaceMapping" namespace_mapping: Option<NamespaceMapping>,
         /// What is taken over; all if left out.
@@ -187,6 +176,7 @@ impl Rules for DiscoverySourceSpec {
         for (kind, field, is_there) in [
             (DiscoveryType::File, "file", self.file.is_some()),
             (DiscoveryType::Consul, "consul", self.consul.is_some()),
+            (DiscoveryType::Dns, "dns", self.dns.is_some()),
         ] {
             match (self.r#type == kind, is_there) {
                 (true, false) => {
@@ -199,15 +189,12 @@ impl Rules for DiscoverySourceSpec {
                 _ => {}
             }
         }
-        if let Some(file) = &self.file {
-            absolute(&file.path, &Path::Field(&Path::Field(at, "file"), "path"), decoder);
-        }
-        if let Some(consul) = &self.consul {
-            let consul_at = Path::Field(at, "consul");
-            for (field, path) in [("tokenFile", &consul.token_file), ("caFile", &consul.ca_file)] {
-                path.iter().for_each(|path| absolute(path, &Path::Field(&consul_at, field), decoder));
-            }
-            address(consul, &Path::Field(&consul_at, "address"), decoder);
+        self.file.iter().for_each(|file| file.check(&Path::Field(at, "file"), decoder));
+        self.consul.iter().for_each(|consul| consul.check(&Path::Field(at, "consul"), decoder));
+        self.dns.iter().for_each(|dns| dns.check(&Path::Field(at, "dns"), decoder));
+        if self.r#type == DiscoveryType::Dns && self.filter.iter().any(|filter| !filter.tags.is_empty()) {
+            let filter_at = Path::Field(at, "filter");
+            decoder.report(&Path::Field(&filter_at, "tags"), "names of DNS have no tags");
         }
         if self.namespace_mapping.as_ref().is_some_and(|one| one.to.is_some() == one.from.is_some()) {
             decoder.report(&Path::Field(at, "namespaceMapping"), "must have either to or from");
@@ -223,29 +210,6 @@ impl Rules for DiscoverySourceSpec {
             let stale_at = Path::Field(at, "stalePolicy");
             decoder.report(&Path::Field(&stale_at, "after"), format_args!("must be at least {AFTER_MIN}"));
         }
-    }
-}
-
-/// What a server reads must not depend on where it was started.
-fn absolute(path: &Text<4096>, at: &Path<'_>, decoder: &mut Decoder) {
-    if !path.as_str().starts_with('/') {
-        decoder.report(at, format_args!("must be an absolute path, is {:?}", path.as_str()));
-    }
-}
-
-/// A token goes over TLS, or stays on the server's own host.
-fn address(consul: &ConsulSource, at: &Path<'_>, decoder: &mut Decoder) {
-    let text = consul.address.as_str();
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let rest = rest.map(|rest| rest.trim_end_matches('/'));
-    if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['/', '@', '?', '#', ' '])) {
-        decoder.report(at, format_args!("must be https://HOST:PORT, or http://HOST:PORT, is {text:?}"));
-        return;
-    }
-    let loopback =
-        ["127.", "localhost", "[::1]"].iter().any(|host| rest.is_some_and(|rest| rest.starts_with(host)));
-    if consul.token_file.is_some() && text.starts_with("http://") && !loopback {
-        decoder.report(at, "must be https:// where a token is sent to another host");
     }
 }
 
@@ -265,6 +229,12 @@ mod tests {
         }
         decoder.finish().map_err(|invalid| invalid.to_string())?;
         decoded.ok_or_else(|| "it is not valid".to_owned())
+    }
+
+    #[track_caller]
+    fn check(spec: &Value, want: &str) {
+        let error = decoded(spec).expect_err("it is wrong");
+        assert!(error.contains(want), "{spec}: {error}");
     }
 
     #[test]
@@ -327,8 +297,45 @@ mod tests {
             ),
             (with("filter", json!({"services": ["A b"]})), "spec.filter.services[0]: "),
         ] {
-            let error = decoded(&spec).expect_err("it is wrong");
-            assert!(error.contains(want), "{spec}: {error}");
+            check(&spec, want);
+        }
+    }
+
+    #[test]
+    fn every_wrong_field_of_names_is_named() {
+        let dns = |dns: Value| json!({"type": "DNS", "dns": dns});
+        for (spec, want) in [
+            (json!({"type": "DNS"}), "spec.dns: is required for type DNS"),
+            (dns(json!({"services": []})), "spec.dns.services: must have at least one"),
+            (dns(json!({"servers": ["ns.example"]})), "spec.dns.servers[0]: must be ADDRESS or ADDRESS:PORT"),
+            (
+                dns(json!({"services": [{"name": "a", "host": "a.example"}]})),
+                "spec.dns.services[0]: must have either srv, or host and port",
+            ),
+            (
+                dns(
+                    json!({"services": [{"name": "a", "host": "a.example", "port": 1, "srv": "_a._tcp.example"}]}),
+                ),
+                "spec.dns.services[0]: must have either srv, or host and port",
+            ),
+            (
+                dns(json!({"services": [{"name": "a", "srv": "_a..example"}]})),
+                "spec.dns.services[0].srv: must be a name of DNS",
+            ),
+            (
+                dns(json!({"services": [{"name": "a", "host": "a b", "port": 1}]})),
+                "spec.dns.services[0].host: must be a name of DNS",
+            ),
+            (
+                dns(json!({"services": [{"name": "a", "srv": "a"}, {"name": "a", "srv": "b"}]})),
+                "spec.dns.services[1].name: stands twice",
+            ),
+            (
+                json!({"type": "DNS", "dns": {"services": [{"name": "a", "srv": "a"}]}, "filter": {"tags": ["x"]}}),
+                "spec.filter.tags: names of DNS have no tags",
+            ),
+        ] {
+            check(&spec, want);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Pure. The index of a blocking query: what to ask for next, by Consul's rules. One that goes backwards, is 0, or is
+//! Pure. The index of a blocking query: what to ask for next, by the rules that Consul states and Nomad shares. One that goes backwards, is 0, or is
 //! missing means that the next question must not wait for it.
 
 /// The index to wait for after an answer that had this one, when `before` was waited for; 0: not to wait.

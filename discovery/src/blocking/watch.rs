@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{QUERIES_MAX, Told, query::Queries, read};
+use super::{Dialect, Told, query::Queries};
+use crate::found::FoundKey;
 
 /// The longest wait for one service.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// The shortest: an agent is not asked without a pause.
+/// The shortest: a directory is not asked without a pause.
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// Where services share queries, each has its turn within so long: a change is to be seen soon.
 const TURN: Duration = Duration::from_millis(1_500);
@@ -22,20 +23,22 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// But never more.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
-/// How long a question about one of so many services waits.
-pub(super) fn wait(beat: Duration, services: usize) -> Duration {
-    let share = |services: usize| TURN.mul_f64(QUERIES_MAX as f64 / services as f64).max(WAIT_MIN);
-    if services > QUERIES_MAX { share(services) } else { beat.max(Duration::from_secs(1)).min(WAIT_MAX) }
+/// How long a question about one of so many services waits, where so many queries are open at once.
+pub(super) fn wait(beat: Duration, services: usize, queries_max: usize) -> Duration {
+    let share = |services: usize| TURN.mul_f64(queries_max as f64 / services as f64).max(WAIT_MIN);
+    if services > queries_max { share(services) } else { beat.max(Duration::from_secs(1)).min(WAIT_MAX) }
 }
 
 /// Asks which services there are, without end.
-pub(super) async fn services(queries: Arc<Queries>, wait: Duration, tell: mpsc::Sender<Told>) {
+pub(super) async fn services<D: Dialect>(queries: Arc<Queries<D>>, wait: Duration, tell: mpsc::Sender<Told>) {
     let (mut index, mut before, mut pace) = (0, None, Pace::new("catalog"));
+    let question = queries.dialect.catalog();
     loop {
-        let asked = queries.ask(&["v1", "catalog", "services"], index, wait).await;
+        let asked = queries.ask(&question, index, wait).await;
         let told = asked.and_then(|answer| {
             index = answer.index;
-            let services = read::services(&answer.body).ok_or_else(|| queries.odd("list of services"))?;
+            let services = queries.dialect.read_catalog(&answer.body);
+            let services = services.ok_or_else(|| queries.odd("list of services"))?;
             Ok((before.as_ref() != Some(&services)).then(|| before.insert(services).clone()))
         });
         let failed = told.is_err();
@@ -50,24 +53,24 @@ pub(super) async fn services(queries: Arc<Queries>, wait: Duration, tell: mpsc::
 }
 
 /// One service.
-pub(super) struct Watch {
-    pub(super) queries: Arc<Queries>,
+pub(super) struct Watch<D> {
+    pub(super) queries: Arc<Queries<D>>,
     pub(super) permits: Arc<Semaphore>,
-    pub(super) name: String,
+    pub(super) key: FoundKey,
 }
 
-impl Watch {
+impl<D: Dialect> Watch<D> {
     /// Asks how it is, without end.
     pub(super) async fn run(self, tell: mpsc::Sender<Told>) {
-        let (mut index, mut before, mut pace) = (0, None, Pace::new(&self.name));
+        let (mut index, mut before, mut pace) = (0, None, Pace::new(&self.key.name));
+        let question = self.queries.dialect.service(&self.key);
         loop {
             let Ok(permit) = self.permits.acquire().await else { return };
-            let asked =
-                self.queries.ask(&["v1", "health", "service", &self.name], index, self.queries.wait()).await;
+            let asked = self.queries.ask(&question, index, self.queries.wait()).await;
             drop(permit);
             let told = asked.and_then(|answer| {
                 index = answer.index;
-                let found = read::health(&answer.body, self.queries.passing_only);
+                let found = self.queries.dialect.read_service(&answer.body);
                 let found = found.ok_or_else(|| self.queries.odd("list of instances"))?;
                 Ok((before.as_ref() != Some(&found)).then(|| before.insert(found).clone()))
             });
@@ -75,7 +78,7 @@ impl Watch {
             if failed {
                 index = 0;
             }
-            if (failed || changed) && tell.send(Told::Service(self.name.clone(), told)).await.is_err() {
+            if (failed || changed) && tell.send(Told::Service(self.key.clone(), told)).await.is_err() {
                 return;
             }
             pace.rest(failed, index).await;
@@ -113,14 +116,14 @@ mod tests {
 
     #[test]
     fn few_wait_long_and_many_have_their_turn_soon() {
-        let beat = Duration::from_secs(10);
-        assert_eq!(wait(beat, 1), beat);
-        assert_eq!(wait(beat, QUERIES_MAX), beat);
-        for services in [QUERIES_MAX + 1, 500, 700] {
-            let turn = wait(beat, services).mul_f64(services as f64 / QUERIES_MAX as f64);
+        let (beat, max) = (Duration::from_secs(10), 128);
+        assert_eq!(wait(beat, 1, max), beat);
+        assert_eq!(wait(beat, max, max), beat);
+        for services in [max + 1, 500, 700] {
+            let turn = wait(beat, services, max).mul_f64(services as f64 / max as f64);
             assert!(turn <= TURN + WAIT_MIN, "{services}: {turn:?}");
         }
-        assert_eq!(wait(beat, 4_096), WAIT_MIN, "an agent is not asked without a pause");
-        assert_eq!(wait(Duration::from_secs(600), 1), WAIT_MAX);
+        assert_eq!(wait(beat, 4_096, max), WAIT_MIN, "a directory is not asked without a pause");
+        assert_eq!(wait(Duration::from_secs(600), 1, max), WAIT_MAX);
     }
 }

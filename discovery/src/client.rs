@@ -1,0 +1,190 @@
+//! Calls to a directory's HTTP API: whom its certificate must come from, tokens, and answers that are bounded in time and
+//! size. The same fault has the same words, whatever was asked.
+
+use std::time::Duration;
+
+use reqwest::{
+    Certificate, Client, Identity, RequestBuilder, Response, StatusCode, Url, header::HeaderValue, redirect,
+};
+use tokio::sync::Mutex;
+
+use crate::{
+    Failure,
+    files::{FileError, Files},
+};
+
+/// The longest token, in bytes: a UUID has 36.
+const TOKEN_BYTES_MAX: usize = 4_096;
+/// The largest bundle of certificates, or key, in bytes.
+const PEM_BYTES_MAX: usize = 1 << 20;
+/// The largest answer, in bytes: some ten thousand instances of one service.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Until a connection stands.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The files that say who may answer, and who asks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Papers {
+    /// The certificates that the directory's own must come from; those that the system trusts if left out.
+    pub(crate) ca: Option<String>,
+    /// Our certificate and its key, where the directory asks for one.
+    pub(crate) own: Option<(String, String)>,
+}
+
+/// A directory, as it is called.
+pub(crate) struct Directory {
+    /// Where it is, without a slash at its end.
+    address: String,
+    papers: Papers,
+    files: Files,
+    /// The client, with the texts of the files that it was made of.
+    made: Mutex<Option<(Vec<String>, Client)>>,
+}
+
+impl Directory {
+    pub(crate) fn new(address: &str, papers: Papers, files: Files) -> Self {
+        let address = address.trim_end_matches('/').to_owned();
+        Self { address, papers, files, made: Mutex::new(None) }
+    }
+
+    /// A question about a path below its address.
+    pub(crate) async fn get(&self, path: &[&str]) -> Result<RequestBuilder, Failure> {
+        let mut url = Url::parse(&self.address).map_err(|error| Failure::Source(error.to_string()))?;
+        url.path_segments_mut()
+            .map_err(|()| Failure::Source(format!("{} is no address", self.address)))?
+            .pop_if_empty()
+            .extend(path);
+        Ok(self.client().await?.get(url))
+    }
+
+    /// Its answer, whatever status it has.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        request.send().await.map_err(|error| self.broken(&error))
+    }
+
+    /// The whole of an answer of status 200.
+    pub(crate) async fn body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
+        if response.status() != StatusCode::OK {
+            return Err(Failure::Source(format!("{} answers {}", self.address, response.status())));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(&error))? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                let message = format!("{} answers more than {ANSWER_BYTES_MAX} bytes", self.address);
+                return Err(Failure::Source(message));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// The token in a file, which is read anew each time.
+    pub(crate) async fn token(&self, path: &str) -> Result<HeaderValue, Failure> {
+        token(&self.files.text(path, TOKEN_BYTES_MAX).await?, path)
+    }
+
+    /// An answer that is not what the API says.
+    pub(crate) fn odd(&self, what: &str) -> Failure {
+        Failure::Source(format!("{} answers what is no {what}", self.address))
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> Failure {
+        let what = match error {
+            error if error.is_timeout() => "does not answer in time".to_owned(),
+            error if error.is_connect() => format!("cannot be reached: {}", innermost(error)),
+            error => format!("breaks off: {}", innermost(error)),
+        };
+        Failure::Source(format!("{} {what}", self.address))
+    }
+
+    /// The client; another one once a file says something else.
+    async fn client(&self) -> Result<Client, Failure> {
+        let mut made = self.made.lock().await;
+        let mut texts = Vec::new();
+        let own = self.papers.own.iter().flat_map(|(certificate, key)| [certificate, key]);
+        for path in self.papers.ca.iter().chain(own) {
+            texts.push(self.files.text(path, PEM_BYTES_MAX).await?);
+        }
+        if let Some((_, client)) = made.as_ref().filter(|(from, _)| *from == texts) {
+            return Ok(client.clone());
+        }
+        let client = self.make(&texts)?;
+        Ok(made.insert((texts, client)).1.clone())
+    }
+
+    fn make(&self, texts: &[String]) -> Result<Client, Failure> {
+        let wrong =
+            |path: &str, what: &str| FileError::Content { path: path.to_owned(), what: what.to_owned() };
+        let (ca, own) = texts.split_at(usize::from(self.papers.ca.is_some()));
+        let mut builder = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .user_agent("meshd-discovery");
+        if let Some((path, text)) = self.papers.ca.as_deref().zip(ca.first()) {
+            let roots = Certificate::from_pem_bundle(text.as_bytes()).unwrap_or_default();
+            if roots.is_empty() {
+                return Err(wrong(path, "has no certificate (PEM)").into());
+            }
+            builder = builder.tls_certs_only(roots);
+        }
+        if let Some((path, _)) = &self.papers.own {
+            let own = Identity::from_pem(own.join("\n").as_bytes());
+            builder = builder
+                .identity(own.map_err(|_| wrong(path, "is no certificate (PEM) that goes with its key"))?);
+        }
+        builder.build().map_err(|error| Failure::Source(error.to_string()))
+    }
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// One line; a file of another sort, a key say, is not sent anywhere.
+fn token(text: &str, path: &str) -> Result<HeaderValue, Failure> {
+    let wrong =
+        || FileError::Content { path: path.to_owned(), what: "is no token: one line of it".to_owned() };
+    let mut value: HeaderValue = text.trim().parse().map_err(|_| wrong())?;
+    if value.is_empty() || text.trim().contains(char::is_whitespace) {
+        return Err(wrong().into());
+    }
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_one_word() {
+        assert_eq!(token("0b3f-7\n", "/t").expect("a token"), "0b3f-7");
+        for text in ["", "\n", "-----BEGIN PRIVATE KEY-----\nMIG\n", "two words", "a\nb"] {
+            let error = token(text, "/t").expect_err("it is none").to_string();
+            assert_eq!(error, "/t: is no token: one line of it", "{text:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_certificate_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ca.pem").display().to_string();
+        std::fs::write(&path, "words").expect("written");
+        for (papers, want) in [
+            (Papers { ca: Some(path.clone()), own: None }, "has no certificate (PEM)"),
+            (
+                Papers { ca: None, own: Some((path.clone(), path.clone())) },
+                "is no certificate (PEM) that goes with its key",
+            ),
+        ] {
+            let directory = Directory::new("https://127.0.0.1:1", papers, Files::default());
+            let failure = directory.get(&["v1"]).await.expect_err("there is none").to_string();
+            assert_eq!(failure, format!("{path}: {want}"));
+        }
+    }
+}

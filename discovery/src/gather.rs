@@ -1,0 +1,180 @@
+//! Pure. What is known of the services of a source whose services are asked for one by one: all of them once each has
+//! answered, then what becomes another. While one of them fails there is no sign of life.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::{
+    Failure, News,
+    found::{Found, FoundKey, Set},
+};
+
+/// What they have told so far.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    /// Which there are; `None` if that was not told yet.
+    known: Option<BTreeSet<FoundKey>>,
+    /// Those that have not answered yet.
+    unanswered: BTreeSet<FoundKey>,
+    /// All that they say, until all have answered once; then it was told.
+    first: Set,
+    told: bool,
+    /// What failed last: a service, or the question which there are.
+    failing: BTreeMap<Option<FoundKey>, Failure>,
+    ready: VecDeque<News>,
+}
+
+/// The services that have to be asked for from now on, and those that have not any more.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Turnover {
+    pub(crate) new: Vec<FoundKey>,
+    pub(crate) gone: Vec<FoundKey>,
+}
+
+impl Gathered {
+    /// What there is to tell, one after the other.
+    pub(crate) fn pop(&mut self) -> Option<News> {
+        self.ready.pop_front()
+    }
+
+    /// These are the services that there are.
+    pub(crate) fn name(&mut self, wanted: BTreeSet<FoundKey>) -> Turnover {
+        let known = self.known.take().unwrap_or_default();
+        let turnover = Turnover {
+            new: wanted.difference(&known).cloned().collect(),
+            gone: known.difference(&wanted).cloned().collect(),
+        };
+        for key in &turnover.gone {
+            self.unanswered.remove(key);
+            self.failing.remove(&Some(key.clone()));
+            self.first.remove(key);
+            if self.told {
+                self.ready.push_back(News::Changed(key.clone(), None));
+            }
+        }
+        self.unanswered.extend(turnover.new.iter().cloned());
+        self.known = Some(wanted);
+        self.finish();
+        turnover
+    }
+
+    /// A service answered: it is so, or as it was before.
+    pub(crate) fn hear(&mut self, key: FoundKey, found: Option<Found>) {
+        if !self.knows(&key) {
+            return;
+        }
+        self.unanswered.remove(&key);
+        self.failing.remove(&Some(key.clone()));
+        match found {
+            Some(found) if self.told => self.ready.push_back(News::Changed(key, Some(found))),
+            Some(found) => drop(self.first.insert(key, found)),
+            None => {}
+        }
+        self.finish();
+    }
+
+    /// A service failed, or, without a key, the question which there are. Answers with what was not told before.
+    pub(crate) fn fail(&mut self, who: Option<FoundKey>, failure: Failure) -> Option<Failure> {
+        if who.as_ref().is_some_and(|key| !self.knows(key)) {
+            return None;
+        }
+        let known = self.failing.insert(who, failure.clone());
+        (known.as_ref() != Some(&failure)).then_some(failure)
+    }
+
+    /// The question which services there are was answered.
+    pub(crate) fn answered(&mut self) {
+        self.failing.remove(&None);
+    }
+
+    /// The source is there: a sign of life if all was told and all is well, else what is not; `more` may be, too.
+    pub(crate) fn alive(&mut self, more: Option<Failure>) -> Option<Failure> {
+        let failure = self.failing.values().next().cloned().or(more).filter(|_| self.told);
+        if self.told && failure.is_none() {
+            self.ready.push_back(News::Same);
+        }
+        failure
+    }
+
+    fn knows(&self, key: &FoundKey) -> bool {
+        self.known.as_ref().is_some_and(|known| known.contains(key))
+    }
+
+    /// Once all have answered the whole set is told.
+    fn finish(&mut self) {
+        if !self.told && self.known.is_some() && self.unanswered.is_empty() {
+            self.told = true;
+            self.ready.push_back(News::Full(std::mem::take(&mut self.first)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> FoundKey {
+        FoundKey { namespace: None, name: name.to_owned() }
+    }
+
+    fn keys(names: &[&str]) -> BTreeSet<FoundKey> {
+        names.iter().map(|name| key(name)).collect()
+    }
+
+    fn told(gathered: &mut Gathered) -> Vec<String> {
+        let one = |news| match news {
+            News::Full(set) => {
+                format!("full {}", set.keys().map(|key| key.name.as_str()).collect::<Vec<_>>().join(" "))
+            }
+            News::Changed(key, Some(_)) => key.name,
+            News::Changed(key, None) => format!("{} gone", key.name),
+            News::Same => "same".to_owned(),
+        };
+        std::iter::from_fn(|| gathered.pop()).map(one).collect()
+    }
+
+    #[test]
+    fn all_is_told_once_each_has_answered_and_then_what_changes() {
+        let mut gathered = Gathered::default();
+        gathered.hear(key("a"), Some(Found::default()));
+        let turnover = gathered.name(keys(&["a", "b", "c"]));
+        assert_eq!(turnover.new, ["a", "b", "c"].map(key));
+        gathered.hear(key("a"), Some(Found::default()));
+        gathered.hear(key("b"), Some(Found::default()));
+        assert_eq!(gathered.alive(None), None);
+        assert_eq!(told(&mut gathered), [""; 0]);
+        let turnover = gathered.name(keys(&["a", "b"]));
+        assert_eq!((turnover.new, turnover.gone), (Vec::new(), vec![key("c")]));
+        assert_eq!(told(&mut gathered), ["full a b"]);
+        gathered.hear(key("a"), None);
+        gathered.hear(key("b"), Some(Found::default()));
+        gathered.hear(key("c"), Some(Found::default()));
+        assert_eq!(gathered.alive(None), None);
+        assert_eq!(told(&mut gathered), ["b", "same"]);
+        gathered.name(keys(&["b"]));
+        assert_eq!(told(&mut gathered), ["a gone"]);
+    }
+
+    #[test]
+    fn there_is_no_sign_of_life_while_one_fails() {
+        let mut gathered = Gathered::default();
+        let failure = || Failure::Source("no".to_owned());
+        gathered.name(keys(&["a"]));
+        gathered.hear(key("a"), Some(Found::default()));
+        assert_eq!(told(&mut gathered), ["full a"]);
+        assert_eq!(gathered.fail(Some(key("x")), failure()), None, "there is none such");
+        assert_eq!(gathered.fail(Some(key("a")), failure()), Some(failure()));
+        assert_eq!(gathered.fail(Some(key("a")), failure()), None, "it was told");
+        assert_eq!(gathered.alive(None), Some(failure()));
+        gathered.hear(key("a"), None);
+        assert_eq!(gathered.fail(None, failure()), Some(failure()));
+        assert_eq!(gathered.alive(None), Some(failure()));
+        gathered.answered();
+        assert_eq!(gathered.alive(None), None);
+        assert_eq!(told(&mut gathered), ["same"]);
+        assert_eq!(gathered.alive(Some(failure())), Some(failure()));
+        assert_eq!(told(&mut gathered), [""; 0]);
+        gathered.fail(Some(key("a")), failure());
+        gathered.name(keys(&[]));
+        assert_eq!(gathered.alive(None), None, "what is gone does not fail");
+    }
+}

@@ -1,0 +1,99 @@
+//! Services from directories that are not ours, beside Consul: what they say stands in the registry soon, and goes when it
+//! goes there. That proxies call it is seen in discovery.rs.
+
+use std::{net::Ipv4Addr, path::Path, time::Duration};
+
+use mesh_tests::{cluster::Cluster, dnsmasq::Dnsmasq, scratch::Scratch, wait::until};
+use serde_json::Value;
+
+/// How long the mesh may take to do what it does by itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One server, and the directories that it follows.
+struct Mesh {
+    scratch: Scratch,
+    cluster: Cluster,
+}
+
+impl Mesh {
+    async fn follow(&self, name: &str, spec: &str) {
+        let manifest = format!("{{kind: DiscoverySource, metadata: {{name: {name}}}, spec: {spec}}}");
+        let file = self.scratch.write("source.yaml", manifest).display().to_string();
+        self.cluster.said(&["apply", "-f", &file]).await.fine();
+    }
+
+    async fn get(&self, what: &[&str]) -> Value {
+        let said = self.cluster.said(&[&["get"][..], what, &["-o", "json"]].concat()).await.fine();
+        serde_json::from_str(&said).expect("JSON")
+    }
+
+    /// The endpoints that a source brought become these: `service address port health`.
+    async fn has(&self, source: &str, want: &[&str]) {
+        until(&format!("{source} brought {want:?}"), PATIENCE, || async {
+            let all = self.get(&["endpoints"]).await;
+            let mut has: Vec<_> = all["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|one| {
+                    let spec = &one["spec"];
+                    let own = spec["source"] == format!("discovery/{source}");
+                    let (service, address) = (spec["service"].as_str()?, spec["address"].as_str()?);
+                    let (port, health) = (&spec["ports"][0]["targetPort"], one["status"]["health"].as_str()?);
+                    own.then(|| format!("{service} {address} {port} {health}"))
+                })
+                .collect();
+            has.sort();
+            if has == want { Ok(()) } else { Err(format!("{has:?}")) }
+        })
+        .await
+        .expect("in time");
+    }
+
+    /// The status of a source becomes so, with such an error.
+    async fn stands(&self, source: &str, state: &str, error: &str) {
+        until(&format!("{source} is {state}: {error}"), PATIENCE, || async {
+            let status = self.get(&["discoverysource", source]).await["status"].clone();
+            let says = status["error"]
+                .as_str()
+                .is_some_and(|says| says.contains(error) && (says.is_empty() == error.is_empty()));
+            if status["state"] == state && says { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await
+        .expect("in time");
+    }
+}
+
+#[tokio::test]
+async fn what_other_directories_say_stands_here_and_goes_when_it_goes_there() {
+    let scratch = Scratch::new("peers");
+    let cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
+    let folder = scratch.path().to_owned();
+    let address = cluster.network.address(20);
+    let mesh = Mesh { scratch, cluster };
+    dns(&mesh, &folder, address).await;
+}
+
+/// Names of a real DNS server.
+async fn dns(mesh: &Mesh, folder: &Path, address: Ipv4Addr) {
+    let server = Dnsmasq::start(folder, address, &["--srv-host=_billing._tcp.example,b.example,9002,0,5"]);
+    let server = server.await.expect("dnsmasq");
+    let at = |last| Ipv4Addr::new(10, 0, 0, last);
+    server.set(&[("orders.example", at(1)), ("orders.example", at(2)), ("b.example", at(3))]).expect("set");
+    let spec = format!(
+        "{{type: DNS, dns: {{servers: [{:?}], services: [{{name: orders, host: orders.example, port: 8080}}, {{name: billing, srv: _billing._tcp.example}}]}}, stalePolicy: {{after: 3s}}}}",
+        server.at()
+    );
+    mesh.follow("names", &spec).await;
+    let billing = "billing 10.0.0.3 9002 Healthy";
+    mesh.has("names", &[billing, "orders 10.0.0.1 8080 Healthy", "orders 10.0.0.2 8080 Healthy"]).await;
+    server.set(&[("orders.example", at(2)), ("b.example", at(3))]).expect("set");
+    mesh.has("names", &[billing, "orders 10.0.0.2 8080 Healthy"]).await;
+    server.set(&[("b.example", at(3))]).expect("set");
+    mesh.has("names", &[billing]).await;
+    // That there is no such name is an answer.
+    mesh.stands("names", "Synced", "").await;
+    server.hang();
+    mesh.stands("names", "Stale", "does not answer").await;
+    mesh.has("names", &[billing]).await;
+}
