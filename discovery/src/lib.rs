@@ -17,6 +17,7 @@ pub mod found;
 mod gather;
 pub mod keeper;
 mod labels;
+pub mod nomad;
 pub mod wanted;
 
 use files::{FileError, Files};
@@ -72,6 +73,10 @@ pub fn open(spec: &DiscoverySourceSpec, beat: Duration, files: &Files) -> Result
         DiscoveryType::Dns => {
             let dns = spec.dns.as_ref().ok_or_else(lacking)?;
             Ok(Box::new(dns::DnsSource::open(dns, beat, files.clone())?))
+        }
+        DiscoveryType::Nomad => {
+            let nomad = spec.nomad.as_ref().ok_or_else(lacking)?;
+            Ok(Box::new(nomad::open(nomad, spec.clone(), beat, files.clone())))
         }
     }
 }

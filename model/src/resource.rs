@@ -31,7 +31,7 @@ pub use authorizationpolicy::{
 };
 pub use discoverysource::{
     ConsulSource, DiscoveryFilter, DiscoverySourceSpec, DiscoverySourceStatus, DiscoveryState, DiscoveryType,
-    DnsService, DnsSource, FileSource, NamespaceMapping, OwnNamespace, Renamed, StalePolicy, resolver,
+    DnsService, DnsSource, FileSource, NamespaceMapping, NomadSource, OwnNamespace, Renamed, StalePolicy, resolver,
     status_error,
 };
 pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};

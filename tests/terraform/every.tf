@@ -539,3 +539,19 @@ resource "mesh_discovery_source" "dns" {
     }
   }
 }
+
+resource "mesh_discovery_source" "nomad" {
+  name = "nomad"
+  spec = {
+    type = "Nomad"
+    nomad = {
+      address    = "https://127.0.0.1:4646"
+      token_file = "/etc/mesh/discovery/nomad.token"
+      ca_file    = "/etc/mesh/discovery/nomad-ca.pem"
+      cert_file  = "/etc/mesh/discovery/nomad.pem"
+      key_file   = "/etc/mesh/discovery/nomad-key.pem"
+      region     = "global"
+      namespace  = "*"
+    }
+  }
+}

@@ -3,7 +3,15 @@
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
-use mesh_tests::{cluster::Cluster, dnsmasq::Dnsmasq, scratch::Scratch, wait::until};
+use mesh_tests::{
+    cluster::Cluster,
+    dnsmasq::Dnsmasq,
+    fake::Fake,
+    nomad::{self, Nomad},
+    python,
+    scratch::Scratch,
+    wait::until,
+};
 use serde_json::Value;
 
 /// How long the mesh may take to do what it does by itself.
@@ -72,6 +80,36 @@ async fn what_other_directories_say_stands_here_and_goes_when_it_goes_there() {
     let address = cluster.network.address(20);
     let mesh = Mesh { scratch, cluster };
     dns(&mesh, &folder, address).await;
+    of_nomad(&mesh).await;
+}
+
+/// Nomad's own services, from a server of the tests' own.
+async fn of_nomad(mesh: &Mesh) {
+    let fake = Fake::start(Nomad::default()).await;
+    fake.api.put("default", "cart", &["1 10.0.1.1 8080 mesh,v2"]);
+    fake.api.put("shop", "stock", &["2 10.0.1.2 8080 other"]);
+    let token = mesh.scratch.write("nomad.token", nomad::TOKEN).display().to_string();
+    let spec = format!(
+        "{{type: Nomad, nomad: {{address: {:?}, tokenFile: {token:?}, namespace: \"*\"}}, filter: {{tags: [mesh]}}}}",
+        fake.url
+    );
+    mesh.follow("old-nomad", &spec).await;
+    mesh.has("old-nomad", &["cart 10.0.1.1 8080 Healthy"]).await;
+    fake.api.put("shop", "stock", &["2 10.0.1.2 8080 mesh"]);
+    fake.api.put("default", "cart", &["3 10.0.1.3 8081 mesh"]);
+    mesh.has("old-nomad", &["cart 10.0.1.3 8081 Healthy", "stock 10.0.1.2 8080 Healthy"]).await;
+    fake.api.put("default", "cart", &[]);
+    mesh.has("old-nomad", &["stock 10.0.1.2 8080 Healthy"]).await;
+}
+
+/// What a client that is not ours makes of the server that stands for Nomad.
+#[tokio::test]
+async fn a_client_of_nomad_s_takes_the_one_of_the_tests_for_nomad() {
+    let fake = Fake::start(Nomad::default()).await;
+    fake.api.put("default", "cart", &["1 10.0.1.1 8080 mesh,v2"]);
+    fake.api.put("shop", "stock", &["2 10.0.1.2 8080 mesh"]);
+    let said = python::run(include_str!("../programs/nomad_services.py"), &[&fake.url, nomad::TOKEN]).await;
+    assert_eq!(said.expect("it runs").trim(), "as it should be");
 }
 
 /// Names of a real DNS server.

