@@ -83,6 +83,17 @@ impl Directory {
         token(&self.files.text(path, TOKEN_BYTES_MAX).await?, path)
     }
 
+    /// The one line of a file, which is read anew each time.
+    pub(crate) async fn secret(&self, path: &str) -> Result<String, Failure> {
+        let text = self.files.text(path, TOKEN_BYTES_MAX).await?;
+        let line = text.trim_end_matches(['\r', '\n']);
+        if line.is_empty() || line.contains(char::is_control) {
+            let what = "is no secret: one line of it".to_owned();
+            return Err(FileError::Content { path: path.to_owned(), what }.into());
+        }
+        Ok(line.to_owned())
+    }
+
     /// An answer that is not what the API says.
     pub(crate) fn odd(&self, what: &str) -> Failure {
         Failure::Source(format!("{} answers what is no {what}", self.address))

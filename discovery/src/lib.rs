@@ -11,6 +11,7 @@ mod client;
 mod clock;
 pub mod consul;
 pub mod dns;
+pub mod eureka;
 pub mod file;
 pub mod files;
 pub mod found;
@@ -73,6 +74,10 @@ pub fn open(spec: &DiscoverySourceSpec, beat: Duration, files: &Files) -> Result
         DiscoveryType::Dns => {
             let dns = spec.dns.as_ref().ok_or_else(lacking)?;
             Ok(Box::new(dns::DnsSource::open(dns, beat, files.clone())?))
+        }
+        DiscoveryType::Eureka => {
+            let eureka = spec.eureka.as_ref().ok_or_else(lacking)?;
+            Ok(Box::new(eureka::EurekaSource::open(eureka, beat, files.clone())))
         }
         DiscoveryType::Nomad => {
             let nomad = spec.nomad.as_ref().ok_or_else(lacking)?;

@@ -1,10 +1,11 @@
-//! Type Nomad against a server of the tests' own, which is as strict as the documentation, and misbehaves as told.
-//! That a client which is not ours takes it for what it stands for is seen in `tests/tests/discovery_peers.rs`.
+//! Types Nomad and Eureka against servers of the tests' own, which are as strict as the documentation, and misbehave as told.
+//! That clients which are not ours take them for what they stand for is seen in `tests/tests/discovery_peers.rs`.
 
 use std::time::Duration;
 
 use discovery::{News, Source, beat, files::Files, found::Found, found::FoundKey, open};
 use mesh_tests::{
+    eureka::{self, Eureka},
     fake::{Fake, Manner},
     nomad::{self, Nomad},
 };
@@ -51,9 +52,8 @@ fn show(key: &FoundKey, found: Option<&Found>) -> String {
     };
     let Some(found) = found else { return format!("{name} gone") };
     let instances = found.instances.values();
-    let instances: String = instances
-        .map(|one| format!(" {}:{} {}", one.address, one.port.unwrap_or(0), one.health))
-        .collect();
+    let instances: String =
+        instances.map(|one| format!(" {}:{} {}", one.address, one.port.unwrap_or(0), one.health)).collect();
     format!("{name}{instances}")
 }
 
@@ -110,11 +110,9 @@ async fn a_nomad_that_fails_says_nothing_that_counts() {
     let (fake, folder) = (Fake::start(Nomad::default()).await, tempfile::tempdir().expect("a folder"));
     fake.api.put("shop", "orders", &["1 10.0.0.1 8080 mesh"]);
     let spec = of_nomad(&fake, folder.path(), "shop");
-    for (manner, want) in [
-        (Manner::Failing, "answers 500"),
-        (Manner::Halving, "breaks off"),
-        (Manner::Limiting, "answers 429"),
-    ] {
+    for (manner, want) in
+        [(Manner::Failing, "answers 500"), (Manner::Halving, "breaks off"), (Manner::Limiting, "answers 429")]
+    {
         fake.behave(manner);
         let mut source = source(&spec, Duration::from_secs(3));
         let failure = next(&mut source).await.expect_err("it fails");
@@ -129,10 +127,87 @@ async fn a_nomad_that_fails_says_nothing_that_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nomad_that_hangs_is_told_in_time() {
-    let (fake, folder) = (Fake::start(Nomad::default()).await, tempfile::tempdir().expect("a folder"));
-    fake.behave(Manner::Hanging);
-    let mut source = source(&of_nomad(&fake, folder.path(), "shop"), Duration::from_secs(30));
-    let failure = next(&mut source).await.expect_err("it hangs");
-    assert!(failure.ends_with("does not answer in time"), "{failure}");
+async fn a_directory_that_hangs_is_told_in_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (nomad, eureka) = (Fake::start(Nomad::default()).await, Fake::start(Eureka::default()).await);
+    nomad.behave(Manner::Hanging);
+    eureka.behave(Manner::Hanging);
+    for spec in [of_nomad(&nomad, folder.path(), "shop"), of_eureka(&eureka, folder.path())] {
+        let mut source = source(&spec, Duration::from_secs(30));
+        let failure = next(&mut source).await.expect_err("it hangs");
+        assert!(failure.ends_with("does not answer in time"), "{failure}");
+    }
+}
+
+fn of_eureka(fake: &Fake<Eureka>, folder: &std::path::Path) -> Value {
+    let password = folder.join("password");
+    std::fs::write(&password, eureka::SECRET).expect("written");
+    let address = format!("{}/eureka/", fake.url);
+    json!({"type": "Eureka", "eureka": {"address": address, "passwordFile": password, "every": "1s"}})
+}
+
+#[tokio::test]
+async fn eureka_is_asked_for_all_once_and_then_for_what_became_another() {
+    let (fake, folder) = (Fake::start(Eureka::default()).await, tempfile::tempdir().expect("a folder"));
+    fake.api.put("ORDERS a 10.0.0.1 8080 UP");
+    fake.api.put("WEB w 10.0.0.9 80 STARTING");
+    let mut source = source(&of_eureka(&fake, folder.path()), Duration::from_secs(30));
+    assert_eq!(
+        next(&mut source).await.as_deref(),
+        Ok("full orders 10.0.0.1:8080 Healthy; web 10.0.0.9:80 Unhealthy")
+    );
+    fake.api.put("ORDERS a 10.0.0.1 8080 OUT_OF_SERVICE");
+    fake.api.put("ORDERS b 10.0.0.2 8080 UP");
+    fake.api.remove("WEB", "w");
+    assert_eq!(
+        next(&mut source).await.as_deref(),
+        Ok("full orders 10.0.0.1:8080 Draining 10.0.0.2:8080 Healthy")
+    );
+    assert_eq!(source.next().await, Ok(News::Same), "the same may be said again");
+    let asked = fake.api.asked();
+    assert_eq!(asked.iter().filter(|path| *path == "apps").count(), 1, "{asked:?}");
+    assert!(asked.contains(&"apps/delta".to_owned()), "{asked:?}");
+}
+
+#[tokio::test]
+async fn where_the_hash_says_otherwise_or_a_server_has_no_changes_all_is_asked_for_anew() {
+    let (fake, folder) = (Fake::start(Eureka::default()).await, tempfile::tempdir().expect("a folder"));
+    fake.api.put("ORDERS a 10.0.0.1 8080 UP");
+    let mut source = source(&of_eureka(&fake, folder.path()), Duration::from_secs(30));
+    next(&mut source).await.expect("it is well");
+    fake.api.put("ORDERS b 10.0.0.2 8080 UP");
+    fake.api.forget_changes();
+    let both = "full orders 10.0.0.1:8080 Healthy 10.0.0.2:8080 Healthy";
+    assert_eq!(next(&mut source).await.as_deref(), Ok(both), "it was not said, but counted");
+    // What the hash cannot see: the same number of each status.
+    fake.behave(Manner::Failing);
+    let failure = next(&mut source).await.expect_err("it fails");
+    assert!(failure.contains("answers 500"), "{failure}");
+    fake.api.put("ORDERS b 10.0.0.3 8080 UP");
+    fake.api.forget_changes();
+    fake.behave(Manner::Well);
+    let both = "full orders 10.0.0.1:8080 Healthy 10.0.0.3:8080 Healthy";
+    assert_eq!(told(&mut source).await, both, "after a failure all is asked for");
+    fake.api.disable_delta();
+    fake.api.remove("ORDERS", "b");
+    assert_eq!(next(&mut source).await.as_deref(), Ok("full orders 10.0.0.1:8080 Healthy"));
+}
+
+#[tokio::test]
+async fn a_eureka_that_fails_says_nothing_that_counts() {
+    let (fake, folder) = (Fake::start(Eureka::default()).await, tempfile::tempdir().expect("a folder"));
+    fake.api.put("ORDERS a 10.0.0.1 8080 UP");
+    let spec = of_eureka(&fake, folder.path());
+    for (manner, want) in [(Manner::Halving, "breaks off"), (Manner::Limiting, "answers 429")] {
+        fake.behave(manner);
+        let mut source = source(&spec, Duration::from_secs(3));
+        let failure = next(&mut source).await.expect_err("it fails");
+        assert!(failure.contains(want), "{failure}");
+        fake.behave(Manner::Well);
+        assert_eq!(told(&mut source).await, "full orders 10.0.0.1:8080 Healthy");
+    }
+    std::fs::write(folder.path().join("password"), "words\n").expect("written");
+    let mut source = source(&spec, Duration::from_secs(3));
+    let failure = next(&mut source).await.expect_err("it is none");
+    assert!(failure.ends_with("password: is no USER:PASSWORD: one line of it"), "{failure}");
 }

@@ -31,8 +31,8 @@ pub use authorizationpolicy::{
 };
 pub use discoverysource::{
     ConsulSource, DiscoveryFilter, DiscoverySourceSpec, DiscoverySourceStatus, DiscoveryState, DiscoveryType,
-    DnsService, DnsSource, FileSource, NamespaceMapping, NomadSource, OwnNamespace, Renamed, StalePolicy, resolver,
-    status_error,
+    DnsService, DnsSource, EurekaSource, FileSource, NamespaceMapping, NomadSource, OwnNamespace, Renamed,
+    StalePolicy, resolver, status_error,
 };
 pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};
 pub use filter::{

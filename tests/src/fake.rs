@@ -107,7 +107,11 @@ impl<A: Api> Fake<A> {
 impl Told {
     /// 200 with JSON.
     pub fn json(body: &serde_json::Value) -> Self {
-        Self { status: "200 OK", headers: vec!["Content-Type: application/json".to_owned()], body: body.to_string() }
+        Self {
+            status: "200 OK",
+            headers: vec!["Content-Type: application/json".to_owned()],
+            body: body.to_string(),
+        }
     }
 
     /// What a server says that does not understand a request: tests see it.
@@ -121,7 +125,11 @@ pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve<A: Api>(mut stream: TcpStream, api: Arc<A>, manner: Arc<Mutex<Manner>>) -> std::io::Result<()> {
+async fn serve<A: Api>(
+    mut stream: TcpStream,
+    api: Arc<A>,
+    manner: Arc<Mutex<Manner>>,
+) -> std::io::Result<()> {
     loop {
         let asked = read(&mut stream).await?;
         let mut told = api.answer(asked).await;
@@ -153,7 +161,10 @@ async fn read(stream: &mut TcpStream) -> std::io::Result<Asked> {
     let words: Vec<&str> = first.split(' ').collect();
     let [method, target, _] = words[..] else { return Err(std::io::ErrorKind::InvalidData.into()) };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let query = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (plain(key), plain(value)));
+    let query = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (plain(key), plain(value)));
     let headers = rest.lines().filter_map(|line| line.split_once(':'));
     let headers: BTreeMap<_, _> =
         headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
@@ -168,7 +179,8 @@ fn plain(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        let code =
+            after.get(..2).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
         match (first, code) {
             (b'%', Some(byte)) => {
                 bytes.push(byte);

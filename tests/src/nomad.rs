@@ -39,7 +39,11 @@ impl Nomad {
         let key = (namespace.to_owned(), service.to_owned());
         let registrations: Vec<_> = registrations.iter().map(|one| (*one).to_owned()).collect();
         let mut services = held(&self.services);
-        if registrations.is_empty() { services.remove(&key) } else { services.insert(key, registrations) };
+        if registrations.is_empty() {
+            services.remove(&key)
+        } else {
+            services.insert(key, registrations)
+        };
         drop(services);
         self.index.send_modify(|index| *index += 1);
     }
@@ -77,7 +81,8 @@ impl Nomad {
             let one = |(namespace, services)| json!({"Namespace": namespace, "Services": services});
             return Some(by_namespace.into_iter().map(one).collect());
         }
-        let name = path.strip_prefix("/v1/service/").filter(|name| !name.is_empty() && !name.contains('/'))?;
+        let name =
+            path.strip_prefix("/v1/service/").filter(|name| !name.is_empty() && !name.contains('/'))?;
         let found = services.get(&(namespace.to_owned(), name.to_owned())).into_iter().flatten();
         Some(found.map(|one| registration(namespace, name, one)).collect())
     }

