@@ -12,10 +12,12 @@ use model::{
 
 mod ca;
 mod explain;
+mod import;
 mod rollout;
 
 pub(crate) use ca::Ca;
 pub(crate) use explain::Explain;
+pub(crate) use import::{Import, ImportOptions, ManifestFormat};
 pub(crate) use rollout::RolloutOptions;
 
 /// Steers the mesh through its REST API.
@@ -233,6 +235,11 @@ pub(crate) enum Command {
     },
     /// Show what would become of a call, and why; with -f as if manifests were applied
     Explain(Explain),
+    /// Turn what another mesh is told into objects, and list what does not come over
+    Import {
+        #[command(subcommand)]
+        command: Import,
+    },
     /// Save connections, and choose one
     Context {
         #[command(subcommand)]

@@ -23,6 +23,7 @@ use crate::{
 mod cluster;
 mod contexts;
 mod explain;
+mod import;
 mod past;
 mod requests;
 mod snapshot;
@@ -78,6 +79,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
             past::rollback(&client()?, revision, dry_run, yes).await
         }
         Command::Explain(explain) => explain::run(&client()?, &explain).await,
+        Command::Import { command } => import::run(client, command).await,
         Command::Context { command } => contexts::run(&connection, command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "meshctl", &mut std::io::stdout());

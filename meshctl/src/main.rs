@@ -10,6 +10,7 @@ mod columns;
 mod commands;
 mod context;
 mod diff;
+mod import;
 mod output;
 
 #[tokio::main(flavor = "current_thread")]

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{binaries, process::Process, wait::until};
+use crate::{binaries, process::Process, scratch::Said, wait::until};
 
 /// How long it may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ impl Consul {
     /// # Panics
     /// If there is no Consul.
     pub async fn run(&mut self) -> anyhow::Result<()> {
-        let program = binaries::target().join("consul/usr/bin/consul");
+        let program = program();
         assert!(program.exists(), "{} is missing: run `cargo xtask install`", program.display());
         let address = self.address.to_string();
         let mut command = Command::new(program);
@@ -71,8 +71,40 @@ impl Consul {
         Ok(())
     }
 
+    /// Tells it something that it gives a name.
+    ///
+    /// # Errors
+    /// If it does not take it.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<()> {
+        let request = reqwest::Client::new().post(format!("{}{path}", self.url()));
+        request.json(body).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// If it says nothing.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(reqwest::get(format!("{}{path}", self.url())).await?.error_for_status()?.json().await?)
+    }
+
+    /// Its own command, asking it.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn command(&self, arguments: &[&str]) -> Said {
+        let mut command = Command::new(program());
+        command.args(arguments).env("CONSUL_HTTP_ADDR", self.url());
+        command.output().expect("consul starts").into()
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         self.process = None;
     }
+}
+
+fn program() -> PathBuf {
+    binaries::target().join("consul/usr/bin/consul")
 }
