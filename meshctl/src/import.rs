@@ -9,6 +9,7 @@ mod access;
 mod consul;
 mod fields;
 mod hcl;
+mod kuma;
 mod plan;
 mod regex;
 mod remark;
@@ -16,7 +17,7 @@ mod span;
 mod tree;
 
 pub(crate) use access::Verdict;
-use fields::At;
+use fields::{At, Names};
 pub(crate) use plan::Ports;
 use remark::Remarks;
 pub(crate) use remark::{Degree, Remark};
@@ -65,9 +66,24 @@ pub(crate) fn consul(sources: &[Source], setting: Setting) -> Result<Imported, S
     let remarks = Remarks::default();
     let mut consul = consul::Consul::new(setting);
     for (file, document) in &documents {
-        consul.read(&At::document(document, file, &remarks));
+        consul.read(&At::document(document, file, Names::Loose, &remarks));
     }
     let items = consul.finish();
+    Ok(Imported { items, remarks: remarks.finish(&files(sources)) })
+}
+
+/// From Kuma: policies in YAML or JSON, of Kubernetes or universal.
+///
+/// # Errors
+/// The first fault of syntax, with its file and line.
+pub(crate) fn kuma(sources: &[Source], setting: Setting) -> Result<Imported, String> {
+    let documents = documents(sources, |source| tree::of_yaml(&source.text))?;
+    let remarks = Remarks::default();
+    let mut kuma = kuma::Kuma::new(setting);
+    for (file, document) in &documents {
+        kuma.read(&At::document(document, file, Names::Exact, &remarks));
+    }
+    let items = kuma.finish();
     Ok(Imported { items, remarks: remarks.finish(&files(sources)) })
 }
 

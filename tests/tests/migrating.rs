@@ -16,6 +16,7 @@ mod heavy {
         scratch::{Said, Scratch},
         wait::until,
     };
+    use model::{kind::Kind, manifest};
     use serde_json::{Value, json};
 
     /// How long the mesh may take to do what it does by itself.
@@ -80,6 +81,19 @@ mod heavy {
         let whole = json(&said(import("consul", &files, &["-o", "json"])).fine());
         taken(&dev, &whole.to_string()).await;
         assert_eq!(whole["remarks"], json!([]));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_manual_shows_of_kuma_is_what_is_imported() {
+        let scratch = Scratch::new("migrating");
+        let files = files(&scratch, "From Kuma", "yaml kuma", "yaml");
+        let printed = said(import("kuma", &files, &[]));
+        assert!(printed.err.ends_with("objects; 0 lost, 0 differ\n"), "{}", printed.err);
+        let printed = printed.fine();
+        let [shown] = blocks("From Kuma", "yaml result")[..] else { panic!("one block shows it") };
+        assert_eq!(printed, shown, "docs/migrating.md shows something else");
+        let dev = Dev::start(scratch.path()).await.expect("a server");
+        taken(&dev, &printed).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,6 +214,24 @@ mod heavy {
             .expect("in time");
         }
 
+        /// Takes back all of a manifest but the services.
+        async fn clear(&self, manifest: String) {
+            let client = self.cluster.client(0).expect("a client");
+            let objects =
+                manifest::parse(&manifest).expect("a manifest").into_iter().map(|parsed| parsed.object.key());
+            for key in objects.filter(|key| key.kind != Kind::Service) {
+                client.delete(&key).await.expect("it is there");
+            }
+        }
+
+        /// Web is let in and gets what it asks for, a tenth of the rest is the second version's, and bot is refused.
+        async fn holds(&self) {
+            self.becomes(9_002, "/api/7", &[], (403, "")).await;
+            self.becomes(9_001, "/api/7", &[("x-version", "2")], (200, "two")).await;
+            let [one, two] = self.shares().await;
+            assert!((75..100).contains(&one) && two >= 1, "{one} and {two} of a hundred");
+        }
+
         /// How many of a hundred calls each version answered.
         async fn shares(&self) -> [usize; 2] {
             let mut counts = [0, 0];
@@ -212,13 +244,15 @@ mod heavy {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_consul_said_holds_between_real_hosts() {
+    async fn what_consul_and_kuma_said_holds_between_real_hosts() {
         let mesh = Mesh::open().await;
         let files = files(&mesh.scratch, "From Consul Connect", "hcl", "hcl");
         mesh.apply(said(import("consul", &files, &[])).fine()).await;
-        mesh.becomes(9_002, "/api/7", &[], (403, "")).await;
-        mesh.becomes(9_001, "/api/7", &[("x-version", "2")], (200, "two")).await;
-        let [one, two] = mesh.shares().await;
-        assert!((75..100).contains(&one) && two >= 1, "{one} and {two} of a hundred");
+        mesh.holds().await;
+        mesh.clear(said(import("consul", &files, &[])).fine()).await;
+        mesh.becomes(9_002, "/api/7", &[], (200, "")).await;
+        let files = self::files(&mesh.scratch, "From Kuma", "yaml kuma", "yaml");
+        mesh.apply(said(import("kuma", &files, &[])).fine()).await;
+        mesh.holds().await;
     }
 }

@@ -21,6 +21,11 @@ pub(crate) enum Import {
         #[arg(long, value_enum, default_value = "deny", value_name = "ACTION")]
         default: Action,
     },
+    /// Policies of Kuma, as `kumactl get -o yaml` and `kubectl get -o yaml` print them
+    Kuma {
+        #[command(flatten)]
+        options: ImportOptions,
+    },
 }
 
 /// Whether calls are let in.

@@ -8,7 +8,7 @@ use model::client::Client;
 use super::{print_applied, read};
 use crate::{
     cli::{Format, Import, ImportOptions, ManifestFormat},
-    import::{self, Degree, Imported, Source},
+    import::{self, Degree, Imported, Source, Verdict},
     output::{self, hint, line},
 };
 
@@ -21,6 +21,11 @@ pub(super) async fn run(
         Import::Consul { options, default } => {
             let setting = options.setting(default.verdict())?;
             let imported = import::consul(&sources(&options.files)?, setting);
+            (options, imported)
+        }
+        Import::Kuma { options } => {
+            let setting = options.setting(Verdict::closed())?;
+            let imported = import::kuma(&sources(&options.files)?, setting);
             (options, imported)
         }
     };

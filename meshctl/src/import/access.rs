@@ -70,14 +70,16 @@ impl Verdict {
     }
 }
 
-/// The policies. `usual` holds where no entry does, in every namespace that entries are for.
-pub(crate) fn policies(entries: Vec<Entry<'_>>, usual: &Verdict) -> Vec<Value> {
+/// The policies. `usual` holds where no entry does, in every namespace that entries are for. With `mesh_wide`, what is for
+/// all stands in that namespace, and is for every other one as well.
+pub(crate) fn policies(entries: Vec<Entry<'_>>, usual: &Verdict, mesh_wide: Option<&Name>) -> Vec<Value> {
     let mut said: BTreeMap<Name, (Said<'_>, BTreeMap<ServiceName, Said<'_>>)> = BTreeMap::new();
     for entry in entries {
         let namespace = match &entry.called {
             Called::Service(service) => service.namespace.clone(),
             Called::All(namespace) => namespace.clone(),
         };
+        let namespace = mesh_wide.cloned().unwrap_or(namespace);
         let (all, single) = said.entry(namespace).or_default();
         match entry.called.clone() {
             Called::Service(service) => single.entry(service).or_default().add(entry),
@@ -94,16 +96,24 @@ pub(crate) fn policies(entries: Vec<Entry<'_>>, usual: &Verdict) -> Vec<Value> {
 }
 
 impl<'a> Said<'a> {
+    /// Where two entries say different things of one caller it is closed: which of them counts is not for us to say.
     fn add(&mut self, entry: Entry<'a>) {
-        let twice = |at: &At<'_>| at.lost("another entry says something of this caller", "write one entry");
-        match entry.caller {
-            Caller::Anyone if self.anyone.is_some() => twice(&entry.at),
-            Caller::Anyone => self.anyone = Some((entry.verdict, entry.at)),
-            Caller::Service(caller) if self.named.contains_key(&caller) => {
-                let _ = caller;
-                twice(&entry.at);
+        let Entry { caller, verdict, at, .. } = entry;
+        let before = match &caller {
+            Caller::Anyone => self.anyone.as_mut(),
+            Caller::Service(caller) => self.named.get_mut(caller),
+        };
+        match (before, caller) {
+            (Some((before, _)), _) if *before == verdict => {}
+            (Some((before, _)), _) => {
+                at.lost(
+                    "another entry says something else of this caller",
+                    "write one; until then it is closed",
+                );
+                *before = Verdict::closed();
             }
-            Caller::Service(caller) => drop(self.named.insert(caller, (entry.verdict, entry.at))),
+            (None, Caller::Anyone) => self.anyone = Some((verdict, at)),
+            (None, Caller::Service(caller)) => drop(self.named.insert(caller, (verdict, at))),
         }
     }
 }

@@ -140,7 +140,7 @@ impl<'a> Consul<'a> {
             }
         }
         self.chains.protocols(&mut self.plan);
-        self.plan.policies = access::policies(self.intentions, &self.usual);
+        self.plan.policies = access::policies(self.intentions, &self.usual, None);
         self.plan.objects()
     }
 }

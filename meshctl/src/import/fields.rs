@@ -8,6 +8,15 @@ use super::{
     tree::{Field, Node, Tree},
 };
 
+/// How names of fields are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// As they are.
+    Exact,
+    /// Without regard to case and `_`, as Consul reads its entries: `ServiceSubset`, `service_subset`.
+    Loose,
+}
+
 /// A value, and where it stands.
 #[derive(Debug, Clone)]
 pub(crate) struct At<'a> {
@@ -17,6 +26,7 @@ pub(crate) struct At<'a> {
     file: &'a str,
     /// `service-router web: Routes[0]`.
     path: String,
+    names: Names,
     remarks: &'a Remarks,
 }
 
@@ -29,8 +39,8 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> At<'a> {
     /// A document.
-    pub(crate) fn document(node: &'a Node, file: &'a str, remarks: &'a Remarks) -> Self {
-        Self { node, line: node.line, file, path: String::new(), remarks }
+    pub(crate) fn document(node: &'a Node, file: &'a str, names: Names, remarks: &'a Remarks) -> Self {
+        Self { node, line: node.line, file, path: String::new(), names, remarks }
     }
 
     /// The same, called by the entry that it is.
@@ -55,7 +65,7 @@ impl<'a> At<'a> {
             file: self.file.to_owned(),
             line: self.line,
             degree,
-            what: self.path.trim_end_matches(':').to_owned(),
+            what: if self.path.is_empty() { "entry" } else { self.path.trim_end_matches(':') }.to_owned(),
             why: why.to_owned(),
             instead: instead.to_owned(),
         });
@@ -170,10 +180,9 @@ impl<'a> At<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Without regard to case and `_`, as Consul reads its entries: `ServiceSubset`, `service_subset`.
-    fn fits(own: &str, wanted: &str) -> bool {
+    fn fits(&self, own: &str, wanted: &str) -> bool {
         let bare = |text: &str| text.replace('_', "").to_ascii_lowercase();
-        own == wanted || bare(own) == bare(wanted)
+        own == wanted || (self.at.names == Names::Loose && bare(own) == bare(wanted))
     }
 
     /// The field of that name, unless it says nothing: `null`, `false`, 0, an empty text, list or map.
@@ -184,7 +193,7 @@ impl<'a> Fields<'a> {
     /// The field of that name, also where it is false, 0 or empty.
     pub(crate) fn take_given(&mut self, name: &str) -> Option<At<'a>> {
         let mut found = None;
-        while let Some(index) = self.left.iter().position(|field| Self::fits(&field.name, name)) {
+        while let Some(index) = self.left.iter().position(|field| self.fits(&field.name, name)) {
             let field = self.left.remove(index);
             let at = self.at.below(&field.name, &field.value, field.line);
             if found.is_some() {
@@ -198,12 +207,12 @@ impl<'a> Fields<'a> {
 
     /// Whether a field of that name is left.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.left.iter().any(|field| Self::fits(&field.name, name))
+        self.left.iter().any(|field| self.fits(&field.name, name))
     }
 
     /// The text of a field that is yet to be taken.
     pub(crate) fn peek(&self, name: &str) -> Option<String> {
-        let field = self.left.iter().find(|field| Self::fits(&field.name, name))?;
+        let field = self.left.iter().find(|field| self.fits(&field.name, name))?;
         if let Tree::Text(text) = &field.value.tree { Some(text.clone()) } else { None }
     }
 

@@ -81,8 +81,8 @@ impl Plan {
     /// The objects, in the order in which they can be made.
     pub(crate) fn objects(self) -> Vec<Value> {
         let mut objects = self.policies.clone();
-        for (namespace, treated) in &self.treated {
-            objects.push(object("TrafficPolicy", namespace, "all", Value::Object(treated.clone())));
+        for namespace in self.treated.keys() {
+            objects.push(object("TrafficPolicy", namespace, "all", Value::Object(self.usual(namespace))));
         }
         if let Some(mode) = self.mode {
             let system: Name = "mesh-system".parse().expect("a label");
@@ -109,6 +109,14 @@ impl Plan {
         made.into_iter().chain(objects).collect()
     }
 
+    /// How services of a namespace are treated of which nothing is said: what is said of the namespace, over what is said
+    /// of the mesh.
+    fn usual(&self, namespace: &Name) -> Map<String, Value> {
+        let of = |namespace: &Name| self.treated.get(namespace).cloned().unwrap_or_default();
+        let system: Name = "mesh-system".parse().expect("a label");
+        merged(of(&system), &of(namespace))
+    }
+
     fn of_service(&self, service: &ServiceName, draft: &Draft) -> Vec<Value> {
         let ServiceName { namespace, name } = service;
         let named = |kind: &str, spec: Value| object(kind, namespace, name.as_str(), spec);
@@ -126,8 +134,7 @@ impl Plan {
         }
         if !draft.treated.is_empty() {
             let mut spec = Map::from_iter([("targetRefs".to_owned(), targets.clone())]);
-            let usual = self.treated.get(namespace).cloned().unwrap_or_default();
-            spec.extend(merged(usual, &draft.treated));
+            spec.extend(merged(self.usual(namespace), &draft.treated));
             objects.push(named("TrafficPolicy", Value::Object(spec)));
         }
         if let Some(mode) = draft.mode {
@@ -151,6 +158,15 @@ impl Plan {
         }
         spec
     }
+}
+
+/// Whether a rule takes every request.
+pub(crate) fn takes_all(rule: &Value) -> bool {
+    let any = |one: &Value| {
+        let fields = one.as_object().map_or(0, Map::len);
+        fields == 0 || (fields == 1 && one["path"] == json!({"type": "PathPrefix", "value": "/"}))
+    };
+    rule["matches"].as_array().is_none_or(|matches| matches.iter().any(any))
 }
 
 /// `over` laid over `under`, field by field: the most specific policy of ours counts alone.

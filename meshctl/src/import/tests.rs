@@ -9,6 +9,7 @@ use super::*;
 
 mod access;
 mod consul;
+mod kuma;
 
 pub(super) fn setting(usual: Verdict) -> Setting {
     let namespace = "default".parse().expect("a label");

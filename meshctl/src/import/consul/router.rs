@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     super::{
         fields::{At, Fields},
-        plan::{Plan, set},
+        plan::{Plan, set, takes_all},
         span,
     },
     chain::{Chains, Target},
@@ -164,15 +164,6 @@ fn single(rule: Map<String, Value>, at: &At<'_>) -> Vec<Value> {
         rules.push(Value::Object(rule));
     }
     rules
-}
-
-/// Whether it takes every request.
-fn takes_all(rule: &Value) -> bool {
-    let any = |one: &Value| {
-        let fields = one.as_object().map_or(0, Map::len);
-        fields == 0 || (fields == 1 && one["path"] == json!({"type": "PathPrefix", "value": "/"}))
-    };
-    rule["matches"].as_array().is_none_or(|matches| matches.iter().any(any))
 }
 
 /// How special a match is to us: the lesser comes first.
