@@ -7,8 +7,8 @@ use model::{
     name::{Name, ServiceName},
     object::{Key, LabelKey, Object},
     resource::{
-        DiscoverySourceSpec, EndpointPort, EndpointSpec, Health, Port, Protocol, Resource, ServicePort,
-        ServiceSpec, Source,
+        DiscoverySourceSpec, EndpointPort, EndpointSpec, EndpointTls, Health, Port, Protocol, Resource,
+        ServicePort, ServiceSpec, Source,
     },
     shape::{Int, Text},
 };
@@ -70,10 +70,11 @@ pub fn changes(
         }
     }
     let serves = others.as_ref().unwrap_or(&own);
+    let tls = spec.tls.as_ref().map(|tls| tls.of(&service.name));
     let mut before: BTreeMap<&Name, &Object> =
         standing.endpoints.iter().map(|object| (&object.metadata.name, *object)).collect();
     for (id, instance) in found.instances.iter().filter(|(_, instance)| passes(spec, found, instance)) {
-        let object = endpoint_object(source, service, id, instance, (&own, serves));
+        let object = endpoint_object(source, service, id, instance, (&own, serves, tls.as_ref()));
         let Some(object) = object else { continue };
         let same = before.remove(&object.metadata.name).is_some_and(|before| {
             before.same_input(&object)
@@ -140,13 +141,13 @@ fn service_object(
 }
 
 /// An Endpoint; `None` if it serves none of the Service's ports. `own` are the ports as the source says them, `serves`
-/// those of the Service.
+/// those of the Service; `tls` is what it must show callers.
 fn endpoint_object(
     source: &Name,
     service: &ServiceName,
     id: &str,
     instance: &Instance,
-    (own, serves): (&[ServicePort], &[ServicePort]),
+    (own, serves, tls): (&[ServicePort], &[ServicePort], Option<&EndpointTls>),
 ) -> Option<Object> {
     let served = |port: &ServicePort| {
         let same = match (own, serves) {
@@ -173,6 +174,7 @@ fn endpoint_object(
         ports,
         zone: instance.zone.clone(),
         weight: Int::clamped(instance.weight.into()),
+        tls: tls.cloned(),
     };
     let Value::Object(mut spec) = json!(spec) else { return None };
     // There is no proxy that it would be a port of.

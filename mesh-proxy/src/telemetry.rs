@@ -115,6 +115,8 @@ pub struct Note {
     pub peer: Option<SocketAddr>,
     /// Where the call went last.
     pub endpoint: Option<SocketAddr>,
+    /// Whether that was over TLS, past any proxy: it knows not who calls.
+    pub tls: bool,
     /// Tries after the first.
     pub retries: u32,
     /// `x-request-id`.

@@ -13,7 +13,7 @@ use model::name::ServiceName;
 use tokio::net::TcpStream;
 use traffic::{
     admission::{Admitted, Full},
-    endpoint::EndpointKey,
+    endpoint::{AppAddress, EndpointKey},
     policy::Permit,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     telemetry::MuxCounts,
 };
 
+mod app;
 pub mod duplex;
 pub mod http2;
 mod lacking;
@@ -34,6 +35,7 @@ pub mod tcp;
 pub mod tls;
 mod tunnel;
 
+use app::Spoken;
 use pool::Dialled;
 pub use pool::{CONNECTIONS_PER_PEER_MAX, Home, IDLE_MAX, Lease};
 pub use tunnel::Tunnel;
@@ -74,9 +76,10 @@ pub struct Transport {
     dialler: Arc<tls::Dialler>,
     peers: pool::Shared<Hop, pool::Connection>,
     streams: pool::Shared<Hop, mux::Opener>,
-    apps: pool::Shared<SocketAddr, pool::Connection>,
+    app_dialler: Arc<app::Dialler>,
+    apps: pool::Shared<AppAddress, pool::Connection>,
     requests: pool::Exclusive<Hop>,
-    lines: pool::Exclusive<SocketAddr>,
+    lines: pool::Exclusive<AppAddress>,
     counts: Arc<MuxCounts>,
 }
 
@@ -88,6 +91,7 @@ impl Transport {
             dialler,
             peers: pool::Shared::default(),
             streams: pool::Shared::default(),
+            app_dialler: Arc::default(),
             apps: pool::Shared::default(),
             requests: pool::Exclusive::default(),
             lines: pool::Exclusive::default(),
@@ -146,7 +150,7 @@ impl Transport {
     pub async fn plain_request(
         &self,
         _: &Admitted,
-        app: SocketAddr,
+        app: &AppAddress,
         head: request::Parts,
         body: body::Request,
     ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
@@ -160,7 +164,7 @@ impl Transport {
     pub async fn plain_upgrade(
         &self,
         _: &Admitted,
-        app: SocketAddr,
+        app: &AppAddress,
         head: &request::Parts,
     ) -> Result<Response<Incoming>, SendError> {
         self.to_app_and_leave(app, head).await
@@ -170,8 +174,8 @@ impl Transport {
     ///
     /// # Errors
     /// If the application is not reached.
-    pub async fn plain_tunnel(&self, _: &Admitted, app: SocketAddr) -> Result<Tunnel, SendError> {
-        tcp::dial_app(app).await.map(Tunnel::Plain)
+    pub async fn plain_tunnel(&self, _: &Admitted, app: &AppAddress) -> Result<Tunnel, SendError> {
+        self.app_dialler.dial(app, Spoken::Bytes).await.map(Tunnel::App)
     }
 
     /// A stream of bytes to a port of a service, behind another proxy.
@@ -230,22 +234,31 @@ impl Transport {
         head: request::Parts,
         body: body::Request,
     ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
-        self.to_app(app, head, body).await
+        self.to_app(&app.into(), head, body).await
     }
 
     async fn to_app(
         &self,
-        app: SocketAddr,
+        app: &AppAddress,
         head: request::Parts,
         body: body::Request,
     ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
         if head.version == Version::HTTP_2 {
-            let connection = self.apps.connection(&app, http2::app, || Ok(())).await?;
+            let dialler = self.app_dialler.clone();
+            let dial = |app: AppAddress| async move {
+                http2::over(dialler.dial(&app, Spoken::H2).await?)
+                    .await
+                    .map_err(|error| SendError::Connect(format!("{app}: {error}")))
+            };
+            let connection = self.apps.connection(app, dial, || Ok(())).await?;
             let (answer, lease) = connection.send(Request::from_parts(head, body)).await?;
             return Ok((answer, Some(lease)));
         }
-        let dial = async || Ok(Dialled { io: Box::new(tcp::dial_app(app).await?), stream_of: None });
-        let line = self.lines.line(&app, dial).await?;
+        let dial = async || {
+            let io = self.app_dialler.dial(app, Spoken::Http1).await?;
+            Ok(Dialled { io: Box::new(io), stream_of: None })
+        };
+        let line = self.lines.line(app, dial).await?;
         Ok((line.ask(Question::to_app(&head), body).await?, None))
     }
 
@@ -259,15 +272,15 @@ impl Transport {
         app: SocketAddr,
         head: &request::Parts,
     ) -> Result<Response<Incoming>, SendError> {
-        self.to_app_and_leave(app, head).await
+        self.to_app_and_leave(&app.into(), head).await
     }
 
     async fn to_app_and_leave(
         &self,
-        app: SocketAddr,
+        app: &AppAddress,
         head: &request::Parts,
     ) -> Result<Response<Incoming>, SendError> {
-        let line = Line::new(Box::new(tcp::dial_app(app).await?), None);
+        let line = Line::new(Box::new(self.app_dialler.dial(app, Spoken::Http1).await?), None);
         line.ask(Question::to_app(head), body::Request::Empty).await
     }
 
@@ -285,6 +298,7 @@ impl Transport {
         self.peers.sweep(now);
         self.streams.sweep(now);
         self.dialler.lacking().sweep(now);
+        self.app_dialler.sweep(now);
         self.apps.sweep(now);
         self.requests.sweep(now, IDLE_MAX);
         self.lines.sweep(now, pool::LINE_IDLE);

@@ -30,11 +30,11 @@ pub use authorizationpolicy::{
     TargetRef,
 };
 pub use discoverysource::{
-    ConsulSource, DiscoveryFilter, DiscoverySourceSpec, DiscoverySourceStatus, DiscoveryState, DiscoveryType,
-    DnsService, DnsSource, EurekaSource, FileSource, NamespaceMapping, NomadSource, OwnNamespace, Renamed,
-    StalePolicy, resolver, status_error,
+    ConsulSource, DiscoveryFilter, DiscoverySourceSpec, DiscoverySourceStatus, DiscoveryState, DiscoveryTls,
+    DiscoveryType, DnsService, DnsSource, EurekaSource, FileSource, NamespaceMapping, NomadSource,
+    OwnNamespace, Renamed, StalePolicy, resolver, status_error,
 };
-pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, Health, Source};
+pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, EndpointTls, Health, Source};
 pub use filter::{
     Cors, DIRECT_BODY_BYTES_MAX, DirectResponse, FAULT_DELAY_MAX, FaultAbort, FaultDelay, FaultInjection,
     FilterType, Fraction, HeaderModifier, HeaderPair, MirrorRef, PathModifier, PathModifierType,

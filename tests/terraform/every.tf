@@ -508,6 +508,7 @@ resource "mesh_discovery_source" "every" {
     filter            = { tags = ["mesh"], services = ["old-*"] }
     rename            = [{ from = "Old_Orders", to = "old-orders" }]
     stale_policy      = { after = "10s", keep = "1m" }
+    tls               = { hostname = "{service}.example", ca_file = "/etc/ssl/old.pem" }
   }
 }
 

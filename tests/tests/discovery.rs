@@ -1,6 +1,12 @@
 //! Services from a file, by docs/discovery.md: a real proxy calls them without anybody registering them, within moments of
 //! their change, and goes on through the death of the leader that follows the file.
 
+use std::path::{Path, PathBuf};
+
+use mesh_tests::{backend::Backend, foreign, loopback::free_port, wait::until};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::Value;
+
 #[test]
 fn the_manual_s_examples_are_what_it_says() {
     const MANUAL: &str = include_str!("../../docs/discovery.md");
@@ -41,20 +47,20 @@ mod heavy {
     use serde_json::Value;
 
     /// How long the mesh may take to do what it does by itself.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    pub(super) const PATIENCE: Duration = Duration::from_secs(30);
     /// How long it may take until a proxy calls where the file says.
     const SOON: Duration = Duration::from_secs(2);
 
-    struct Mesh {
-        scratch: Scratch,
-        cluster: Cluster,
-        front: Host,
-        file: PathBuf,
+    pub(super) struct Mesh {
+        pub(super) scratch: Scratch,
+        pub(super) cluster: Cluster,
+        pub(super) front: Host,
+        pub(super) file: PathBuf,
     }
 
     impl Mesh {
         /// A host whose service web calls `old-orders`, and a file that lists it.
-        async fn open(members: u8, first: &Backend) -> Self {
+        pub(super) async fn open(members: u8, first: &Backend) -> Self {
             let scratch = Scratch::new("discovery");
             let cluster = Cluster::start(scratch.path(), members, |_| {}).await.expect("servers");
             let web = LocalService::new("web", 1, 80, "http").calling("old-orders", 9_001);
@@ -68,9 +74,14 @@ mod heavy {
 
         /// Writes the file anew, as a whole.
         fn list(&self, backends: &[&Backend]) {
-            let endpoints: String = backends
+            self.list_at(&backends.iter().map(|one| one.port).collect::<Vec<_>>());
+        }
+
+        /// The same with applications at these ports.
+        pub(super) fn list_at(&self, ports: &[u16]) {
+            let endpoints: String = ports
                 .iter()
-                .map(|one| format!("  - {{address: 127.0.0.1, targetPort: {}}}\n", one.port))
+                .map(|port| format!("  - {{address: 127.0.0.1, targetPort: {port}}}\n"))
                 .collect();
             let text = format!(
                 "services:\n- name: Old_Orders\n  tags: [mesh]\n  ports: [{{port: 80, protocol: http}}]\n  endpoints:\n{endpoints}"
@@ -79,14 +90,14 @@ mod heavy {
             std::fs::rename(next, &self.file).expect("renamed");
         }
 
-        fn source(&self, more: &str) -> String {
+        pub(super) fn source(&self, more: &str) -> String {
             format!(
                 "{{kind: DiscoverySource, metadata: {{name: old-hosts}}, spec: {{type: File, file: {{path: {:?}}}, filter: {{tags: [mesh]}}{more}}}}}",
                 self.file
             )
         }
 
-        async fn apply(&self, manifest: &str) -> Said {
+        pub(super) async fn apply(&self, manifest: &str) -> Said {
             let file = self.scratch.write("manifest.yaml", manifest).display().to_string();
             self.cluster.said(&["apply", "-f", &file]).await
         }
@@ -95,13 +106,13 @@ mod heavy {
             Plain::new((self.front.address, 9_001).into(), "old-orders.default.mesh")
         }
 
-        async fn call(&self) -> Result<String, String> {
+        pub(super) async fn call(&self) -> Result<String, String> {
             let answer = self.client().get("/").await.map_err(|error| format!("{error:#}"))?;
             let body = String::from_utf8_lossy(answer.body()).into_owned();
             if answer.status().is_success() { Ok(body) } else { Err(format!("{} {body}", answer.status())) }
         }
 
-        async fn answers(&self, want: &str, within: Duration) {
+        pub(super) async fn answers(&self, want: &str, within: Duration) {
             until(&format!("{want} answers"), within, || async {
                 let said = self.call().await?;
                 if said.starts_with(want) { Ok(()) } else { Err(said) }
@@ -313,4 +324,67 @@ mod heavy {
         .await
         .expect("in time");
     }
+}
+
+/// An application that takes nothing but TLS is called as its source says, and by nobody's other name.
+#[tokio::test]
+async fn endpoints_are_called_over_tls_where_their_source_says_so() {
+    let first = Backend::start("first").await.expect("an application");
+    let mesh = heavy::Mesh::open(1, &first).await;
+    let (port, folder) = (free_port(), mesh.scratch.path().to_owned());
+    let (own, root) = certificates(&folder);
+    let mut command = foreign::python("tls_server.py");
+    command.arg(port.to_string()).args(&own);
+    let _application = foreign::listening("application", &folder, &mut command, port).await.expect("it runs");
+    mesh.list_at(&[port]);
+    let says = async |hostname: &str, ca: &str| {
+        let tls = format!(", tls: {{hostname: {hostname:?}{ca}}}");
+        mesh.apply(&mesh.source(&tls)).await.fine();
+    };
+    let ca = format!(", caFile: {root:?}");
+    says("{service}.example", &ca).await;
+    mesh.answers("over TLS as old-orders.example", heavy::PATIENCE).await;
+    let log = mesh.front.access_log();
+    let line: Value = serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((&line["mtls"], &line["tls"]), (&Value::Bool(false), &Value::Bool(true)));
+    let explained =
+        mesh.cluster.said(&["explain", "--from", "default/web", "--to", "default/old-orders", "GET", "/"]);
+    let explained = explained.await.fine();
+    assert!(explained.contains("is called over TLS, by which it does not know its callers"), "{explained}");
+
+    says("orders.example", &ca).await;
+    refused(&mesh, "not valid for name").await;
+    // By what this host trusts, it is nobody.
+    says("{service}.example", "").await;
+    refused(&mesh, "UnknownIssuer").await;
+    says("{service}.example", &ca).await;
+    mesh.answers("over TLS as old-orders.example", heavy::PATIENCE).await;
+}
+
+/// Calls come to be refused, for this reason.
+async fn refused(mesh: &heavy::Mesh, reason: &str) {
+    until(reason, heavy::PATIENCE, || async {
+        match mesh.call().await {
+            Err(said) if said.starts_with("503") && mesh.front.access_log().contains(reason) => Ok(()),
+            said => Err(format!("{said:?}")),
+        }
+    })
+    .await
+    .expect("in time");
+}
+
+/// The certificate of `old-orders.example` and its key, and the root that it comes from.
+fn certificates(folder: &Path) -> ([PathBuf; 2], PathBuf) {
+    let [certificate, key, root] = ["app.pem", "app.key", "root.pem"].map(|name| folder.join(name));
+    let root_key = KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let own_key = KeyPair::generate().expect("a key");
+    std::fs::write(&root, authority.self_signed(&root_key).expect("a root").pem()).expect("written");
+    let issuer = Issuer::new(authority, root_key);
+    let leaf = CertificateParams::new(vec!["old-orders.example".to_owned()]).expect("parameters");
+    let leaf = leaf.signed_by(&own_key, &issuer).expect("a certificate").pem();
+    std::fs::write(&certificate, leaf).expect("written");
+    std::fs::write(&key, own_key.serialize_pem()).expect("written");
+    ([certificate, key], root)
 }

@@ -43,18 +43,52 @@ pub struct Endpoint {
     pub stale: bool,
     /// Where its application listens itself, by the service's port.
     pub apps: Vec<(u16, u16)>,
+    /// What its application shows who calls it itself; none in plaintext.
+    pub tls: Option<Arc<AppTls>>,
+}
+
+/// An application, as it is called past any proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AppAddress {
+    /// Where it listens.
+    pub socket: SocketAddr,
+    /// What it shows its callers; none in plaintext.
+    pub tls: Option<Arc<AppTls>>,
+}
+
+/// What an application shows those who call it over TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AppTls {
+    /// The name in its certificate.
+    pub hostname: String,
+    /// The file of what its certificate comes from; none for what the host trusts.
+    pub ca_file: Option<String>,
+}
+
+impl From<SocketAddr> for AppAddress {
+    fn from(socket: SocketAddr) -> Self {
+        Self { socket, tls: None }
+    }
+}
+
+impl fmt::Display for AppAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.socket)?;
+        self.tls.iter().try_for_each(|tls| write!(f, " as {}", tls.hostname))
+    }
 }
 
 impl Endpoint {
-    /// Whether it stands behind a proxy. One that does not is called itself, in plaintext.
+    /// Whether it stands behind a proxy. One that does not is called itself, in plaintext or as its source says.
     pub fn has_proxy(&self) -> bool {
         self.node.is_some()
     }
 
-    /// Where its application itself answers for a port of the service; in plaintext, past the proxy.
-    pub fn app(&self, port: u16) -> Option<SocketAddr> {
+    /// Where and how its application itself answers for a port of the service, past the proxy.
+    pub fn app(&self, port: u16) -> Option<AppAddress> {
         let (_, own) = self.apps.iter().find(|(known, _)| *known == port)?;
-        Some(SocketAddr::new(self.key.address().ip(), *own))
+        let socket = SocketAddr::new(self.key.address().ip(), *own);
+        Some(AppAddress { socket, tls: self.tls.clone() })
     }
 }
 

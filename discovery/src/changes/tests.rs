@@ -54,12 +54,16 @@ struct World(BTreeMap<Key, Object>);
 impl World {
     /// Writes what has to change, and says what that was.
     fn follow(&mut self, found: Option<&Found>) -> Vec<String> {
-        let (name, spec) = source();
+        self.follow_as(&source().1, found)
+    }
+
+    fn follow_as(&mut self, spec: &DiscoverySourceSpec, found: Option<&Found>) -> Vec<String> {
+        let (name, _) = source();
         let service = Key::namespaced(Kind::Service, orders().namespace, orders().name);
         let endpoints: Vec<_> = self.0.values().filter(|object| object.kind == Kind::Endpoint).collect();
         let standing = Standing { service: self.0.get(&service), endpoints: &endpoints };
         let mut out = Vec::new();
-        changes((&name, &spec), &orders(), found, standing, &mut out);
+        changes((&name, spec), &orders(), found, standing, &mut out);
         let lines = out.iter().map(line).collect();
         for change in out {
             match change {
@@ -144,4 +148,22 @@ fn an_instance_that_is_unwell_or_was_stale_is_written_anew() {
         object.status = Some(json!({"health": "Unhealthy", "stale": true}));
     }
     assert_eq!(world.follow(Some(&one)).len(), 1);
+}
+
+#[test]
+fn what_a_source_says_of_tls_stands_in_its_endpoints() {
+    let mut world = World::default();
+    let one = found(Some(80), &["a=10.0.0.1:8080"]);
+    world.follow(Some(&one));
+    let (_, mut spec) = source();
+    let tls = json!({"type": "File", "file": {"path": "/a"}, "tls": {"hostname": "{service}.example"}});
+    let object = json!({"kind": "DiscoverySource", "metadata": {"name": "old"}, "spec": tls});
+    if let Resource::DiscoverySource(said) = Parsed::from_input(&object, None).expect("valid").resource {
+        spec = said;
+    }
+    assert_eq!(world.follow_as(&spec, Some(&one)).len(), 1, "the endpoint is another");
+    let endpoint = world.0.values().find(|object| object.kind == Kind::Endpoint).expect("it is there");
+    assert_eq!(endpoint.spec["tls"], json!({"hostname": "orders.example"}));
+    assert!(world.follow_as(&spec, Some(&one)).is_empty());
+    assert_eq!(world.follow(Some(&one)).len(), 1, "in plaintext again");
 }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -18,11 +17,12 @@ use tokio::{
 use traffic::{
     admission::{Bounded, Gate},
     conduct::Conduct,
-    endpoint::EndpointKey,
+    endpoint::{AppAddress, EndpointKey},
     route::Edits,
     snapshot::{Backend, Destination, Snapshot},
 };
 
+use super::step::app;
 use crate::{
     body, checker,
     experience::Lore,
@@ -41,7 +41,7 @@ pub const CHECKED_MAX: usize = 4_096;
 struct Subject {
     hop: Hop,
     /// Where it has no proxy: itself, and what it speaks.
-    app: Option<(SocketAddr, Protocol)>,
+    app: Option<(AppAddress, Protocol)>,
     port: u16,
     hostname: Arc<str>,
     conduct: Arc<Conduct>,
@@ -88,7 +88,7 @@ fn subjects(
             let source = checks(&endpoint.key).unwrap_or_else(|| caller.clone());
             let hop = Hop { source, endpoint: endpoint.key.clone(), id: endpoint.id.clone() };
             let (port, hostname, conduct) = (backend.name.port, backend.hostname.clone(), conduct.clone());
-            let app = (!endpoint.has_proxy()).then(|| endpoint.app(port)).flatten();
+            let app = (!endpoint.has_proxy()).then(|| app(endpoint, backend)).flatten();
             let app = app.map(|app| (app, backend.protocol));
             subjects.insert(endpoint.key.clone(), Subject { hop, app, port, hostname, conduct });
         }
@@ -135,7 +135,7 @@ async fn look(subject: &Subject, transport: &Transport) -> Result<(), String> {
     // A gate of its own: a check is no call, and must get through when calls do not.
     let admitted = Gate::new().admit(Bounded::Requests, &subject.conduct).map_err(|full| full.to_string())?;
     let Some(path) = path else {
-        let tunnel = match subject.app {
+        let tunnel = match &subject.app {
             Some((app, _)) => transport.plain_tunnel(&admitted, app).await,
             None => transport.tunnel(&admitted, &subject.hop, subject.port).await,
         };
@@ -149,9 +149,9 @@ async fn look(subject: &Subject, transport: &Transport) -> Result<(), String> {
     let edits = Edits::default();
     let to = ToPeer { path, host: None, hostname: &subject.hostname, port: subject.port, edits: &edits };
     let head = heads::to_peer(&asked.into_parts().0, &to).map_err(|error| error.to_string())?;
-    let sent = match subject.app {
+    let sent = match &subject.app {
         Some((app, protocol)) => {
-            let head = heads::to_plain(head, protocol).map_err(|error| error.to_string())?;
+            let head = heads::to_plain(head, *protocol).map_err(|error| error.to_string())?;
             transport.plain_request(&admitted, app, head, body::Request::Empty).await
         }
         None => transport.request(&admitted, &subject.hop, &head, body::Request::Empty).await,

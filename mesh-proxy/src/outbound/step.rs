@@ -1,11 +1,14 @@
-//! One step to an endpoint: over mTLS to its proxy, or, where the service's mode is `Disabled`, in plaintext to its
-//! application.
-
-use std::net::SocketAddr;
+//! One step to an endpoint: over mTLS to its proxy, or to its application, in plaintext where the service's mode is
+//! `Disabled`, and as its source says where it has no proxy.
 
 use http::{Response, request};
 use model::name::ServiceName;
-use traffic::{admission::Admitted, endpoint::Endpoint, snapshot::Backend};
+use model::resource::Protocol;
+use traffic::{
+    admission::Admitted,
+    endpoint::{AppAddress, Endpoint},
+    snapshot::Backend,
+};
 
 use super::Outbound;
 use crate::{
@@ -34,7 +37,7 @@ impl Outbound {
             None => self.transport.request(admitted, &step.hop(), head, body).await,
             Some(app) => {
                 let head = step.in_plain(head)?;
-                let (answer, lease) = self.transport.plain_request(admitted, app, head, body).await?;
+                let (answer, lease) = self.transport.plain_request(admitted, &app, head, body).await?;
                 Ok((unmarked(answer), lease))
             }
         }
@@ -54,7 +57,7 @@ impl Outbound {
             }
             Some(app) => {
                 let head = step.in_plain(head)?;
-                let answer = self.transport.plain_upgrade(admitted, app, &head).await?;
+                let answer = self.transport.plain_upgrade(admitted, &app, &head).await?;
                 Ok((unmarked(answer), None))
             }
         }
@@ -64,18 +67,18 @@ impl Outbound {
     pub(super) async fn tunnel(&self, admitted: &Admitted, step: &Step<'_>) -> Result<Tunnel, SendError> {
         match step.app()? {
             None => self.transport.tunnel(admitted, &step.hop(), step.backend.name.port).await,
-            Some(app) => self.transport.plain_tunnel(admitted, app).await,
+            Some(app) => self.transport.plain_tunnel(admitted, &app).await,
         }
     }
 }
 
 impl Step<'_> {
     /// The application, where it is called itself.
-    fn app(&self) -> Result<Option<SocketAddr>, SendError> {
+    fn app(&self) -> Result<Option<AppAddress>, SendError> {
         if !self.backend.plain {
             return Ok(None);
         }
-        let app = self.endpoint.app(self.backend.name.port);
+        let app = app(self.endpoint, self.backend);
         let unknown = || SendError::Connect(format!("{} has no such port", self.endpoint.key));
         app.map(Some).ok_or_else(unknown)
     }
@@ -88,6 +91,13 @@ impl Step<'_> {
         let head = heads::to_plain(head.clone(), self.backend.protocol);
         head.map_err(|error| SendError::Connect(error.to_string()))
     }
+}
+
+/// Where a back end's endpoint is called itself. What its callers wrap in TLS themselves is not wrapped again.
+pub(super) fn app(endpoint: &Endpoint, backend: &Backend) -> Option<AppAddress> {
+    let app = endpoint.app(backend.name.port)?;
+    let tls = app.tls.filter(|_| backend.protocol != Protocol::Tls);
+    Some(AppAddress { tls, ..app })
 }
 
 /// Whatever an application says, only proxies can say that it got nothing.

@@ -49,6 +49,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     grpc_status: Option<u16>,
     mtls: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls: bool,
     duration_ms: f64,
     request_bytes: u64,
     response_bytes: u64,
@@ -135,6 +137,7 @@ impl<'a> Line<'a> {
             code: outcome.code,
             grpc_status: outcome.grpc_status,
             mtls: outcome.mtls,
+            tls: note.tls,
             duration_ms: (outcome.took.as_secs_f64() * 1e6).round() / 1e3,
             request_bytes: outcome.request_bytes,
             response_bytes: outcome.response_bytes,

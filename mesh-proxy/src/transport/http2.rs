@@ -1,14 +1,11 @@
 //! HTTP/2 connections that are dialled in plain: how hyper is set up for them.
 
-use std::net::SocketAddr;
-
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::{
-    SendError,
+    app::Stream,
     pool::{Connection, Driven},
-    tcp,
 };
 use crate::limits;
 
@@ -19,18 +16,14 @@ pub const WINDOW_CONNECTION_BYTES: u32 = 4 * 1_024 * 1_024;
 /// The largest frame, in bytes: larger ones mean fewer of them for large bodies, and others wait longer behind one.
 pub const FRAME_BYTES: u32 = 64 * 1_024;
 
-/// A connection for many requests to a local application.
-pub(super) async fn app(app: SocketAddr) -> Result<Driven<Connection>, SendError> {
-    let stream = tcp::dial_app(app).await?;
+/// A connection for many requests to an application.
+pub(super) async fn over(stream: Stream) -> hyper::Result<Driven<Connection>> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW_STREAM_BYTES)
         .initial_connection_window_size(WINDOW_CONNECTION_BYTES)
         .max_header_list_size(limits::HEADER_LIST_BYTES_MAX);
-    let (sender, connection) = builder
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| SendError::Connect(format!("{app}: {error}")))?;
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     Ok(Driven::h2(sender, connection, None))
 }

@@ -30,7 +30,7 @@ use super::SendError;
 
 /// How long a local application may take to accept. While its queue is full its kernel lets a SYN fall, which is sent again
 /// after a second: a crowd of streams that share a connection comes all at once.
-const APP_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const APP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the other proxy may take to reach its application.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a caller may take to say which port it wants.
@@ -57,7 +57,7 @@ pub fn tune(stream: &TcpStream) {
     }
 }
 
-/// A connection to a local application.
+/// A connection to an application.
 pub(super) async fn dial_app(app: SocketAddr) -> Result<TcpStream, SendError> {
     let failed = |cause: String| SendError::Connect(format!("{app}: {cause}"));
     let dialled = timeout(APP_TIMEOUT, connect_from_caller(app)).await;

@@ -1,4 +1,4 @@
-//! A stream of bytes to another proxy, whichever way it goes there, or to an application that is called in plaintext.
+//! A stream of bytes to another proxy, whichever way it goes there, or to an application past it.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{life::Life, mux, tcp::Abort};
+use super::{app, life::Life, mux, tcp::Abort};
 
 /// One stream, whose application is reached.
 pub enum Tunnel {
@@ -21,14 +21,14 @@ pub enum Tunnel {
     /// On a connection of its own.
     Line(Box<TlsStream<TcpStream>>, Box<Life>),
     /// To the application itself.
-    Plain(TcpStream),
+    App(app::Stream),
 }
 
 impl Tunnel {
     /// What ends it before its sides do, where that is not looked after elsewhere.
     pub fn life(&self) -> Option<Life> {
         match self {
-            Self::Stream(_) | Self::Plain(_) => None,
+            Self::Stream(_) | Self::App(_) => None,
             Self::Line(_, life) => Some((**life).clone()),
         }
     }
@@ -37,7 +37,7 @@ impl Tunnel {
 /// A stream is reset; TLS says its last word only when it ends well.
 impl Abort for Tunnel {
     fn abort(&self) {
-        if let Self::Plain(stream) = self {
+        if let Self::App(stream) = self {
             stream.abort();
         }
     }
@@ -52,7 +52,7 @@ impl AsyncRead for Tunnel {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Line(stream, _) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::App(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -62,7 +62,7 @@ impl AsyncWrite for Tunnel {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Line(stream, _) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::App(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -70,7 +70,7 @@ impl AsyncWrite for Tunnel {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
             Self::Line(stream, _) => Pin::new(stream).poll_flush(cx),
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::App(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -78,7 +78,7 @@ impl AsyncWrite for Tunnel {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Line(stream, _) => Pin::new(stream).poll_shutdown(cx),
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::App(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

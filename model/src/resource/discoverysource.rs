@@ -16,12 +16,14 @@ mod dns;
 mod eureka;
 mod file;
 mod nomad;
+mod tls;
 
 pub use consul::ConsulSource;
 pub use dns::{DnsService, DnsSource, resolver};
 pub use eureka::EurekaSource;
 pub use file::FileSource;
 pub use nomad::NomadSource;
+pub use tls::DiscoveryTls;
 
 /// The shortest `stalePolicy.after`: sources are asked at least three times as often.
 const AFTER_MIN: Timespan = Timespan::from_secs(3);
@@ -140,6 +142,8 @@ record! {
         "filter" filter: Option<DiscoveryFilter>,
         /// Other names for some services; those left out keep theirs, as far as it is a label.
         "rename" rename: Vec<Renamed>,
+        /// Its endpoints that have no proxy are called over TLS; in plaintext if left out.
+        "tls" tls: Option<DiscoveryTls>,
         /// What becomes of endpoints while nothing is heard of the source.
         "stalePolicy" stale_policy: Option<StalePolicy>,
     }
@@ -208,6 +212,7 @@ impl Rules for DiscoverySourceSpec {
         self.dns.iter().for_each(|dns| dns.check(&Path::Field(at, "dns"), decoder));
         self.nomad.iter().for_each(|nomad| nomad.check(&Path::Field(at, "nomad"), decoder));
         self.eureka.iter().for_each(|eureka| eureka.check(&Path::Field(at, "eureka"), decoder));
+        self.tls.iter().for_each(|tls| tls.check(&Path::Field(at, "tls"), decoder));
         if self.r#type == DiscoveryType::Dns && self.filter.iter().any(|filter| !filter.tags.is_empty()) {
             let filter_at = Path::Field(at, "filter");
             decoder.report(&Path::Field(&filter_at, "tags"), "names of DNS have no tags");

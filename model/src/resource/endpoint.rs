@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 use super::{Port, Rules};
 use crate::{
     name::{Name, NameError, as_text},
-    shape::{Decoder, Int, Path, Shape, choice, record},
+    shape::{Decoder, Int, Path, Shape, Text, choice, record},
 };
+
+/// The longest name in a certificate, in bytes.
+pub(super) const HOSTNAME_BYTES_MAX: usize = 253;
 
 /// Who says that the endpoint is there.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +70,16 @@ record! {
 }
 
 record! {
+    /// What an application that is called over TLS, past any proxy, must show its callers.
+    pub struct EndpointTls {
+        /// The name in its certificate, which callers ask for (SNI).
+        "hostname" hostname: Text<HOSTNAME_BYTES_MAX>,
+        /// The certificates that its own must come from: a file on the callers' hosts; those that such a host trusts if left out.
+        "caFile" ca_file: Option<Text<4096>>,
+    }
+}
+
+record! {
     /// Where an instance of a service is dialled.
     pub struct EndpointSpec {
         /// The service, of the same namespace.
@@ -85,6 +98,8 @@ record! {
         "zone" zone: Option<Name>,
         /// Its share among its equals.
         "weight" weight: Int<0, 1_000_000> = Int::clamped(1),
+        /// Over TLS, where there is no proxy; in plaintext if left out.
+        "tls" tls: Option<EndpointTls>,
     }
 }
 

@@ -74,6 +74,7 @@ fn endpoint(name: &str, index: usize, weight: u32, health: Health) -> Endpoint {
         health,
         stale: false,
         apps: Vec::new(),
+        tls: None,
     }
 }
 

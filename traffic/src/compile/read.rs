@@ -19,7 +19,7 @@ use model::{
 use super::{Inputs, Nack};
 use crate::{
     conduct::TrafficPolicy,
-    endpoint::{Endpoint, EndpointKey, Health},
+    endpoint::{AppTls, Endpoint, EndpointKey, Health},
     policy::{AuthorizationPolicy, PeerAuthentication},
     route::Route,
     snapshot::Place,
@@ -160,6 +160,10 @@ fn endpoint(
     let service = ServiceName::new(namespace.clone(), spec.service);
     let own = spec.ports.first().map(|port| port.target_port).filter(|_| spec.node.is_none());
     let address = SocketAddr::new(spec.address, own.unwrap_or(spec.inbound_port).value() as u16);
+    let tls = spec.tls.filter(|_| spec.node.is_none()).map(|tls| AppTls {
+        hostname: tls.hostname.as_str().to_owned(),
+        ca_file: tls.ca_file.map(|path| path.as_str().to_owned()),
+    });
     let endpoint = Endpoint {
         key: EndpointKey::new(service.clone(), object.metadata.name.clone(), address),
         id: SpiffeId::service(domain, &service),
@@ -173,6 +177,7 @@ fn endpoint(
             .iter()
             .map(|port| (port.port.value() as u16, port.target_port.value() as u16))
             .collect(),
+        tls: tls.map(Arc::new),
     };
     let ports = endpoint.apps.iter().map(|(port, _)| *port).collect();
     Ok(Read::Endpoint {

@@ -27,6 +27,9 @@ const PAST_THE_PROXY: &str = "is called in plaintext, past its host's proxy: pol
 /// Of a back end whose endpoints a discovery source brought.
 const WITHOUT_A_PROXY: &str = "is called in plaintext: its endpoints come from a discovery source and have no proxy, so that no policy holds there";
 
+/// Of one whose source says that they are called over TLS.
+const OVER_TLS: &str = "is called over TLS, by which it does not know its callers: its endpoints come from a discovery source and have no proxy, so that no policy holds there";
+
 /// What lets a call in there.
 const NOBODY: &str = "no-proxy";
 
@@ -50,7 +53,12 @@ impl Asked<'_> {
         let sum = rule.split.weights().map(|(weight, _)| weight).sum();
         for (weight, choice) in rule.split.weights() {
             if let Some(backend) = choice.backend.as_ref().ok().filter(|backend| backend.plain) {
-                let what = if without_proxy(backend) { WITHOUT_A_PROXY } else { PAST_THE_PROXY };
+                let over_tls = backend.endpoints().iter().any(|endpoint| endpoint.tls.is_some());
+                let what = match without_proxy(backend) {
+                    true if over_tls => OVER_TLS,
+                    true => WITHOUT_A_PROXY,
+                    false => PAST_THE_PROXY,
+                };
                 explanation.notes.push(format!("{} {what}", backend.name));
             }
             let share = (weight, percent(weight, sum));

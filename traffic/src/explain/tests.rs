@@ -355,7 +355,12 @@ fn endpoints_without_a_proxy_are_told_as_such() {
     assert_eq!((reached.mtls, reached.verdict.allowed), (false, true));
     let endpoint = &reached.endpoints[0];
     assert_eq!((endpoint.node.as_ref(), endpoint.address.as_str()), (None, "10.0.0.9:8080"));
-    assert!(explanation.notes[0].contains("come from a discovery source"), "{explanation:?}");
+    let note = &explanation.notes[0];
+    assert!(note.contains("in plaintext: its endpoints come from a discovery source"), "{note}");
+    let old = old.replace("source: discovery/file,", "source: discovery/file, tls: {hostname: old.example},");
+    let explanation = explained(&[SHOP, &old], json!({"to": "default/old", "port": 80}));
+    let note = &explanation.notes[0];
+    assert!(note.contains("over TLS, by which it does not know its callers: its endpoints come"), "{note}");
 }
 
 #[test]

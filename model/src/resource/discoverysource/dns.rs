@@ -91,7 +91,8 @@ impl DnsService {
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether it is a name of DNS, as it is written.
+pub(super) fn is_name(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let label = |label: &str| (1..=LABEL_BYTES_MAX).contains(&label.len()) && label.bytes().all(plain);
