@@ -103,9 +103,13 @@ impl Keeper {
         self.set.as_ref()
     }
 
-    /// Takes what has to be compared with the registry; `None` if there is nothing, or nothing is known yet.
-    pub fn take_due(&mut self) -> Option<Due> {
+    /// Takes what has to be compared with the registry; `None` if there is nothing, or nothing is known yet, or what was
+    /// known is lost: that nothing of it is in the registry is as it should be.
+    pub fn take_due(&mut self, now: Instant) -> Option<Due> {
         self.set.as_ref()?;
+        if self.state(now) == DiscoveryState::Lost {
+            return None;
+        }
         let due = std::mem::replace(&mut self.due, Due::Some(BTreeSet::new()));
         (due != Due::Some(BTreeSet::new())).then_some(due)
     }
@@ -192,7 +196,7 @@ mod tests {
         let state = |keeper: &Keeper, at| keeper.state(zero + seconds(at));
         assert_eq!(state(&keeper, 10_000), DiscoveryState::Pending, "it brought nothing that could be stale");
         keeper.hear(full(&["a"]), zero + seconds(10_000));
-        assert_eq!(keeper.take_due(), Some(Due::All));
+        assert_eq!(keeper.take_due(zero + seconds(10_000)), Some(Due::All));
         for (at, want) in [
             (10_029, DiscoveryState::Synced),
             (10_030, DiscoveryState::Stale),
@@ -202,10 +206,16 @@ mod tests {
             assert_eq!(state(&keeper, at), want, "{at}");
         }
         keeper.hear(News::Same, zero + seconds(13_629));
-        assert_eq!(keeper.take_due(), None, "what is stale is there");
+        assert_eq!(keeper.take_due(zero + seconds(13_629)), None, "what is stale is there");
+        keeper.look_again();
+        assert_eq!(keeper.take_due(zero + seconds(19_999)), None, "what is lost is to be gone");
         keeper.hear(News::Same, zero + seconds(20_000));
         assert_eq!(state(&keeper, 20_000), DiscoveryState::Synced);
-        assert_eq!(keeper.take_due(), Some(Due::All), "what it brought was removed meanwhile");
+        assert_eq!(
+            keeper.take_due(zero + seconds(20_000)),
+            Some(Due::All),
+            "what it brought was removed meanwhile"
+        );
     }
 
     #[test]
@@ -233,21 +243,21 @@ mod tests {
         let some = |names: &[&str]| Some(Due::Some(names.iter().map(|name| key(name)).collect()));
         keeper.hear(News::Changed(key("a"), Some(Found::default())), now);
         keeper.look_again();
-        assert_eq!(keeper.take_due(), None);
+        assert_eq!(keeper.take_due(now), None);
         keeper.hear(full(&["a", "b"]), now);
-        assert_eq!(keeper.take_due(), Some(Due::All));
+        assert_eq!(keeper.take_due(now), Some(Due::All));
         keeper.hear(full(&["a", "b"]), now);
-        assert_eq!(keeper.take_due(), None);
+        assert_eq!(keeper.take_due(now), None);
         keeper.hear(full(&["b", "c"]), now);
-        assert_eq!(keeper.take_due(), some(&["a", "c"]));
+        assert_eq!(keeper.take_due(now), some(&["a", "c"]));
         keeper.hear(News::Changed(key("b"), None), now);
         keeper.hear(News::Changed(key("x"), None), now);
         keeper.hear(News::Changed(key("c"), Some(Found::default())), now);
-        assert_eq!(keeper.take_due(), some(&["b"]));
+        assert_eq!(keeper.take_due(now), some(&["b"]));
         keeper.look_at([key("c")]);
-        assert_eq!(keeper.take_due(), some(&["c"]));
+        assert_eq!(keeper.take_due(now), some(&["c"]));
         keeper.look_again();
         keeper.look_at([key("c")]);
-        assert_eq!(keeper.take_due(), Some(Due::All));
+        assert_eq!(keeper.take_due(now), Some(Due::All));
     }
 }

@@ -18,7 +18,7 @@ def instance(number):
         port=eureka.PortWrapper(port=8080, enabled=True),
         securePort=eureka.PortWrapper(port=8443, enabled=False),
         status=eureka.INSTANCE_STATUS_UP,
-        overriddenstatus=eureka.INSTANCE_STATUS_UNKNOWN,
+        overriddenstatus="UNKNOWN",
         dataCenterInfo=eureka.DataCenterInfo(),
         leaseInfo=eureka.LeaseInfo(),
         metadata={"team": "shop"},
@@ -59,7 +59,7 @@ async def main():
         await eureka.status_update(address, "LEGACY", "legacy-1", 2, eureka.INSTANCE_STATUS_OUT_OF_SERVICE)
         await eureka.cancel(address, "LEGACY", "legacy-2")
         every, _ = await check("OUT_OF_SERVICE_1_")
-        assert every == ["legacy-1 10.0.2.1:8080 OUT_OF_SERVICE"], every
+        assert every == ["legacy-1 10.0.2.1:8080 OUT_OF_SERVICE ADDED"], every
     if step == "cancel":
         await eureka.cancel(address, "LEGACY", "legacy-1")
         every, changes = await check("")

@@ -1,7 +1,7 @@
 //! One source, followed: what it tells is gathered for a moment, compared with the registry, and written in one entry, or
 //! in some where there is much. What could not be written is compared again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use discovery::{
     Failure, News, Source,
@@ -155,13 +155,15 @@ impl Following {
     async fn write(&mut self) -> Result<(), NoMore> {
         let state = self.registry.applied();
         self.look(&state);
-        let due = self.keeper.take_due();
+        // One moment for both: what is lost must not be brought in the entry that says so.
+        let now = clock::now().into_std();
+        let due = self.keeper.take_due(now);
         let mut changes = Vec::new();
         if let (Some(due), Some(set)) = (&due, self.keeper.set()) {
             let planned = plan::plan(&state, (&self.subject.name, &self.subject.spec), set, due);
             (changes, self.problems) = planned;
         }
-        let mut said = self.said(&state);
+        let mut said = self.said(&state, now);
         if changes.is_empty() && said.is_none() {
             return Ok(());
         }
@@ -184,8 +186,7 @@ impl Following {
     }
 
     /// What the status has to say, if it says something else.
-    fn said(&self, state: &State) -> Option<Said> {
-        let now = clock::now().into_std();
+    fn said(&self, state: &State, now: Instant) -> Option<Said> {
         let stands = self.keeper.state(now);
         self.counts.stands(&self.subject.name, stands == DiscoveryState::Synced);
         let mut errors: Vec<&str> = self.problems.iter().map(String::as_str).collect();
