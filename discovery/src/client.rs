@@ -41,6 +41,13 @@ pub(crate) struct Directory {
     made: Mutex<Option<(Vec<String>, Client)>>,
 }
 
+/// An answer that comes line by line.
+pub(crate) struct Lines {
+    address: String,
+    response: Response,
+    buffer: Vec<u8>,
+}
+
 impl Directory {
     pub(crate) fn new(address: &str, papers: Papers, files: Files) -> Self {
         let address = address.trim_end_matches('/').to_owned();
@@ -78,6 +85,14 @@ impl Directory {
         Ok(body)
     }
 
+    /// The lines of an answer of status 200, one by one.
+    pub(crate) fn lines(&self, response: Response) -> Result<Lines, Failure> {
+        if response.status() != StatusCode::OK {
+            return Err(Failure::Source(format!("{} answers {}", self.address, response.status())));
+        }
+        Ok(Lines { address: self.address.clone(), response, buffer: Vec::new() })
+    }
+
     /// The token in a file, which is read anew each time.
     pub(crate) async fn token(&self, path: &str) -> Result<HeaderValue, Failure> {
         token(&self.files.text(path, TOKEN_BYTES_MAX).await?, path)
@@ -99,13 +114,13 @@ impl Directory {
         Failure::Source(format!("{} answers what is no {what}", self.address))
     }
 
-    fn broken(&self, error: &reqwest::Error) -> Failure {
-        let what = match error {
-            error if error.is_timeout() => "does not answer in time".to_owned(),
-            error if error.is_connect() => format!("cannot be reached: {}", innermost(error)),
-            error => format!("breaks off: {}", innermost(error)),
-        };
+    /// What it says of itself.
+    pub(crate) fn says(&self, what: &str) -> Failure {
         Failure::Source(format!("{} {what}", self.address))
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> Failure {
+        broken(&self.address, error)
     }
 
     /// The client; another one once a file says something else.
@@ -148,12 +163,44 @@ impl Directory {
     }
 }
 
+fn broken(address: &str, error: &reqwest::Error) -> Failure {
+    let what = match error {
+        error if error.is_timeout() => "does not answer in time".to_owned(),
+        error if error.is_connect() => format!("cannot be reached: {}", innermost(error)),
+        error => format!("breaks off: {}", innermost(error)),
+    };
+    Failure::Source(format!("{} {what}", address))
+}
+
 fn innermost(error: &reqwest::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
     innermost.to_string()
+}
+
+impl Lines {
+    /// The next one, of at most `limit` bytes; `None` after the last.
+    pub(crate) async fn next(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Failure> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            if self.buffer.len() > limit {
+                return Err(Failure::Source(format!(
+                    "{} answers more than {limit} bytes in one line",
+                    self.address
+                )));
+            }
+            match self.response.chunk().await.map_err(|error| broken(&self.address, &error))? {
+                Some(chunk) => self.buffer.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
+    }
 }
 
 /// One line; a file of another sort, a key say, is not sent anywhere.

@@ -17,6 +17,7 @@ pub mod files;
 pub mod found;
 mod gather;
 pub mod keeper;
+pub mod kubernetes;
 mod labels;
 pub mod nomad;
 pub mod wanted;
@@ -78,6 +79,10 @@ pub fn open(spec: &DiscoverySourceSpec, beat: Duration, files: &Files) -> Result
         DiscoveryType::Eureka => {
             let eureka = spec.eureka.as_ref().ok_or_else(lacking)?;
             Ok(Box::new(eureka::EurekaSource::open(eureka, beat, files.clone())))
+        }
+        DiscoveryType::Kubernetes => {
+            let kubernetes = spec.kubernetes.as_ref().ok_or_else(lacking)?;
+            Ok(Box::new(kubernetes::KubernetesSource::open(kubernetes, beat, files.clone())))
         }
         DiscoveryType::Nomad => {
             let nomad = spec.nomad.as_ref().ok_or_else(lacking)?;

@@ -1,12 +1,18 @@
-//! Types Nomad and Eureka against servers of the tests' own, which are as strict as the documentation, and misbehave as told.
+//! Types Nomad, Eureka and Kubernetes against servers of the tests' own, which are as strict as the documentation, and misbehave as told.
 //! That clients which are not ours take them for what they stand for is seen in `tests/tests/discovery_peers.rs`.
 
 use std::time::Duration;
 
-use discovery::{News, Source, beat, files::Files, found::Found, found::FoundKey, open};
+use discovery::{
+    News, Source, beat,
+    files::Files,
+    found::{Found, FoundKey, Instance},
+    open,
+};
 use mesh_tests::{
     eureka::{self, Eureka},
     fake::{Fake, Manner},
+    kubernetes::{self, Kubernetes},
     nomad::{self, Nomad},
 };
 use model::{object::Parsed, resource::Resource};
@@ -52,8 +58,12 @@ fn show(key: &FoundKey, found: Option<&Found>) -> String {
     };
     let Some(found) = found else { return format!("{name} gone") };
     let instances = found.instances.values();
-    let instances: String =
-        instances.map(|one| format!(" {}:{} {}", one.address, one.port.unwrap_or(0), one.health)).collect();
+    let one = |one: &Instance| {
+        let of_one = one.ports.first().map(|port| port.target_port.to_string());
+        let port = one.port.map(|port| port.to_string()).or(of_one).unwrap_or_default();
+        format!(" {}:{port} {}", one.address, one.health)
+    };
+    let instances: String = instances.map(one).collect();
     format!("{name}{instances}")
 }
 
@@ -210,4 +220,63 @@ async fn a_eureka_that_fails_says_nothing_that_counts() {
     let mut source = source(&spec, Duration::from_secs(3));
     let failure = next(&mut source).await.expect_err("it is none");
     assert!(failure.ends_with("password: is no USER:PASSWORD: one line of it"), "{failure}");
+}
+
+fn of_kubernetes(fake: &Fake<Kubernetes>, folder: &std::path::Path) -> Value {
+    let token = folder.join("kubernetes");
+    std::fs::write(&token, kubernetes::TOKEN).expect("written");
+    json!({"type": "Kubernetes", "kubernetes": {"address": fake.url, "tokenFile": token, "labelSelector": "team=shop"}})
+}
+
+#[tokio::test]
+async fn a_cluster_is_listed_once_page_by_page_and_then_watched_from_where_it_was() {
+    let (fake, folder) = (Fake::start(Kubernetes::default()).await, tempfile::tempdir().expect("a folder"));
+    fake.api.put("shop/a orders 8080", &["10.0.0.1 ready"]);
+    fake.api.put("shop/b orders 8080", &["10.0.0.2 ready"]);
+    fake.api.put("default/c web 80", &["10.0.0.3 not"]);
+    let mut source = source(&of_kubernetes(&fake, folder.path()), Duration::from_secs(3));
+    assert_eq!(
+        next(&mut source).await.as_deref(),
+        Ok("full default/web 10.0.0.3:80 Unhealthy; shop/orders 10.0.0.1:8080 Healthy 10.0.0.2:8080 Healthy")
+    );
+    fake.api.put("shop/b orders 8080", &["10.0.0.2 serving", "10.0.0.4 ready"]);
+    assert_eq!(
+        next(&mut source).await.as_deref(),
+        Ok("shop/orders 10.0.0.1:8080 Healthy 10.0.0.2:8080 Draining 10.0.0.4:8080 Healthy")
+    );
+    fake.api.remove("default/c");
+    assert_eq!(next(&mut source).await.as_deref(), Ok("default/web gone"));
+    // Several watches later it is still not listed again.
+    for _ in 0..3 {
+        assert_eq!(source.next().await, Ok(News::Same));
+    }
+    let asked = fake.api.asked();
+    assert_eq!(asked.iter().filter(|what| *what == "list").count(), 2, "two pages: {asked:?}");
+    assert!(asked.iter().filter(|what| what.starts_with("watch from 1")).count() > 3, "{asked:?}");
+    assert_eq!(asked.last().map(String::as_str), Some("watch from 15"), "by what it heard");
+}
+
+#[tokio::test]
+async fn a_version_that_is_no_longer_kept_leads_to_a_list_and_nothing_is_missed() {
+    let (fake, folder) = (Fake::start(Kubernetes::default()).await, tempfile::tempdir().expect("a folder"));
+    fake.api.put("shop/a orders 8080", &["10.0.0.1 ready"]);
+    let mut source = source(&of_kubernetes(&fake, folder.path()), Duration::from_secs(3));
+    next(&mut source).await.expect("it is well");
+    for (failing, address) in [(false, "10.0.0.7"), (true, "10.0.0.8")] {
+        // In the middle of a watch, and between two: while it could not be asked.
+        if failing {
+            fake.behave(Manner::Failing);
+            let failure = next(&mut source).await.expect_err("it fails");
+            assert!(failure.contains("answers 500"), "{failure}");
+        }
+        fake.api.put("shop/a orders 8080", &[&format!("{address} ready")]);
+        fake.api.compact();
+        fake.behave(Manner::Well);
+        let mut said = told(&mut source).await;
+        if said == format!("shop/orders {address}:8080 Healthy") {
+            // It was told before the version was gone.
+            said = told(&mut source).await;
+        }
+        assert_eq!(said, format!("full shop/orders {address}:8080 Healthy"));
+    }
 }

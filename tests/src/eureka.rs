@@ -170,7 +170,12 @@ impl World {
         }
         let mut body = String::new();
         xml("applications", &applications, &mut body);
-        Told { status: "200 OK", headers: vec!["Content-Type: application/xml".to_owned()], body }
+        Told {
+            status: "200 OK",
+            headers: vec!["Content-Type: application/xml".to_owned()],
+            body,
+            stream: None,
+        }
     }
 
     fn hash(&self) -> String {
@@ -183,7 +188,7 @@ impl World {
 }
 
 fn done(status: &'static str) -> Told {
-    Told { status, headers: Vec::new(), body: String::new() }
+    Told { status, headers: Vec::new(), body: String::new(), stream: None }
 }
 
 /// As XStream has it: `@` before attributes, `$` for the text beside them, lists without a name of their own.

@@ -11,6 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::{JoinHandle, JoinSet},
 };
 
@@ -53,6 +54,8 @@ pub struct Told {
     pub headers: Vec<String>,
     /// What comes with it.
     pub body: String,
+    /// What comes after that, for as long as somebody has it to tell.
+    pub stream: Option<mpsc::Receiver<String>>,
 }
 
 /// What a server answers.
@@ -111,12 +114,23 @@ impl Told {
             status: "200 OK",
             headers: vec!["Content-Type: application/json".to_owned()],
             body: body.to_string(),
+            stream: None,
         }
+    }
+
+    /// 200 with JSON, piece by piece.
+    pub fn stream(pieces: mpsc::Receiver<String>) -> Self {
+        Self { stream: Some(pieces), body: String::new(), ..Self::json(&serde_json::Value::Null) }
     }
 
     /// What a server says that does not understand a request: tests see it.
     pub fn refused(status: &'static str, why: &str) -> Self {
-        Self { status, headers: vec!["Content-Type: text/plain".to_owned()], body: why.to_owned() }
+        Self {
+            status,
+            headers: vec!["Content-Type: text/plain".to_owned()],
+            body: why.to_owned(),
+            stream: None,
+        }
     }
 }
 
@@ -140,6 +154,10 @@ async fn serve<A: Api>(
             Manner::Limiting => told = Told::refused("429 Too Many Requests", "too many requests"),
             Manner::Well | Manner::Halving => {}
         }
+        if let Some(pieces) = told.stream.take() {
+            pour(&mut stream, &told, pieces).await?;
+            continue;
+        }
         let lines: String = told.headers.iter().map(|line| format!("{line}\r\n")).collect();
         let (status, length) = (told.status, told.body.len());
         let head = format!("HTTP/1.1 {status}\r\n{lines}Content-Length: {length}\r\n\r\n");
@@ -149,6 +167,21 @@ async fn serve<A: Api>(
         }
         stream.write_all(told.body.as_bytes()).await?;
     }
+}
+
+/// An answer in chunks. Whoever goes away ends it.
+async fn pour(
+    stream: &mut TcpStream,
+    told: &Told,
+    mut pieces: mpsc::Receiver<String>,
+) -> std::io::Result<()> {
+    let lines: String = told.headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let head = format!("HTTP/1.1 {}\r\n{lines}Transfer-Encoding: chunked\r\n\r\n", told.status);
+    stream.write_all(head.as_bytes()).await?;
+    while let Some(piece) = pieces.recv().await {
+        stream.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes()).await?;
+    }
+    stream.write_all(b"0\r\n\r\n").await
 }
 
 async fn read(stream: &mut TcpStream) -> std::io::Result<Asked> {

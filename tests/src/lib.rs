@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod foreign;
 pub mod histogram;
 pub mod host;
+pub mod kubernetes;
 pub mod life;
 pub mod linear;
 pub mod loopback;

@@ -570,3 +570,19 @@ resource "mesh_discovery_source" "eureka" {
     }
   }
 }
+
+resource "mesh_discovery_source" "kubernetes" {
+  name = "kubernetes"
+  spec = {
+    type = "Kubernetes"
+    kubernetes = {
+      address        = "https://127.0.0.1:6443"
+      token_file     = "/etc/mesh/discovery/cluster.token"
+      ca_file        = "/etc/mesh/discovery/cluster-ca.pem"
+      cert_file      = "/etc/mesh/discovery/cluster.pem"
+      key_file       = "/etc/mesh/discovery/cluster-key.pem"
+      namespace      = "shop"
+      label_selector = "mesh=yes"
+    }
+  }
+}

