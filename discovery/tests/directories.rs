@@ -14,6 +14,7 @@ use mesh_tests::{
     fake::{Fake, Manner},
     kubernetes::{self, Kubernetes},
     nomad::{self, Nomad},
+    pki::Pki,
 };
 use model::{object::Parsed, resource::Resource};
 use serde_json::{Value, json};
@@ -134,6 +135,34 @@ async fn a_nomad_that_fails_says_nothing_that_counts() {
     let mut source = source(&spec, Duration::from_secs(3));
     let failure = next(&mut source).await.expect_err("it is refused");
     assert!(failure.contains("answers 403"), "{failure}");
+}
+
+#[tokio::test]
+async fn over_tls_both_sides_show_who_they_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pki = Pki::make(folder.path()).expect("papers");
+    let fake = Fake::start_tls(Nomad::default(), pki.acceptor.clone()).await;
+    fake.api.put("shop", "orders", &["1 10.0.0.1 8080 mesh"]);
+    let with = |papers: Value| {
+        let mut spec = of_nomad(&fake, folder.path(), "shop");
+        spec["nomad"].as_object_mut().expect("fields").extend(papers.as_object().expect("fields").clone());
+        source(&spec, Duration::from_secs(3))
+    };
+    let mut right = with(json!({"caFile": pki.ca, "certFile": pki.certificate, "keyFile": pki.key}));
+    assert_eq!(next(&mut right).await.as_deref(), Ok("full shop/orders 10.0.0.1:8080 Healthy"));
+    let failure = next(&mut with(json!({"caFile": pki.ca}))).await.expect_err("nobody asks");
+    assert!(failure.starts_with(&fake.url), "{failure}");
+    let stranger = json!({"certFile": pki.certificate, "keyFile": pki.key});
+    let failure = next(&mut with(stranger)).await.expect_err("the system does not trust it");
+    assert!(failure.contains("cannot be reached"), "{failure}");
+    // Files are read anew: who gets papers later is let in.
+    let late = folder.path().join("late.pem");
+    std::fs::write(&late, "").expect("written");
+    let mut source = with(json!({"caFile": pki.ca, "certFile": late, "keyFile": pki.key}));
+    let failure = next(&mut source).await.expect_err("it is empty");
+    assert!(failure.contains("late.pem: is no certificate"), "{failure}");
+    std::fs::copy(&pki.certificate, &late).expect("copied");
+    assert_eq!(told(&mut source).await, "full shop/orders 10.0.0.1:8080 Healthy");
 }
 
 #[tokio::test(start_paused = true)]

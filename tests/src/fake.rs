@@ -9,11 +9,12 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
     sync::mpsc,
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// How a server behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,14 +88,33 @@ impl<A: Api> Fake<A> {
     /// # Panics
     /// If there is no port.
     pub async fn start(api: A) -> Self {
+        Self::open(api, None).await
+    }
+
+    /// The same over TLS.
+    ///
+    /// # Panics
+    /// If there is no port.
+    pub async fn start_tls(api: A, acceptor: TlsAcceptor) -> Self {
+        Self::open(api, Some(acceptor)).await
+    }
+
+    async fn open(api: A, acceptor: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().expect("bound"));
         let (api, manner) = (Arc::new(api), Arc::new(Mutex::new(Manner::Well)));
         let (shared, behaves) = (api.clone(), manner.clone());
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, shared.clone(), behaves.clone()));
+                let (api, manner, acceptor) = (shared.clone(), behaves.clone(), acceptor.clone());
+                connections.spawn(async move {
+                    match acceptor {
+                        Some(acceptor) => serve(acceptor.accept(stream).await?, api, manner).await,
+                        None => serve(stream, api, manner).await,
+                    }
+                });
                 while connections.try_join_next().is_some() {}
             }
         });
@@ -139,8 +159,12 @@ pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A connection, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 async fn serve<A: Api>(
-    mut stream: TcpStream,
+    mut stream: impl Stream,
     api: Arc<A>,
     manner: Arc<Mutex<Manner>>,
 ) -> std::io::Result<()> {
@@ -171,7 +195,7 @@ async fn serve<A: Api>(
 
 /// An answer in chunks. Whoever goes away ends it.
 async fn pour(
-    stream: &mut TcpStream,
+    stream: &mut impl Stream,
     told: &Told,
     mut pieces: mpsc::Receiver<String>,
 ) -> std::io::Result<()> {
@@ -184,7 +208,7 @@ async fn pour(
     stream.write_all(b"0\r\n\r\n").await
 }
 
-async fn read(stream: &mut TcpStream) -> std::io::Result<Asked> {
+async fn read(stream: &mut impl Stream) -> std::io::Result<Asked> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);

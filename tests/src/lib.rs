@@ -24,6 +24,7 @@ pub mod machine;
 pub mod nemesis;
 pub mod netns;
 pub mod nomad;
+pub mod pki;
 pub mod plain;
 pub mod process;
 pub mod python;
