@@ -4,6 +4,8 @@
 mod apply;
 #[path = "api/callers.rs"]
 mod callers;
+#[path = "api/examples.rs"]
+mod examples;
 #[path = "api/explain.rs"]
 mod explain;
 #[path = "api/history.rs"]

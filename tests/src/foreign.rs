@@ -44,6 +44,32 @@ pub fn python(script: &str) -> Command {
     command
 }
 
+/// A Python package that is a program, run by the interpreter that has it.
+///
+/// # Panics
+/// If there is no interpreter, saying what installs it.
+pub fn python_package(name: &str) -> Command {
+    let interpreter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/python3");
+    assert!(interpreter.exists(), "target/venv is missing: `cargo xtask test` makes it");
+    let mut command = Command::new(interpreter);
+    command.args(["-u", "-m", name]);
+    command
+}
+
+/// The linter of OpenAPI descriptions; none on a machine without Node.js.
+///
+/// # Panics
+/// If there is Node.js and no linter, saying what installs it.
+pub fn spectral() -> Option<Command> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|folder| folder.join("npm").is_file()) {
+        return None;
+    }
+    let linter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/node/node_modules/.bin/spectral");
+    assert!(linter.exists(), "target/node is missing: `cargo xtask test` makes it");
+    Some(Command::new(linter))
+}
+
 /// Starts a program and waits until it listens on `port` of 127.0.0.1.
 ///
 /// # Errors

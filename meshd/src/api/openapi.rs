@@ -4,14 +4,17 @@
 
 use model::{
     kind::{Kind, Scope},
+    name::Name,
     problem::MEDIA_TYPE,
     read::Consistency,
     resource::Resource,
+    shape::Shape,
 };
 use serde_json::{Map, Value, json};
 
 use super::{parameters::FRESHNESS, rollout::WRITE_PARAMETERS};
 
+mod examples;
 mod operations;
 
 use operations::JSON;
@@ -59,6 +62,7 @@ pub fn document() -> Value {
         },
         "servers": [{"url": "/"}],
         "security": [{"token": []}],
+        "tags": tags(),
         "paths": paths,
         "components": {
             "schemas": schemas(),
@@ -71,6 +75,13 @@ pub fn document() -> Value {
     })
 }
 
+/// What operations are sorted by: the kinds, and the rest by what it is about.
+fn tags() -> Vec<Value> {
+    let kinds = Kind::ALL.iter().map(|kind| json!({"name": kind, "description": kind.about()}));
+    let others = operations::TAGS.iter().map(|(name, about)| json!({"name": name, "description": about}));
+    kinds.chain(others).collect()
+}
+
 fn add(paths: &mut Map<String, Value>, path: &str, method: &str, operation: Value) {
     let item = paths.entry(path).or_insert_with(|| json!({}));
     item[method] = operation;
@@ -81,6 +92,7 @@ fn describe(operation: &Operation) -> Value {
     let mut described = json!({
         "operationId": operation_id(operation.method, operation.path),
         "summary": operation.about,
+        "tags": [operation.tag()],
         "parameters": in_path(operation.path).chain(query).collect::<Vec<_>>(),
         "responses": responses(json!({"description": "Done.", "content": {operation.answer: {"schema": {}}}}), &["200"]),
     });
@@ -91,8 +103,14 @@ fn describe(operation: &Operation) -> Value {
         let mut content = json!({media: {"schema": {"type": "object"}}});
         match operation.path {
             "/v1/explain" => content[media] = super::explain::body(),
-            "/v1/apply" => content["application/yaml"] = json!({"schema": {"type": "string"}}),
+            "/v1/apply" => {
+                content["application/yaml"] =
+                    json!({"schema": {"type": "string"}, "example": examples::manifest()});
+            }
             _ => {}
+        }
+        if let Some(example) = examples::body(operation.path) {
+            content[media]["example"] = example;
         }
         described["requestBody"] = json!({"required": true, "content": content});
     }
@@ -112,7 +130,7 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
             "operationId": format!("{verb}{}{kind}", if path.contains("{namespace}") && !path.contains("{name}") { "Namespaced" } else { "" }),
             "summary": summary,
             "tags": [kind],
-            "parameters": in_path(path).chain(query.iter().map(|name| self::query(name))).collect::<Vec<_>>(),
+            "parameters": in_path_of(kind, path).chain(query.iter().map(|name| self::query(name))).collect::<Vec<_>>(),
             "responses": responses(json!({"description": "Done.", "content": {JSON: {"schema": schema}}}), codes),
         })
     };
@@ -140,7 +158,7 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
     if kind == Kind::Endpoint {
         return;
     }
-    let body = |media: &str| json!({"required": true, "content": {media: {"schema": object}}});
+    let body = |media: &str| json!({"required": true, "content": {media: {"schema": object, "example": examples::of(kind)}}});
     let mut put = named(
         "put",
         &one,
@@ -150,6 +168,9 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
         &object,
     );
     put["requestBody"] = body(JSON);
+    for code in ["200", "201"] {
+        put["responses"][code]["links"] = links(kind);
+    }
     add(paths, &one, "put", put);
     let mut patch = named(
         "patch",
@@ -159,7 +180,7 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
         &["200", "202"],
         &object,
     );
-    patch["requestBody"] = json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}});
+    patch["requestBody"] = json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}, "example": examples::patch()}}});
     add(paths, &one, "patch", patch);
     let delete =
         named("delete", &one, format!("Removes a {kind}."), WRITE_PARAMETERS, &["200", "202"], &object);
@@ -177,6 +198,28 @@ fn responses(success: Value, codes: &[&str]) -> Value {
     }
     responses.insert("default".to_owned(), json!({"$ref": "#/components/responses/Problem"}));
     Value::Object(responses)
+}
+
+/// The same of a kind's paths, where it is known what the names are.
+fn in_path_of(kind: Kind, path: &str) -> impl Iterator<Item = Value> + '_ {
+    let example = examples::of(kind);
+    in_path(path).map(move |mut parameter| {
+        let field = parameter["name"].as_str().unwrap_or_default().to_owned();
+        parameter["schema"] = <Name as Shape>::schema();
+        parameter["example"] = example["metadata"][field].clone();
+        parameter
+    })
+}
+
+/// What can be done with an object once it was written.
+fn links(kind: Kind) -> Value {
+    let names = if kind.namespaced() { &["namespace", "name"][..] } else { &["name"] };
+    let parameters: Map<_, _> =
+        names.iter().map(|name| ((*name).to_owned(), format!("$request.path.{name}").into())).collect();
+    let links = ["get", "patch", "delete"].map(|verb| {
+        (verb.to_owned(), json!({"operationId": format!("{verb}{kind}"), "parameters": parameters}))
+    });
+    Value::Object(links.into_iter().collect())
 }
 
 fn in_path(path: &str) -> impl Iterator<Item = Value> + '_ {
@@ -219,7 +262,7 @@ fn schemas() -> Value {
         let list = json!({"type": "object", "properties": {"items": items, "metadata": metadata}, "required": ["items", "metadata"]});
         schemas.insert(format!("{kind}List"), list);
     }
-    schemas.insert("Metadata".to_owned(), <model::object::MetadataInput as model::shape::Shape>::schema());
+    schemas.insert("Metadata".to_owned(), <model::object::MetadataInput as Shape>::schema());
     let errors = json!({
         "type": "array",
         "items": {"type": "object", "properties": {"path": {"type": "string"}, "message": {"type": "string"}}, "required": ["path", "message"]},

@@ -183,6 +183,28 @@ pub const OPERATIONS: &[Operation] = &[
     },
 ];
 
+/// What the paths are about that are not about a kind.
+pub(super) const TAGS: &[(&str, &str)] = &[
+    ("state", "Many objects at once, what changed, and what would."),
+    ("ca", "Certificates, and who gets them."),
+    ("proxy", "What hosts' proxies say and hear."),
+    ("cluster", "The members of the control plane, and what is saved of it."),
+    ("server", "One server: whether it is well, and this description."),
+];
+
+impl Operation {
+    /// Which of [`TAGS`] it is of.
+    pub(super) fn tag(&self) -> &'static str {
+        match self.path.strip_prefix("/v1/").map(|rest| rest.split('/').next().unwrap_or(rest)) {
+            None => "server",
+            Some("ca") => "ca",
+            Some("proxy" | "proxies") => "proxy",
+            Some("cluster" | "snapshot") => "cluster",
+            Some(_) => "state",
+        }
+    }
+}
+
 /// Whether anybody may ask; `path` as the router has it.
 pub fn is_open(method: &Method, path: &str) -> bool {
     operation(method, path).is_some_and(|operation| operation.access == Access::Open)

@@ -88,6 +88,24 @@ fn only_the_open_paths_are_open() {
     assert!(!is_open(&Method::POST, "/v1/ca/bundle") && !is_open(&Method::GET, "/v1/ca"));
 }
 
+/// What an operation is sorted by is said once, for all.
+#[test]
+fn every_tag_is_said() {
+    let document = document();
+    let said: BTreeSet<_> = document["tags"]
+        .as_array()
+        .expect("tags")
+        .iter()
+        .map(|tag| tag["name"].as_str().expect("a name"))
+        .collect();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let tag = operation["tags"][0].as_str().unwrap_or_else(|| panic!("{method} {path} has no tag"));
+            assert!(said.contains(tag), "{method} {path}: {tag}");
+        }
+    }
+}
+
 /// A new path has to name its class in the table; what a kind's paths have goes by their form.
 #[test]
 fn every_path_has_its_class() {
