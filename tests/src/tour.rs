@@ -85,8 +85,8 @@ pub fn take(steps: &[Step], machines: &[&Machine]) {
     }
 }
 
-/// Whether all of the lines come, in their order; `…` is anything.
-fn answers(said: &str, lines: &[String]) -> bool {
+/// Whether all of the lines come in what was said, in their order; `…` is anything.
+pub fn answers(said: &str, lines: &[String]) -> bool {
     let mut said = said.lines();
     lines.iter().filter(|line| line.trim() != "…").all(|line| said.any(|said| fits(said, line)))
 }
@@ -95,13 +95,16 @@ fn fits(said: &str, line: &str) -> bool {
     let mut rest = said.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let parts: Vec<&str> = line.split('…').collect();
-    let ends_open = parts.last().is_some_and(|part| part.is_empty());
     for (n, part) in parts.iter().enumerate() {
+        // What `…` stands for may hold the last part as well.
+        if n > 0 && n + 1 == parts.len() {
+            return rest.ends_with(part);
+        }
         let at = if n == 0 { rest.starts_with(part).then_some(0) } else { rest.find(part) };
         let Some(at) = at else { return false };
         rest = rest.split_off(at + part.len());
     }
-    ends_open || rest.is_empty()
+    rest.is_empty()
 }
 
 #[cfg(test)]
@@ -127,6 +130,7 @@ mod tests {
         assert!(fits("token mesh1.abc made at 3", "token mesh1.… made at …"));
         assert!(!fits("token abc made", "token mesh1.…"));
         assert!(!fits("yes and more", "yes"));
+        assert!(fits("{a: {b}, c}", "{a: {…}") && !fits("{a: {b}, c}", "{a: …, d}"));
         let lines = ["one".to_owned(), "…".to_owned(), "three".to_owned()];
         assert!(answers("zero\none\ntwo\nthree\n", &lines));
         assert!(!answers("three\none\n", &lines));
