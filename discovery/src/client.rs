@@ -1,7 +1,7 @@
 //! Calls to a directory's HTTP API: whom its certificate must come from, tokens, and answers that are bounded in time and
 //! size. The same fault has the same words, whatever was asked.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use reqwest::{
     Certificate, Client, Identity, RequestBuilder, Response, StatusCode, Url, header::HeaderValue, redirect,
@@ -22,13 +22,47 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The files that say who may answer, and who asks.
-#[derive(Debug, Clone, Default)]
+/// What says who may answer, and who asks.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Papers {
     /// The certificates that the directory's own must come from; those that the system trusts if left out.
-    pub(crate) ca: Option<String>,
+    pub(crate) ca: Option<Paper>,
     /// Our certificate and its key, where the directory asks for one.
-    pub(crate) own: Option<(String, String)>,
+    pub(crate) own: Option<(Paper, Paper)>,
+}
+
+/// Certificates or a key (PEM).
+#[derive(Clone, PartialEq)]
+pub(crate) enum Paper {
+    /// In a file, which is read anew.
+    File(String),
+    /// As they stand.
+    Text(String),
+}
+
+impl Papers {
+    /// Of the files that a spec names.
+    pub(crate) fn files(ca: Option<String>, own: Option<(String, String)>) -> Self {
+        let own = own.map(|(certificate, key)| (Paper::File(certificate), Paper::File(key)));
+        Self { ca: ca.map(Paper::File), own }
+    }
+}
+
+impl Paper {
+    /// How it is called where something is wrong with it.
+    fn name(&self) -> &str {
+        match self {
+            Self::File(path) => path,
+            Self::Text(_) => "what the kubeconfig holds",
+        }
+    }
+}
+
+/// A key is not shown.
+impl fmt::Debug for Paper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// A directory, as it is called.
@@ -128,8 +162,11 @@ impl Directory {
         let mut made = self.made.lock().await;
         let mut texts = Vec::new();
         let own = self.papers.own.iter().flat_map(|(certificate, key)| [certificate, key]);
-        for path in self.papers.ca.iter().chain(own) {
-            texts.push(self.files.text(path, PEM_BYTES_MAX).await?);
+        for paper in self.papers.ca.iter().chain(own) {
+            texts.push(match paper {
+                Paper::File(path) => self.files.text(path, PEM_BYTES_MAX).await?,
+                Paper::Text(text) => text.clone(),
+            });
         }
         if let Some((_, client)) = made.as_ref().filter(|(from, _)| *from == texts) {
             return Ok(client.clone());
@@ -139,25 +176,27 @@ impl Directory {
     }
 
     fn make(&self, texts: &[String]) -> Result<Client, Failure> {
-        let wrong =
-            |path: &str, what: &str| FileError::Content { path: path.to_owned(), what: what.to_owned() };
+        let wrong = |paper: &Paper, what: &str| FileError::Content {
+            path: paper.name().to_owned(),
+            what: what.to_owned(),
+        };
         let (ca, own) = texts.split_at(usize::from(self.papers.ca.is_some()));
         let mut builder = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .user_agent("meshd-discovery");
-        if let Some((path, text)) = self.papers.ca.as_deref().zip(ca.first()) {
+        if let Some((paper, text)) = self.papers.ca.as_ref().zip(ca.first()) {
             let roots = Certificate::from_pem_bundle(text.as_bytes()).unwrap_or_default();
             if roots.is_empty() {
-                return Err(wrong(path, "has no certificate (PEM)").into());
+                return Err(wrong(paper, "has no certificate (PEM)").into());
             }
             builder = builder.tls_certs_only(roots);
         }
-        if let Some((path, _)) = &self.papers.own {
+        if let Some((paper, _)) = &self.papers.own {
             let own = Identity::from_pem(own.join("\n").as_bytes());
             builder = builder
-                .identity(own.map_err(|_| wrong(path, "is no certificate (PEM) that goes with its key"))?);
+                .identity(own.map_err(|_| wrong(paper, "is no certificate (PEM) that goes with its key"))?);
         }
         builder.build().map_err(|error| Failure::Source(error.to_string()))
     }
@@ -234,9 +273,9 @@ mod tests {
         let path = folder.path().join("ca.pem").display().to_string();
         std::fs::write(&path, "words").expect("written");
         for (papers, want) in [
-            (Papers { ca: Some(path.clone()), own: None }, "has no certificate (PEM)"),
+            (Papers::files(Some(path.clone()), None), "has no certificate (PEM)"),
             (
-                Papers { ca: None, own: Some((path.clone(), path.clone())) },
+                Papers::files(None, Some((path.clone(), path.clone()))),
                 "is no certificate (PEM) that goes with its key",
             ),
         ] {

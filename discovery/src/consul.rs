@@ -38,7 +38,7 @@ pub(crate) fn open(spec: &Spec, filter: DiscoverySourceSpec, beat: Duration, fil
         datacenter: spec.datacenter.as_ref().map(|datacenter| datacenter.as_str().to_owned()),
         passing_only: spec.passing_only,
     };
-    let papers = Papers { ca: text(&spec.ca_file), own: None };
+    let papers = Papers::files(text(&spec.ca_file), None);
     let directory = Directory::new(spec.address.as_str(), papers, files);
     BlockingSource::new(dialect, (directory, text(&spec.token_file)), filter, beat)
 }

@@ -41,7 +41,7 @@ impl EurekaSource {
     /// The server that a spec names; it says that it is there each `beat`.
     pub(crate) fn open(spec: &Spec, beat: Duration, files: Files) -> Self {
         let text = |text: &Option<Text<4096>>| text.as_ref().map(|text| text.as_str().to_owned());
-        let papers = Papers { ca: text(&spec.ca_file), own: None };
+        let papers = Papers::files(text(&spec.ca_file), None);
         Self {
             directory: Directory::new(spec.address.as_str(), papers, files),
             password_file: text(&spec.password_file),

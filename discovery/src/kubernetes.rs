@@ -14,17 +14,21 @@ use crate::{
     Failure, News, Source, Telling,
     client::{Directory, Lines, Papers},
     clock,
-    files::Files,
+    files::{FileError, Files},
 };
 
+mod kubeconfig;
 mod read;
 
+use kubeconfig::{Access, Token};
 use read::{Event, List, Slices};
 
 /// So many slices are asked for at a time.
 const PAGE: usize = 500;
 /// As many slices are held; each has 100 endpoints or so.
 pub const SLICES_MAX: usize = 10_000;
+/// As many pages are read of one list: twice those of full ones.
+pub const PAGES_MAX: usize = 2 * SLICES_MAX / PAGE;
 /// The longest word of a watch, in bytes: a slice has at most 1,000 endpoints.
 const LINE_BYTES_MAX: usize = 4 << 20;
 /// What an answer may take, beyond the time that a watch was asked for.
@@ -32,10 +36,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between the beginnings of two watches: a server that ends each at once is not asked without a pause.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
+/// The largest kubeconfig, in bytes: some hundred clusters with their certificates.
+const KUBECONFIG_BYTES_MAX: usize = 1 << 20;
+
 /// A cluster.
 pub(crate) struct KubernetesSource {
+    files: Files,
+    /// Where a kubeconfig says how it is asked, and by which context: read anew before it is asked again.
+    kubeconfig: Option<(String, Option<String>)>,
+    access: Access,
     directory: Directory,
-    token_file: Option<String>,
     namespace: Option<String>,
     selector: Option<String>,
     /// How long a watch is.
@@ -51,10 +61,17 @@ impl KubernetesSource {
     /// The cluster that a spec names; it says that it is there each `beat`.
     pub(crate) fn open(spec: &Spec, beat: Duration, files: Files) -> Self {
         let text = |text: &Option<Text<4096>>| text.as_ref().map(|text| text.as_str().to_owned());
-        let papers = Papers { ca: text(&spec.ca_file), own: text(&spec.cert_file).zip(text(&spec.key_file)) };
+        let access = Access {
+            address: spec.address.as_ref().map_or_else(String::new, |address| address.as_str().to_owned()),
+            papers: Papers::files(text(&spec.ca_file), text(&spec.cert_file).zip(text(&spec.key_file))),
+            token: text(&spec.token_file).map(Token::File),
+        };
+        let context = spec.context.as_ref().map(|context| context.as_str().to_owned());
         Self {
-            directory: Directory::new(spec.address.as_str(), papers, files),
-            token_file: text(&spec.token_file),
+            kubeconfig: text(&spec.kubeconfig).map(|path| (path, context)),
+            directory: Directory::new(&access.address, access.papers.clone(), files.clone()),
+            access,
+            files,
             namespace: spec.namespace.as_ref().map(|namespace| namespace.as_str().to_owned()),
             selector: spec.label_selector.as_ref().map(|selector| selector.as_str().to_owned()),
             span: Duration::from_secs((beat / 2).as_secs().max(1)),
@@ -91,10 +108,25 @@ impl KubernetesSource {
         }
     }
 
+    /// Takes up what a kubeconfig says by now.
+    async fn settle(&mut self) -> Result<(), Failure> {
+        let Some((path, context)) = &self.kubeconfig else { return Ok(()) };
+        let text = self.files.text(path, KUBECONFIG_BYTES_MAX).await?;
+        let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+        let access = kubeconfig::read(&text, folder, context.as_deref());
+        let access = access.map_err(|what| FileError::Content { path: path.clone(), what })?;
+        if access != self.access {
+            self.directory = Directory::new(&access.address, access.papers.clone(), self.files.clone());
+            self.access = access;
+        }
+        Ok(())
+    }
+
     /// Everything, page by page.
-    async fn list(&self) -> Result<(Slices, String), Failure> {
+    async fn list(&mut self) -> Result<(Slices, String), Failure> {
+        self.settle().await?;
         let (mut slices, mut more) = (Slices::default(), String::new());
-        loop {
+        for _ in 0..PAGES_MAX {
             let mut request = self.request().await?.timeout(PATIENCE).query(&[("limit", PAGE)]);
             if !more.is_empty() {
                 request = request.query(&[("continue", &more)]);
@@ -111,6 +143,7 @@ impl KubernetesSource {
             }
             more = list.metadata.more;
         }
+        Err(self.directory.says("lists EndpointSlices without an end"))
     }
 
     async fn begin(&mut self, version: &str) -> Result<(), Failure> {
@@ -119,6 +152,7 @@ impl KubernetesSource {
             tokio::time::sleep(REOPEN_AFTER.saturating_sub(passed)).await;
         }
         self.opened = Some(clock::now());
+        self.settle().await?;
         let request = self.request().await?.timeout(self.span + PATIENCE).query(&[
             ("watch", "true"),
             ("allowWatchBookmarks", "true"),
@@ -180,8 +214,10 @@ impl KubernetesSource {
         path.extend(self.namespace.iter().flat_map(|namespace| ["namespaces", namespace]));
         path.push("endpointslices");
         let mut request = self.directory.get(&path).await?;
-        if let Some(path) = &self.token_file {
-            request = request.bearer_auth(self.directory.secret(path).await?);
+        match &self.access.token {
+            Some(Token::File(path)) => request = request.bearer_auth(self.directory.secret(path).await?),
+            Some(Token::Text(token)) => request = request.bearer_auth(token),
+            None => {}
         }
         if let Some(selector) = &self.selector {
             request = request.query(&[("labelSelector", selector)]);

@@ -43,7 +43,7 @@ pub(crate) fn open(
         region: spec.region.as_ref().map(|region| region.as_str().to_owned()),
         namespace: namespace.to_owned(),
     };
-    let papers = Papers { ca: text(&spec.ca_file), own: text(&spec.cert_file).zip(text(&spec.key_file)) };
+    let papers = Papers::files(text(&spec.ca_file), text(&spec.cert_file).zip(text(&spec.key_file)));
     let directory = Directory::new(spec.address.as_str(), papers, files);
     BlockingSource::new(dialect, (directory, text(&spec.token_file)), filter, beat)
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use discovery::{
     News, Source, beat,
     files::Files,
@@ -308,4 +309,39 @@ async fn a_version_that_is_no_longer_kept_leads_to_a_list_and_nothing_is_missed(
         }
         assert_eq!(said, format!("full shop/orders {address}:8080 Healthy"));
     }
+}
+
+#[tokio::test]
+async fn a_kubeconfig_says_where_a_cluster_is_and_as_whom_it_is_asked_and_is_read_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pki = Pki::make(folder.path()).expect("papers");
+    let fake = Fake::start_tls(Kubernetes::default(), pki.acceptor.clone()).await;
+    fake.api.put("shop/a orders 8080", &["10.0.0.1 ready"]);
+    let path = folder.path().join("kubeconfig");
+    let root = STANDARD.encode(std::fs::read(&pki.ca).expect("read"));
+    let name = |path: &std::path::Path| path.file_name().expect("a file").to_string_lossy().into_owned();
+    let write = |context: &str, token: &str| {
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": context,
+            "clusters": [{"name": "old", "cluster": {"server": fake.url, "certificate-authority-data": root}}],
+            "contexts": [{"name": "mesh", "context": {"cluster": "old", "user": "mesh"}}],
+            "users": [{"name": "mesh", "user": {
+                "client-certificate": name(pki.certificate.as_ref()), "client-key": name(pki.key.as_ref()),
+                "token": token,
+            }}],
+        });
+        std::fs::write(&path, config.to_string()).expect("written");
+    };
+    write("mesh", kubernetes::TOKEN);
+    let spec = json!({"type": "Kubernetes", "kubernetes": {"kubeconfig": path}});
+    let mut source = source(&spec, Duration::from_secs(3));
+    assert_eq!(told(&mut source).await, "full shop/orders 10.0.0.1:8080 Healthy");
+    write("mesh", "other");
+    let failure = next(&mut source).await.expect_err("it is no token");
+    assert!(failure.contains("answers 401"), "{failure}");
+    write("lost", kubernetes::TOKEN);
+    let failure = next(&mut source).await.expect_err("there is none");
+    assert!(failure.ends_with("kubeconfig: has no context \"lost\""), "{failure}");
+    write("mesh", kubernetes::TOKEN);
+    assert_eq!(told(&mut source).await, "full shop/orders 10.0.0.1:8080 Healthy");
 }

@@ -586,3 +586,11 @@ resource "mesh_discovery_source" "kubernetes" {
     }
   }
 }
+
+resource "mesh_discovery_source" "kubeconfig" {
+  name = "kubeconfig"
+  spec = {
+    type       = "Kubernetes"
+    kubernetes = { kubeconfig = "/etc/mesh/discovery/kubeconfig", context = "old" }
+  }
+}

@@ -24,7 +24,7 @@ fn the_manual_s_examples_are_what_it_says() {
     assert!(sources > 0 && listings > 0, "{sources} {listings}");
 }
 
-mod heavy {
+mod patient {
     use std::{
         net::Ipv4Addr,
         path::PathBuf,
@@ -330,7 +330,7 @@ mod heavy {
 #[tokio::test]
 async fn endpoints_are_called_over_tls_where_their_source_says_so() {
     let first = Backend::start("first").await.expect("an application");
-    let mesh = heavy::Mesh::open(1, &first).await;
+    let mesh = patient::Mesh::open(1, &first).await;
     let (port, folder) = (free_port(), mesh.scratch.path().to_owned());
     let (own, root) = certificates(&folder);
     let mut command = foreign::python("tls_server.py");
@@ -343,7 +343,7 @@ async fn endpoints_are_called_over_tls_where_their_source_says_so() {
     };
     let ca = format!(", caFile: {root:?}");
     says("{service}.example", &ca).await;
-    mesh.answers("over TLS as old-orders.example", heavy::PATIENCE).await;
+    mesh.answers("over TLS as old-orders.example", patient::PATIENCE).await;
     let log = mesh.front.access_log();
     let line: Value = serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
     assert_eq!((&line["mtls"], &line["tls"]), (&Value::Bool(false), &Value::Bool(true)));
@@ -358,12 +358,12 @@ async fn endpoints_are_called_over_tls_where_their_source_says_so() {
     says("{service}.example", "").await;
     refused(&mesh, "UnknownIssuer").await;
     says("{service}.example", &ca).await;
-    mesh.answers("over TLS as old-orders.example", heavy::PATIENCE).await;
+    mesh.answers("over TLS as old-orders.example", patient::PATIENCE).await;
 }
 
 /// Calls come to be refused, for this reason.
-async fn refused(mesh: &heavy::Mesh, reason: &str) {
-    until(reason, heavy::PATIENCE, || async {
+async fn refused(mesh: &patient::Mesh, reason: &str) {
+    until(reason, patient::PATIENCE, || async {
         match mesh.call().await {
             Err(said) if said.starts_with("503") && mesh.front.access_log().contains(reason) => Ok(()),
             said => Err(format!("{said:?}")),

@@ -1,6 +1,6 @@
 //! Services from a real Consul: a real proxy calls them, within moments of their change.
 
-mod heavy {
+mod patient {
     use std::time::Duration;
 
     use mesh_tests::{

@@ -359,6 +359,20 @@ mod tests {
                 "keyFile: must be an absolute",
             ),
             ("Kubernetes", "kubernetes", json!({"address": "k:6443"}), "address: must be https://HOST:PORT"),
+            ("Kubernetes", "kubernetes", json!({}), ": must have either address or kubeconfig"),
+            ("Kubernetes", "kubernetes", json!({"kubeconfig": "k"}), "kubeconfig: must be an absolute path"),
+            (
+                "Kubernetes",
+                "kubernetes",
+                json!({"kubeconfig": "/k", "caFile": "/c"}),
+                "caFile: is said by the kubeconfig",
+            ),
+            (
+                "Kubernetes",
+                "kubernetes",
+                json!({"address": "https://k", "context": "a"}),
+                "context: is of a kubeconfig, and there is none",
+            ),
             (
                 "Kubernetes",
                 "kubernetes",
