@@ -23,7 +23,10 @@ use refer::Whom;
 #[derive(Debug)]
 pub(crate) struct Kuma<'a> {
     plan: Plan,
-    entries: Vec<Entry<'a>>,
+    /// What each policy says of who may call whom.
+    permissions: Vec<Vec<Entry<'a>>>,
+    /// Whether callers are refused by services that cannot be named.
+    shut: bool,
     routes: routes::Routes,
     /// Where services live of which no namespace is said.
     home: Name,
@@ -37,7 +40,13 @@ const OF_CALLERS: &str = "what holds for some callers only is not said of the ca
 impl<'a> Kuma<'a> {
     pub(crate) fn new(setting: Setting) -> Self {
         let Setting { ports, namespace: home, .. } = setting;
-        Self { plan: Plan::new(ports), entries: Vec::new(), routes: routes::Routes::default(), home }
+        Self {
+            plan: Plan::new(ports),
+            permissions: Vec::new(),
+            shut: false,
+            routes: routes::Routes::default(),
+            home,
+        }
     }
 
     /// Reads a policy, or a list of them.
@@ -103,7 +112,9 @@ impl<'a> Kuma<'a> {
         let target = spec.take("targetRef");
         let target = target.as_ref().map_or(Some(Whom::All), |at| refer::of(at, &place.home));
         match kind {
-            "MeshTrafficPermission" => permission::read(target, place, spec, &mut self.entries),
+            "MeshTrafficPermission" => {
+                self.permissions.push(permission::read(target, place, spec, &mut self.shut))
+            }
             "MeshHTTPRoute" => self.routes.http(target, place, spec, &self.plan),
             "MeshTCPRoute" => self.routes.tcp(target, place, spec, &self.plan),
             "MeshFaultInjection" => self.routes.faults(target, place, spec),
@@ -123,8 +134,11 @@ impl<'a> Kuma<'a> {
     /// All objects.
     pub(crate) fn finish(mut self) -> Vec<Value> {
         self.routes.finish(&mut self.plan);
-        self.plan.policies =
-            access::policies(self.entries, &Verdict::closed(), Some(&MESH_WIDE.parse().expect("a label")));
+        self.plan.policies = access::policies(
+            permission::settle(self.permissions, self.shut),
+            &Verdict::closed(),
+            Some(&MESH_WIDE.parse().expect("a label")),
+        );
         self.plan.objects()
     }
 }

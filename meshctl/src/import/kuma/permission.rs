@@ -17,9 +17,9 @@ pub(super) fn read<'a>(
     target: Option<Whom>,
     place: &Place,
     mut spec: Fields<'a>,
-    found: &mut Vec<Entry<'a>>,
-) {
-    let called = target.map(|whom| called(whom, place));
+    shut: &mut bool,
+) -> Vec<Entry<'a>> {
+    let (called, mut found) = (target.map(|whom| called(whom, place)), Vec::new());
     for (whom, mut fields, at) in entries(&mut spec, "from", place) {
         let action = fields.take("default").and_then(|at| at.fields());
         fields.finish();
@@ -28,29 +28,32 @@ pub(super) fn read<'a>(
             Whom::All => Caller::Anyone,
             Whom::Service { service, .. } => Caller::Service(service),
         });
-        add(called.as_ref(), caller, verdict, at, found);
+        add(called.as_ref(), caller, verdict, at, &mut found);
     }
     for rule in spec.take("rules").map_or_else(Vec::new, |at| at.list()) {
         let Some(mut fields) = rule.fields() else { continue };
         let lists = fields.take("default").and_then(|at| at.fields());
         fields.finish();
         let Some(mut lists) = lists else { continue };
+        // Here a refusal counts, wherever it stands.
         let kinds = [
-            ("deny", Verdict::closed()),
             ("allow", Verdict::open()),
             ("allowWithShadowDeny", Verdict::open()),
+            ("deny", Verdict::closed()),
         ];
         for (list, verdict) in kinds {
             for at in lists.take(list).map_or_else(Vec::new, |at| at.list()) {
                 if list == "allowWithShadowDeny" {
                     shadow(&at);
                 }
-                add(called.as_ref(), by_id(&at, &place.home), verdict.clone(), at, found);
+                add(called.as_ref(), by_id(&at, &place.home), verdict.clone(), at, &mut found);
             }
         }
         lists.finish();
     }
     spec.finish();
+    *shut |= called.is_none() && found.iter().any(|entry| entry.verdict == Verdict::closed());
+    found
 }
 
 /// Adds what is said. Whom cannot be said is not let in, and where that is who shall not be, nobody is.
@@ -72,10 +75,52 @@ fn add<'a>(
         }
         None => closes.then_some(access::Called::All(system)),
     };
-    let caller = caller.or(closes.then_some(Caller::Anyone));
-    if let Some((called, caller)) = called.zip(caller) {
+    let Some(called) = called else { return };
+    if caller.is_none() && closes {
+        // Those who were let in before, too: they may be who shall not be.
+        for entry in found.iter_mut().filter(|entry| entry.called == called) {
+            close(entry, "who shall not be let in beside it cannot be said");
+        }
+    }
+    if let Some(caller) = caller.or(closes.then_some(Caller::Anyone)) {
         found.push(Entry { called, caller, verdict, at });
     }
+}
+
+/// Of two entries of one policy the later one counts, of two policies for the same the later one by name: where an entry for
+/// all and one for a single caller differ, the single one is closed unless it comes later in the same policy.
+/// `shut`: somebody is refused by services that cannot be named, which may be any.
+pub(super) fn settle(policies: Vec<Vec<Entry<'_>>>, shut: bool) -> Vec<Entry<'_>> {
+    let mut all = Vec::new();
+    for (number, policy) in policies.iter().enumerate() {
+        for (place, entry) in policy.iter().enumerate() {
+            let mut entry = entry.clone();
+            let anyone = |other: &&Entry<'_>| {
+                other.called == entry.called
+                    && other.caller == Caller::Anyone
+                    && other.verdict != entry.verdict
+            };
+            let same = policy[place..].iter().find(anyone);
+            let others = policies.iter().enumerate().filter(|(other, _)| *other != number);
+            let other = others.flat_map(|(_, policy)| policy).find(anyone);
+            if entry.caller != Caller::Anyone && same.or(other).is_some() {
+                close(&mut entry, "an entry for all callers says otherwise, and may come after it");
+            }
+            if shut && entry.verdict != Verdict::closed() {
+                close(
+                    &mut entry,
+                    "a policy for services that cannot be named refuses callers, and may be for this one",
+                );
+            }
+            all.push(entry);
+        }
+    }
+    all
+}
+
+fn close(entry: &mut Entry<'_>, why: &str) {
+    entry.at.lost(why, CLOSED);
+    entry.verdict = Verdict::closed();
 }
 
 fn of_action(mut fields: Fields<'_>) -> Verdict {

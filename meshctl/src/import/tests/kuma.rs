@@ -119,9 +119,75 @@ spec:
 "#,
         &[r#"AuthorizationPolicy mesh-system/all-callers {"action":"Allow","rules":[]}"#],
         &[
+            "7 MeshTrafficPermission open: spec.from[0] lost",
             "8 MeshTrafficPermission open: spec.from[1].targetRef lost",
-            "8 MeshTrafficPermission open: spec.from[1] lost",
         ],
+    );
+}
+
+/// Kuma takes the later of two entries of a policy, and of two policies for the same the later by name.
+#[test]
+fn who_may_be_refused_by_an_entry_that_comes_later_is_not_let_in() {
+    check(
+        r#"
+type: MeshTrafficPermission
+name: a
+spec:
+  targetRef: {kind: MeshService, name: orders}
+  from:
+  - {targetRef: {kind: MeshService, name: early}, default: {action: Allow}}
+  - {targetRef: {kind: Mesh}, default: {action: Deny}}
+  - {targetRef: {kind: MeshService, name: late}, default: {action: Allow}}
+---
+type: MeshTrafficPermission
+name: b
+spec:
+  targetRef: {kind: MeshService, name: orders}
+  from:
+  - {targetRef: {kind: MeshService, name: other}, default: {action: Allow}}
+---
+type: MeshTrafficPermission
+name: c
+spec:
+  targetRef: {kind: Dataplane, labels: {kuma.io/service: db}}
+  rules:
+  - default:
+      deny: [{spiffeID: {type: Prefix, value: "spiffe://default/"}}]
+      allow: [{spiffeID: {type: Exact, value: "spiffe://default/web"}}]
+"#,
+        &[
+            r#"AuthorizationPolicy mesh-system/all-callers {"action":"Allow","rules":[]}"#,
+            r#"AuthorizationPolicy default/db-callers {"action":"Allow","rules":[],"targetRefs":[{"kind":"Service","name":"db"}]}"#,
+            r#"AuthorizationPolicy default/orders-callers {"action":"Allow","rules":[{"from":[{"services":["default/late"]}]}],"targetRefs":[{"kind":"Service","name":"orders"}]}"#,
+        ],
+        &[
+            "7 MeshTrafficPermission a: spec.from[0] lost",
+            "16 MeshTrafficPermission b: spec.from[0] lost",
+            "24 MeshTrafficPermission c: spec.rules[0].default.deny[0] lost",
+            "25 MeshTrafficPermission c: spec.rules[0].default.allow[0] lost",
+        ],
+    );
+    check(
+        r#"
+type: MeshTrafficPermission
+name: a
+spec:
+  targetRef: {kind: MeshService, name: orders}
+  from:
+  - {targetRef: {kind: MeshService, name: web}, default: {action: Allow}}
+---
+type: MeshTrafficPermission
+name: b
+spec:
+  targetRef: {kind: MeshSubset, tags: {env: dev}}
+  from:
+  - {targetRef: {kind: MeshService, name: web}, default: {action: Deny}}
+"#,
+        &[
+            r#"AuthorizationPolicy mesh-system/all-callers {"action":"Allow","rules":[]}"#,
+            r#"AuthorizationPolicy default/orders-callers {"action":"Allow","rules":[],"targetRefs":[{"kind":"Service","name":"orders"}]}"#,
+        ],
+        &["7 MeshTrafficPermission a: spec.from[0] lost", "12 MeshTrafficPermission b: spec.targetRef lost"],
     );
 }
 
