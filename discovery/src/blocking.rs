@@ -1,6 +1,6 @@
 //! Directories that are asked by blocking queries, as Consul's and Nomad's are: which services there are, and how each is.
 //! Each query is a task; what they answer is gathered here. The answer to the question which services there are is the sign
-//! of life. What differs between such directories is their [`Dialect`].
+//! of life. What differs between such directories is their `Dialect`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -32,7 +32,7 @@ pub use authorizationpolicy::{
 pub use discoverysource::{
     ConsulSource, DiscoveryFilter, DiscoverySourceSpec, DiscoverySourceStatus, DiscoveryState, DiscoveryTls,
     DiscoveryType, DnsService, DnsSource, EurekaSource, FileSource, KubernetesSource, NamespaceMapping,
-    NomadSource, OwnNamespace, Renamed, StalePolicy, resolver, status_error,
+    NomadSource, OwnNamespace, Renamed, StalePolicy, is_own_host, resolver, status_error,
 };
 pub use endpoint::{EndpointPort, EndpointSpec, EndpointStatus, EndpointTls, Health, Source};
 pub use filter::{
@@ -61,6 +61,10 @@ pub use trafficpolicy::{
 
 /// A decoded spec.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is decoded, looked at and dropped; a box would be one more allocation for each"
+)]
 pub enum Resource {
     /// Of a [`Kind::Namespace`].
     Namespace(NamespaceSpec),

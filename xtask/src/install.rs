@@ -209,8 +209,11 @@ fn python(wanted: &[(&str, &str)]) -> Result<()> {
 /// The linter, in target/node. A machine without Node.js has none, and its test says so and lints nothing.
 fn spectral() -> Result<()> {
     let folder = tree::root().join("target/node");
-    if find("npm").is_none() || folder.join("node_modules/.bin/spectral").exists() {
+    if folder.join("node_modules/.bin/spectral").exists() {
         return Ok(());
+    }
+    if find("npm").is_none() {
+        install_debian(&[("npm", "npm", "the linter of the API's description")])?;
     }
     let folder = folder.to_str().context("the checkout's path is not UTF-8")?;
     run(&mut command(

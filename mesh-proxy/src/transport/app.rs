@@ -42,10 +42,13 @@ pub(super) enum Spoken {
     Bytes,
 }
 
+/// Whom to believe, by a file if there is one, and what is spoken.
+type Asked = (Option<String>, Spoken);
+
 /// Dials applications.
 #[derive(Default)]
 pub(super) struct Dialler {
-    trusted: Mutex<HashMap<(Option<String>, Spoken), (Instant, TlsConnector)>>,
+    trusted: Mutex<HashMap<Asked, (Instant, TlsConnector)>>,
 }
 
 /// A connection to an application.

@@ -14,8 +14,12 @@ pub(crate) struct Explain {
     /// The service that calls, [NAMESPACE/]NAME
     #[arg(long, value_name = "SERVICE", value_parser = parse_service)]
     from: ServiceName,
-    /// The service that is called, [NAMESPACE/]NAME[:PORT]
-    #[arg(long, value_name = "SERVICE", value_parser = parse_target)]
+    #[arg(
+        long,
+        value_name = "SERVICE",
+        value_parser = parse_target,
+        help = "The service that is called, [NAMESPACE/]NAME[:PORT]"
+    )]
     to: Target,
     /// Method of the request [default: GET; POST for gRPC]
     method: Option<String>,

@@ -20,6 +20,7 @@ mod nomad;
 mod tls;
 
 pub use consul::ConsulSource;
+pub use directory::is_own_host;
 pub use dns::{DnsService, DnsSource, resolver};
 pub use eureka::EurekaSource;
 pub use file::FileSource;

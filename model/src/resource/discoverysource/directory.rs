@@ -37,13 +37,14 @@ pub(super) fn address(text: &str, (path, secret): (bool, bool), at: &Path<'_>, d
         decoder.report(at, format_args!("must be https://HOST:PORT, or http://HOST:PORT, is {text:?}"));
         return;
     }
-    if secret && text.starts_with("http://") && !host.is_some_and(is_own) {
+    if secret && text.starts_with("http://") && !host.is_some_and(is_own_host) {
         decoder.report(at, "must be https:// where a token is sent to another host");
     }
 }
 
-/// Whether `HOST:PORT` is the server's own host.
-fn is_own(host: &str) -> bool {
+/// Whether `HOST:PORT`, which a path may follow, is the server's own host.
+pub fn is_own_host(host: &str) -> bool {
+    let host = host.split('/').next().unwrap_or_default();
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next(),
         None => host.split(':').next(),
@@ -57,11 +58,11 @@ mod tests {
 
     #[test]
     fn only_what_is_a_loopback_address_is_the_server_s_own() {
-        for host in ["127.0.0.1", "127.8.0.1:80", "localhost:8500", "[::1]:8500"] {
-            assert!(is_own(host), "{host}");
+        for host in ["127.0.0.1", "127.8.0.1:80", "localhost:8500", "[::1]:8500", "127.0.0.1:80/a"] {
+            assert!(is_own_host(host), "{host}");
         }
         for host in ["127.example:80", "localhost.example", "10.0.0.1", "[fd00::1]:80", ""] {
-            assert!(!is_own(host), "{host}");
+            assert!(!is_own_host(host), "{host}");
         }
     }
 }
