@@ -299,6 +299,10 @@ mod tests {
         for (spec, want) in [
             (json!({"type": "File"}), "spec.file: is required for type File"),
             (json!({"type": "LDAP"}), "spec.type: must be one of"),
+            (
+                json!({"type": "Kubernetes", "kubernetes": {}}),
+                "spec.kubernetes: must have either address or kubeconfig",
+            ),
             (with("file", json!({"path": "a"})), "spec.file.path: must be an absolute path, is \"a\""),
             (json!({"type": "Consul"}), "spec.consul: is required for type Consul"),
             (with("consul", json!({"address": "http://a"})), "spec.consul: is for type Consul, not File"),
@@ -360,7 +364,6 @@ mod tests {
                 "keyFile: must be an absolute",
             ),
             ("Kubernetes", "kubernetes", json!({"address": "k:6443"}), "address: must be https://HOST:PORT"),
-            ("Kubernetes", "kubernetes", json!({}), ": must have either address or kubeconfig"),
             ("Kubernetes", "kubernetes", json!({"kubeconfig": "k"}), "kubeconfig: must be an absolute path"),
             (
                 "Kubernetes",
