@@ -1,5 +1,6 @@
 //! Type File: a YAML file that is looked at several times a second, and read when it became another. One that is being
-//! written is left alone until it rests, so that half of it is not taken for the whole.
+//! written is left alone until it rests, so that half of it is not taken for the whole. One that is replaced again and
+//! again, by a whole one each time, need not rest.
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +17,8 @@ use crate::{
 
 /// How often it is looked whether the file became another; a change is told after two looks that see the same.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// After so many looks in a row that each saw a new file it is read as it stands: once in 0.8 s.
+const REPLACED_LOOKS: u32 = 4;
 
 /// A file.
 pub struct FileSource {
@@ -30,6 +33,8 @@ pub struct FileSource {
 /// By what a file's states are told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
+    /// When it was made: another file has another moment, if not another number.
+    created: Option<SystemTime>,
     modified: Option<SystemTime>,
     bytes: u64,
     inode: u64,
@@ -42,7 +47,7 @@ impl FileSource {
     }
 
     async fn look(&mut self) -> Result<News, Failure> {
-        let mut seen = self.mark().await?;
+        let (mut seen, mut replaced) = (self.mark().await?, 0);
         loop {
             if self.known.as_ref() == Some(&seen) && self.told + self.beat <= clock::now() {
                 self.told = clock::now();
@@ -50,9 +55,10 @@ impl FileSource {
             }
             tokio::time::sleep(LOOK_EVERY).await;
             let now = self.mark().await?;
-            let rests = now == seen;
+            replaced = if now.created > seen.created { replaced + 1 } else { 0 };
+            let whole = now == seen || replaced >= REPLACED_LOOKS;
             seen = now;
-            if rests && self.known.as_ref() != Some(&seen) {
+            if whole && self.known.as_ref() != Some(&seen) {
                 let set = self.read().await?;
                 (self.known, self.told) = (Some(seen), clock::now());
                 return Ok(News::Full(set));
@@ -80,8 +86,8 @@ impl FileSource {
         let failed =
             |error: std::io::Error| FileError::Read { path: self.path.clone(), cause: error.to_string() };
         let metadata = tokio::fs::metadata(&self.path).await.map_err(failed)?;
-        let modified = metadata.modified().ok();
-        Ok(Mark { modified, bytes: metadata.len(), inode: metadata.ino() })
+        let (created, modified) = (metadata.created().ok(), metadata.modified().ok());
+        Ok(Mark { created, modified, bytes: metadata.len(), inode: metadata.ino() })
     }
 }
 
@@ -148,5 +154,27 @@ mod tests {
             .expect("written");
         let error = source.next().await.expect_err("twice").to_string();
         assert!(error.contains("service \"b\" stands twice"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_all_the_time_is_told_all_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, next) = (folder.path().join("services.yaml"), folder.path().join("next"));
+        std::fs::write(&path, FIRST).expect("written");
+        let mut source =
+            FileSource::new(path.to_str().expect("UTF-8"), Duration::from_secs(600), Files::default());
+        let replacing = tokio::spawn(async move {
+            loop {
+                std::fs::write(&next, OTHER).expect("written");
+                std::fs::rename(&next, &path).expect("renamed");
+                // Pace: much faster than it is looked.
+                tokio::time::sleep(LOOK_EVERY / 10).await;
+            }
+        });
+        for _ in 0..3 {
+            assert_eq!(names(source.next().await).len(), 1);
+        }
+        assert!(!replacing.is_finished());
+        replacing.abort();
     }
 }
