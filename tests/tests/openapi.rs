@@ -69,7 +69,7 @@ mod heavy {
         let dev = Dev::start(scratch.path()).await.expect("a server");
         let description = description(&dev).await;
         let full = std::env::var_os("MESH_FULL").is_some();
-        let (examples, seconds) = if full { ("30", "900") } else { ("1", "24") };
+        let (examples, seconds) = if full { ("30", "900") } else { ("1", "36") };
         let more = ["--phases", "examples,fuzzing", "--max-examples", examples, "--max-time", seconds];
         let said = judged(&dev, &scratch, &description, &more).fine();
         let items = description["paths"].as_object().expect("paths").values();
