@@ -128,7 +128,7 @@ impl Outbound {
                 break;
             }
             call.outcome.note.endpoint = Some(endpoint.key.address());
-            call.outcome.note.tls = backend.plain && endpoint.tls.is_some();
+            call.outcome.note.tls = backend.tls(&endpoint).is_some();
             let step = Step { source: &source, backend, endpoint: &endpoint };
             match self.tunnel(&admitted, &step).await {
                 Ok(tunnel) => {

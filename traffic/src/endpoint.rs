@@ -84,11 +84,10 @@ impl Endpoint {
         self.node.is_some()
     }
 
-    /// Where and how its application itself answers for a port of the service, past the proxy.
-    pub fn app(&self, port: u16) -> Option<AppAddress> {
+    /// Where its application itself answers for a port of the service.
+    pub fn app(&self, port: u16) -> Option<SocketAddr> {
         let (_, own) = self.apps.iter().find(|(known, _)| *known == port)?;
-        let socket = SocketAddr::new(self.key.address().ip(), *own);
-        Some(AppAddress { socket, tls: self.tls.clone() })
+        Some(SocketAddr::new(self.key.address().ip(), *own))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     balancer::Pool,
     compile::Sources,
     conduct::Conduct,
-    endpoint::Endpoint,
+    endpoint::{AppAddress, AppTls, Endpoint},
     policy::PolicySet,
     request::{Caller, RequestHead},
     retry,
@@ -90,7 +90,7 @@ pub struct Backend {
     pub id: SpiffeId,
     /// What its port speaks.
     pub protocol: Protocol,
-    /// Its applications are called themselves, in plaintext: its mode is `Disabled`.
+    /// Its applications are called themselves: its mode is `Disabled`, or they have no proxy.
     pub plain: bool,
     /// How callers treat its service.
     pub conduct: Arc<Conduct>,
@@ -287,6 +287,18 @@ impl Backend {
     /// Its endpoints, draining ones too.
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         self.pool.endpoints()
+    }
+
+    /// Where and how an endpoint's application is called itself, past any proxy.
+    pub fn app(&self, endpoint: &Endpoint) -> Option<AppAddress> {
+        let socket = endpoint.app(self.name.port)?;
+        Some(AppAddress { socket, tls: self.tls(endpoint) })
+    }
+
+    /// What an endpoint's application shows, where it is called itself; none in plaintext. What callers wrap in TLS
+    /// themselves is not wrapped again.
+    pub fn tls(&self, endpoint: &Endpoint) -> Option<Arc<AppTls>> {
+        endpoint.tls.clone().filter(|_| self.plain && self.protocol != Protocol::Tls)
     }
 }
 

@@ -22,7 +22,6 @@ use traffic::{
     snapshot::{Backend, Destination, Snapshot},
 };
 
-use super::step::app;
 use crate::{
     body, checker,
     experience::Lore,
@@ -88,7 +87,7 @@ fn subjects(
             let source = checks(&endpoint.key).unwrap_or_else(|| caller.clone());
             let hop = Hop { source, endpoint: endpoint.key.clone(), id: endpoint.id.clone() };
             let (port, hostname, conduct) = (backend.name.port, backend.hostname.clone(), conduct.clone());
-            let app = (!endpoint.has_proxy()).then(|| app(endpoint, backend)).flatten();
+            let app = (!endpoint.has_proxy()).then(|| backend.app(endpoint)).flatten();
             let app = app.map(|app| (app, backend.protocol));
             subjects.insert(endpoint.key.clone(), Subject { hop, app, port, hostname, conduct });
         }

@@ -3,7 +3,6 @@
 
 use http::{Response, request};
 use model::name::ServiceName;
-use model::resource::Protocol;
 use traffic::{
     admission::Admitted,
     endpoint::{AppAddress, Endpoint},
@@ -78,7 +77,7 @@ impl Step<'_> {
         if !self.backend.plain {
             return Ok(None);
         }
-        let app = app(self.endpoint, self.backend);
+        let app = self.backend.app(self.endpoint);
         let unknown = || SendError::Connect(format!("{} has no such port", self.endpoint.key));
         app.map(Some).ok_or_else(unknown)
     }
@@ -91,13 +90,6 @@ impl Step<'_> {
         let head = heads::to_plain(head.clone(), self.backend.protocol);
         head.map_err(|error| SendError::Connect(error.to_string()))
     }
-}
-
-/// Where a back end's endpoint is called itself. What its callers wrap in TLS themselves is not wrapped again.
-pub(super) fn app(endpoint: &Endpoint, backend: &Backend) -> Option<AppAddress> {
-    let app = endpoint.app(backend.name.port)?;
-    let tls = app.tls.filter(|_| backend.protocol != Protocol::Tls);
-    Some(AppAddress { tls, ..app })
 }
 
 /// Whatever an application says, only proxies can say that it got nothing.

@@ -126,7 +126,7 @@ impl Outbound {
             let nobody = || Refused::NoEndpoint(plan.backend.name.to_string());
             let (endpoint, on_its_way) = picked.ok_or_else(nobody)?;
             call.outcome.note.endpoint = Some(endpoint.key.address());
-            call.outcome.note.tls = plan.backend.plain && endpoint.tls.is_some();
+            call.outcome.note.tls = plan.backend.tls(&endpoint).is_some();
             let missed = match self.one(plan, admitted, &endpoint, &on_its_way).await {
                 Ok((answer, held)) => return Ok((answer, held, on_its_way)),
                 Err(missed) => missed,

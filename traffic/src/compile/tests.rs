@@ -470,6 +470,33 @@ fn endpoints_without_a_proxy_are_called_in_plaintext_and_only_while_there_is_non
 }
 
 #[test]
+fn what_a_source_says_of_tls_holds_where_there_is_no_proxy_and_callers_bring_none_of_their_own() {
+    let app = |protocol: &str, more: &str| {
+        let own = format!(
+            "{{kind: Service, metadata: {{namespace: default, name: old}}, spec: {{ports: [{{port: 80, protocol: {protocol}}}]}}}}"
+        );
+        let endpoint = format!(
+            "{{kind: Endpoint, metadata: {{namespace: default, name: old-1}}, spec: {{service: old, address: 10.0.0.9, ports: [{{port: 80, targetPort: 8080}}], tls: {{hostname: old.example, caFile: /ca.pem}}, {more}}}}}"
+        );
+        let open =
+            "{kind: PeerAuthentication, metadata: {namespace: default, name: m}, spec: {mode: Disabled}}";
+        let snapshot = snapshot(&[&own, &endpoint, open]);
+        let old = snapshot.destination(&service("default/old")).expect("it is there").clone();
+        let backend = old.port(80).expect("a port").backend().clone();
+        let app = backend.app(&backend.endpoints()[0]).expect("it listens");
+        assert_eq!(backend.tls(&backend.endpoints()[0]), app.tls);
+        (app.to_string(), app.tls.as_ref().and_then(|tls| tls.ca_file.clone()))
+    };
+    let ca = || Some("/ca.pem".to_owned());
+    for protocol in ["http", "grpc", "tcp", "auto"] {
+        let want = ("10.0.0.9:8080 as old.example".to_owned(), ca());
+        assert_eq!(app(protocol, "source: discovery/file"), want, "{protocol}");
+    }
+    assert_eq!(app("tls", "source: discovery/file"), ("10.0.0.9:8080".to_owned(), None));
+    assert_eq!(app("http", "node: host-a"), ("10.0.0.9:8080".to_owned(), None), "it has a proxy");
+}
+
+#[test]
 fn a_port_s_mode_reaches_the_own_services_that_it_is_for() {
     let mut inputs = inputs(&[
         "{kind: PeerAuthentication, metadata: {namespace: default, name: orders}, spec: {targetRefs: [{name: orders}], mode: Permissive}}",

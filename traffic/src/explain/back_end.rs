@@ -53,7 +53,7 @@ impl Asked<'_> {
         let sum = rule.split.weights().map(|(weight, _)| weight).sum();
         for (weight, choice) in rule.split.weights() {
             if let Some(backend) = choice.backend.as_ref().ok().filter(|backend| backend.plain) {
-                let over_tls = backend.endpoints().iter().any(|endpoint| endpoint.tls.is_some());
+                let over_tls = backend.endpoints().iter().any(|endpoint| backend.tls(endpoint).is_some());
                 let what = match without_proxy(backend) {
                     true if over_tls => OVER_TLS,
                     true => WITHOUT_A_PROXY,
