@@ -20,6 +20,7 @@ use crate::{
 mod condition;
 mod filter;
 mod matcher;
+mod paths;
 mod precedence;
 mod rule;
 mod value;
@@ -28,6 +29,7 @@ pub use filter::{Edits, Fault, FieldsMut, Filters, Mirror, OnAnswer, Reply};
 pub use rule::{Route, check};
 
 pub(crate) use matcher::{Matcher, Matchers, Path as PathMatcher};
+pub(crate) use paths::PathIndex;
 pub(crate) use precedence::Age;
 pub(crate) use rule::{Speaks, Unbound};
 
@@ -115,6 +117,8 @@ pub enum Missing {
 #[derive(Debug)]
 pub(crate) struct RouteTable {
     entries: Vec<Entry>,
+    /// The places of the entries by the paths that they ask for.
+    paths: PathIndex,
     rules: Vec<Rule>,
 }
 
@@ -208,13 +212,19 @@ impl RouteTable {
         ranked.sort_by(|(rank, age, _), (other_rank, other_age, _)| {
             rank.cmp(other_rank).then_with(|| age.cmp(other_age))
         });
-        Self { entries: ranked.into_iter().map(|(_, _, entry)| entry).collect(), rules }
+        let entries: Vec<_> = ranked.into_iter().map(|(_, _, entry)| entry).collect();
+        let mut paths = PathIndex::default();
+        for (place, entry) in entries.iter().enumerate() {
+            paths.enter(place, entry.matcher.path());
+        }
+        Self { entries, paths, rules }
     }
 
     /// The first rule for a request.
     pub(crate) fn find(&self, head: &RequestHead<'_>, caller: Caller<'_>) -> Option<&Rule> {
-        let found = self.tried().find(|(matcher, _)| matcher.matches(head, caller));
-        found.map(|(_, rule)| rule)
+        let is_for = |place: usize| self.entries[place].matcher.matches(head, caller);
+        let place = self.paths.first(head.path.path(), is_for)?;
+        Some(&self.rules[self.entries[place].rule])
     }
 
     /// The matches in the order in which they are tried, each with its rule.

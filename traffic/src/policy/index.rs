@@ -1,5 +1,5 @@
-//! Pure. The rules of several policies by the callers that they are about: a call is compared with the rules for its
-//! caller and those for anybody, however many there are for others.
+//! Pure. The rules of several policies by the callers and the paths that they are about: a call is compared with the rules
+//! for its caller and those for anybody, and of these with those that may be for its path, however many there are for others.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
@@ -13,6 +13,7 @@ use super::{
     AuthorizationPolicy, RuleId,
     rule::{Asked, Rule},
 };
+use crate::route::{PathIndex, PathMatcher};
 
 /// Rules of one action, in the order of their policies.
 #[derive(Debug, Default)]
@@ -20,10 +21,17 @@ pub(super) struct Index {
     policies: Vec<Arc<AuthorizationPolicy>>,
     /// Each rule as its policy's place and its own.
     rules: Vec<(usize, usize)>,
-    anybody: Vec<usize>,
-    by_service: HashMap<ServiceName, Vec<usize>>,
-    by_namespace: HashMap<Name, Vec<usize>>,
-    by_principal: HashMap<SpiffeId, Vec<usize>>,
+    anybody: PathIndex,
+    by_service: HashMap<ServiceName, PathIndex>,
+    by_namespace: HashMap<Name, PathIndex>,
+    by_principal: HashMap<SpiffeId, PathIndex>,
+}
+
+/// A rule with its number.
+#[derive(Clone, Copy)]
+struct Numbered<'a> {
+    number: usize,
+    rule: &'a Rule,
 }
 
 impl Index {
@@ -47,20 +55,21 @@ impl Index {
 
     /// Enters a rule by what is narrowest of each of its sources: it has to match as a whole anyway.
     fn enter(&mut self, number: usize, rule: &Rule) {
-        let Some(sources) = &rule.from else { return self.anybody.push(number) };
+        let one = Numbered { number, rule };
+        let Some(sources) = &rule.from else { return one.enter(&mut self.anybody) };
         for source in sources {
             match source {
-                PolicyFrom { principals: Some(ids), .. } => note_all(&mut self.by_principal, ids, number),
+                PolicyFrom { principals: Some(ids), .. } => one.note_all(&mut self.by_principal, ids),
                 PolicyFrom { services: Some(callers), .. } => {
                     for callers in callers {
                         match callers {
-                            Callers::Service(service) => note(&mut self.by_service, service, number),
-                            Callers::Namespace(name) => note(&mut self.by_namespace, name, number),
+                            Callers::Service(service) => one.note(&mut self.by_service, service),
+                            Callers::Namespace(name) => one.note(&mut self.by_namespace, name),
                         }
                     }
                 }
-                PolicyFrom { namespaces: Some(names), .. } => note_all(&mut self.by_namespace, names, number),
-                PolicyFrom { .. } => self.anybody.push(number),
+                PolicyFrom { namespaces: Some(names), .. } => one.note_all(&mut self.by_namespace, names),
+                PolicyFrom { .. } => one.enter(&mut self.anybody),
             }
         }
     }
@@ -68,21 +77,26 @@ impl Index {
     /// The rules that match, in no order, some perhaps twice.
     pub(super) fn matching<'a>(&'a self, asked: &Asked<'a>) -> impl Iterator<Item = (usize, &'a RuleId)> {
         let asked = *asked;
-        self.about(asked.caller).filter_map(move |number| {
+        self.about(asked).filter_map(move |number| {
             let (policy, rule) = self.rules[number];
             let rule = &self.policies[policy].rules[rule];
             rule.matches(&asked).then_some((number, &rule.name))
         })
     }
 
-    /// The rules that a caller has to be compared with.
-    pub(super) fn about(&self, caller: Option<(&ServiceName, &SpiffeId)>) -> impl Iterator<Item = usize> {
-        let known = caller.map(|(caller, id)| {
+    /// The rules that a call has to be compared with. What shows no path is compared with all for its caller.
+    pub(super) fn about<'a>(&'a self, asked: Asked<'a>) -> impl Iterator<Item = usize> {
+        let known = asked.caller.map(|(caller, id)| {
             let place = self.by_namespace.get(&caller.namespace);
             [self.by_service.get(caller), place, self.by_principal.get(id)]
         });
-        let lists = std::iter::once(Some(&self.anybody)).chain(known.into_iter().flatten());
-        lists.into_iter().flatten().flatten().copied()
+        let indexes = std::iter::once(Some(&self.anybody)).chain(known.into_iter().flatten()).flatten();
+        let path = asked.request.map(|head| head.path.path());
+        indexes.flat_map(move |index| {
+            let some = path.map(|path| index.perhaps_for(path));
+            let all = path.is_none().then(|| index.all());
+            some.into_iter().flatten().chain(all.into_iter().flatten())
+        })
     }
 
     /// The first rule that matches.
@@ -91,10 +105,16 @@ impl Index {
     }
 }
 
-fn note<K: Hash + Eq + Clone>(by: &mut HashMap<K, Vec<usize>>, key: &K, number: usize) {
-    by.entry(key.clone()).or_default().push(number);
-}
+impl Numbered<'_> {
+    fn note<K: Hash + Eq + Clone>(self, by: &mut HashMap<K, PathIndex>, key: &K) {
+        self.enter(by.entry(key.clone()).or_default());
+    }
 
-fn note_all<K: Hash + Eq + Clone>(by: &mut HashMap<K, Vec<usize>>, keys: &[K], number: usize) {
-    keys.iter().for_each(|key| note(by, key, number));
+    fn note_all<K: Hash + Eq + Clone>(self, by: &mut HashMap<K, PathIndex>, keys: &[K]) {
+        keys.iter().for_each(|key| self.note(by, key));
+    }
+
+    fn enter(self, index: &mut PathIndex) {
+        self.rule.each_path(|path| index.enter(self.number, path.unwrap_or(&PathMatcher::Any)));
+    }
 }

@@ -168,6 +168,17 @@ impl Rule {
         Self { name, from: rule.from.clone(), to, when }
     }
 
+    /// Hands each path that it may be for to `each`; `None` is any path.
+    pub(super) fn each_path<'a>(&'a self, mut each: impl FnMut(Option<&'a PathMatcher>)) {
+        let Some(targets) = &self.to else { return each(None) };
+        for to in targets {
+            match &to.paths {
+                Some(paths) => paths.iter().for_each(|path| each(Some(path))),
+                None => each(None),
+            }
+        }
+    }
+
     /// Whether it is about such a call.
     pub(super) fn matches(&self, asked: &Asked<'_>) -> bool {
         any(&self.from, |from| is_from(from, asked))

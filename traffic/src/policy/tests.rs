@@ -495,12 +495,43 @@ fn a_claim_denies_and_never_allows() {
     }
 }
 
+/// As many rules of `set` that allow are compared with a call of `default/web`: a request for a path, or a stream.
+fn compared(set: &PolicySet, target: Option<&str>) -> usize {
+    let (caller, id) = ("default/web".parse().expect("a service"), service("web"));
+    let path = target.map(|target| normalize(target, set.strictness()).expect("a path"));
+    let head = path.as_ref().map(|path| RequestHead { method: "GET", path, authority: "", fields: &[] });
+    let known = Some((&caller, &id));
+    set.allow
+        .about(Asked { caller: known, port: Some(80), request: head.as_ref(), doubt: Doubt::Fails })
+        .count()
+}
+
 /// What is compared does not grow with what is said of others.
 #[test]
 fn rules_for_other_callers_are_not_looked_at() {
     let many: String = (0..1_000).map(|n| format!("Allow p: <default/other{n} <ns:ops{n}\n")).collect();
     let set = set(&policies(&format!("{many} Allow q: <default/web")));
     assert_eq!(outcome(&set, "web tcp"), "let in by q/0");
-    let caller = "default/web".parse().expect("a service");
-    assert_eq!(set.allow.about(Some((&caller, &service("web")))).count(), 1);
+    assert_eq!((compared(&set, None), compared(&set, Some("/"))), (1, 1));
+}
+
+/// Nor with what is said of other paths, whole ones or prefixes; regular expressions are compared with every request.
+#[test]
+fn rules_for_other_paths_are_not_looked_at() {
+    let rules = |count: usize| {
+        let many = (0..count)
+            .map(|n| format!("Allow p{n}: /a{n}/b\nAllow e{n}: <default/web =/a{n}/b/c\nAllow o{n}: <ns:default /a{n} =/x{n}\n"));
+        let last = "Allow all: <default/web GET\nAllow like: ~/a0/.*\n";
+        set(&policies(&(many.collect::<String>() + last)))
+    };
+    for (set, streams) in [(rules(2), 10), (rules(500), 2_002)] {
+        assert_eq!(compared(&set, Some("/a1/b/c")), 5, "p1, e1, o1, all, like");
+        assert_eq!(compared(&set, Some("/other")), 2, "all, like");
+        assert_eq!(compared(&set, None), streams, "what shows no path may be for any");
+        assert_eq!(outcome(&set, "web POST /a1/b/c"), "let in by p1/0");
+        assert_eq!(outcome(&set, "web POST /x1"), "let in by o1/0");
+        assert_eq!(outcome(&set, "ops/any POST /x1"), "refused by only-allowed");
+        assert_eq!(outcome(&set, "web POST /a0/other"), "let in by o0/0");
+        assert_eq!(outcome(&set, "ops/any POST /a0/other"), "let in by like/0");
+    }
 }

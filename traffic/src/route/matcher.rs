@@ -120,6 +120,10 @@ impl Matcher {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The prefix of whole segments that its path is, without a final `/`.
     pub(super) fn prefix(&self) -> Option<&str> {
         match &self.path {

@@ -184,6 +184,103 @@ fn parameters_and_cookies_are_compared() {
     check("c:s~1|2 -> hit", "GET / [cookie: s=12]", "none");
 }
 
+// === what is compared ===
+
+/// How many matches of `table` a request for `target` may be compared with.
+fn compared(table: &RouteTable, target: &str) -> usize {
+    let path = normalize(target, Strictness::Plain).expect("a path");
+    table.paths.perhaps_for(path.path()).count()
+}
+
+/// What is compared does not grow with what there is for other paths: whole ones and prefixes are looked up.
+#[test]
+fn matches_for_other_paths_are_not_looked_at() {
+    let rules = |count: usize| {
+        let rules = (0..count).map(|n| {
+            format!(
+                "r{n}: /api/v{n} -> prefix \n r{n}: =/api/v{n}/x -> whole \n r{n}: /api/v{n}/x/y -> longer \n"
+            )
+        });
+        rules.collect::<String>() + "s: /api GET -> api \n s: ~/api/.*/z -> like \n s: / -> all"
+    };
+    for table in [table(&rules(3)), table(&rules(2_000))] {
+        assert_eq!(compared(&table, "/api/v2/x"), 5, "whole, prefix, api, like, all");
+        assert_eq!(compared(&table, "/api/v2/x/y/z"), 5, "longer, prefix, api, like, all");
+        assert_eq!(compared(&table, "/api/other"), 3, "api, like, all");
+        assert_eq!(compared(&table, "*"), 2, "like, all");
+    }
+    check(&rules(2_000), "GET /api/v1999/x", "whole");
+    check(&rules(2_000), "GET /api/v1999/x/y/z", "longer");
+    check(&rules(2_000), "GET /api/z/z", "api");
+    check(&rules(2_000), "POST /api/z/z", "like");
+}
+
+/// Calls of gRPC are looked up, too, as far as their words are exact.
+#[test]
+fn calls_are_looked_up_by_their_words() {
+    let method = |kind: &str, service: Option<&str>, method: Option<&str>| {
+        let mut wanted = json!({"type": kind});
+        let words = [("service", service), ("method", method)];
+        for (word, text) in words {
+            if let Some(text) = text {
+                wanted[word] = json!(text);
+            }
+        }
+        json!({"matches": [{"method": wanted}]})
+    };
+    let mut rules: Vec<_> =
+        (0..8).map(|n| method("Exact", Some("shop.Orders"), Some(&format!("Get{n}")))).collect();
+    rules.extend((0..8).map(|n| method("Exact", Some(&format!("shop.S{n}")), None)));
+    rules.extend([method("Exact", None, Some("Get1")), method("RegularExpression", Some("shop.*"), None)]);
+    let input = json!({"metadata": {"namespace": "default", "name": "r"}, "spec": {"parentRefs": [{"name": "web"}], "rules": rules}});
+    let parsed = Parsed::from_input(&input, Some(Kind::GRPCRoute)).expect("a route");
+    let route = Route::compile(&parsed.object.metadata, &parsed.resource).expect("it compiles");
+    let table = RouteTable::new([&route], |_| Err(Missing::Service));
+    for (path, want, looked_at) in [
+        ("/shop.Orders/Get1", "default/r/1", 3),
+        ("/shop.S7/Get1", "default/r/15", 3),
+        ("/shop.S7", "none", 3),
+        ("/shop.Other/Get1", "default/r/16", 2),
+        ("/shop.Other/Get2", "default/r/17", 2),
+        ("/other.Other/Get1", "default/r/16", 2),
+        ("/other.Other/Get2", "none", 2),
+    ] {
+        let normal = normalize(path, Strictness::Plain).expect("a path");
+        let head = RequestHead { method: "POST", path: &normal, authority: "", fields: &[] };
+        let found = table.find(&head, Caller::default()).map_or("none", |rule| rule.name.as_str());
+        assert_eq!((found, compared(&table, path)), (want, looked_at), "{path}");
+    }
+}
+
+proptest! {
+    /// What is looked up is what comparing with one after the other finds.
+    #[test]
+    fn looking_up_finds_what_trying_all_finds(
+        paths in prop::collection::vec("(=|~)?(/[ab]{1,2}){0,3}/?( GET| h:x=1)?", 1..24),
+        targets in prop::collection::vec("(/[abc]{1,2}){0,4}/?", 1..16),
+        method in "GET|PUT",
+        value in "1|2",
+    ) {
+        let path = |rule: &str| if rule.starts_with(['=', '~']) && !rule[1..].starts_with('/') {
+            format!("{}/{}", &rule[..1], &rule[1..])
+        } else {
+            rule.to_owned()
+        };
+        let rules: String =
+            paths.iter().enumerate().map(|(n, rule)| format!("r@{}: {} -> n{n}\n", n % 3, path(rule))).collect();
+        let table = table(&rules);
+        for target in targets {
+            let target = if target.is_empty() { "/" } else { &target };
+            let normal = normalize(target, Strictness::Plain).expect("a path");
+            let fields = [("x", value.as_str())];
+            let head = RequestHead { method: &method, path: &normal, authority: "", fields: &fields };
+            let tried = table.tried().find(|(matcher, _)| matcher.matches(&head, Caller::default()));
+            let found = table.find(&head, Caller::default());
+            prop_assert_eq!(found.map(|rule| &rule.name), tried.map(|(_, rule)| &rule.name), "{}", target);
+        }
+    }
+}
+
 /// The errors of a route with this one match, as `path: message`.
 #[track_caller]
 fn check_errors(one: &Value, want: &[&str]) {
