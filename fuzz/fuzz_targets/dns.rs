@@ -33,7 +33,7 @@ static MESH: LazyLock<Snapshot> = LazyLock::new(|| {
         |n: u16| json!({"name": format!("p{n}"), "port": n, "protocol": if n < 3 { "http" } else { "tcp" }});
     orders.spec.insert("ports".to_owned(), (1..200).map(port).collect());
     orders.status = Some(json!({"virtualIPs": ["240.0.0.7", "fd6d:6573:6800::7"]}));
-    let objects = BTreeMap::from([(orders.key(), Arc::new(orders))]);
+    let objects = [(orders.key(), Arc::new(orders))].into_iter().collect();
     let domain = "mesh.internal".parse().expect("a domain");
     let inputs = Inputs {
         revision: 7,

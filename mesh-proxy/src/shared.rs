@@ -65,7 +65,7 @@ pub struct Config {
     /// What the registry says.
     pub snapshot: Arc<Snapshot>,
     /// The destinations whose endpoints and routes are in it; `None` is all of them.
-    pub subscribed: Option<HashSet<ServiceName>>,
+    pub subscribed: Option<Arc<HashSet<ServiceName>>>,
     /// This host's endpoints: where the application of each listens.
     pub targets: HashMap<Name, SocketAddr>,
     /// In whose name the host router calls where nothing is bound, if that can be told.

@@ -49,7 +49,7 @@ impl Asked {
         let services = reached.iter().filter_map(|name| state.get(&key(Kind::Service, name)));
         let node = node.and_then(|node| state.get(&Key::mesh_wide(Kind::Node, node)));
         let details = proxy_scope::details_and_policies(&reached, state);
-        let objects: BTreeMap<Key, Arc<Object>> =
+        let objects =
             services.chain(node).chain(details).map(|object| (object.key(), object.clone())).collect();
         let inputs = Inputs {
             revision: state.revision(),

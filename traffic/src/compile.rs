@@ -1,13 +1,15 @@
-//! Pure. Objects of the registry become a [`Snapshot`]. What did not change is taken over from the one before: objects
-//! are read once, back ends are made anew when their service or its endpoints change, routes bound anew when they or a
-//! back end change, and an own service's policies when one that selects it does. If one object cannot be compiled there is no new snapshot, and the old one stays.
+//! Pure. Objects of the registry become a [`Snapshot`]. What did not change is shared with the one before, and not even
+//! looked at: objects are read once, back ends are made anew when their service or its endpoints change, routes bound anew
+//! when they or a back end change, and an own service's policies when one that selects it does. If one object cannot be
+//! compiled there is no new snapshot, and the old one stays.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::{IpAddr, SocketAddr},
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
+use imbl::{HashMap, OrdMap};
 use model::{
     identity::TrustDomain,
     name::ServiceName,
@@ -15,20 +17,20 @@ use model::{
     resource::Protocol,
 };
 
-use crate::{
-    aim::Targets,
-    snapshot::{Destination, Snapshot},
-};
+use crate::snapshot::Snapshot;
 
 mod bind;
 mod conduct;
+mod group;
 mod guard;
 mod read;
 
-use bind::{Backends, Bound};
-use conduct::Conducts;
-use guard::Guard;
-use read::{Item, Read};
+pub(crate) use bind::Bound;
+
+use bind::Backends;
+use group::{Group, Groups};
+use guard::Guards;
+use read::{Change, Item, Read};
 
 /// What a proxy holds when its set is complete as of a revision.
 #[derive(Debug, Clone)]
@@ -39,8 +41,8 @@ pub struct Inputs {
     pub domain: TrustDomain,
     /// The generation of the trust bundle.
     pub trust_generation: u64,
-    /// The objects, of whatever kinds. An object that did not change should be the same `Arc` as before.
-    pub objects: BTreeMap<Key, Arc<Object>>,
+    /// The objects, of whatever kinds. What did not change is best shared with the inputs before: it is not looked at then.
+    pub objects: OrdMap<Key, Arc<Object>>,
     /// What this host runs, by its own configuration.
     pub local: Vec<LocalApp>,
     /// The labels of those that call from here, by its own configuration, too.
@@ -70,127 +72,164 @@ pub struct Nack {
     pub reason: String,
 }
 
-/// What a snapshot was made from, to tell later what changed.
-#[derive(Debug, Default)]
+/// What a snapshot was made from, to tell later what changed. All of it is shared with the snapshots before and after.
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Sources {
-    items: BTreeMap<Key, Arc<Item>>,
+    objects: OrdMap<Key, Arc<Object>>,
+    items: OrdMap<Key, Arc<Item>>,
+    groups: Groups,
     backends: HashMap<ServiceName, Arc<Backends>>,
-    bound: HashMap<ServiceName, Bound>,
-    guards: HashMap<ServiceName, Guard>,
+    bound: HashMap<ServiceName, Arc<Bound>>,
+    /// The services whose routes name a service.
+    namers: HashMap<ServiceName, Arc<BTreeSet<ServiceName>>>,
+    guards: Arc<Guards>,
+    work: Work,
 }
 
-/// What belongs to one service, in the order of the objects' keys.
-struct Group<'a> {
-    service: &'a Arc<Item>,
-    /// The traffic policy that counts for it.
-    conduct: Option<&'a Arc<Item>>,
-    /// Where this host stands.
-    place: Option<&'a Arc<Item>>,
-    endpoints: Vec<&'a Arc<Item>>,
-    modes: Vec<&'a Arc<Item>>,
-    routes: Vec<&'a Arc<Item>>,
+/// What was done to make a snapshot: by what changed, not by what there is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Objects that were read.
+    pub read: usize,
+    /// Services of which something may have changed.
+    pub touched: usize,
+    /// Services whose back ends were made anew.
+    pub built: usize,
+    /// Services whose ports and routes were bound anew.
+    pub bound: usize,
+    /// Objects that were looked through for policies of own services.
+    pub looked_through: usize,
 }
+
+/// A service as it was and as it is; `None` where it is not there.
+type Replaced = (Option<Arc<Bound>>, Option<Arc<Bound>>);
 
 /// Makes the snapshot of `inputs`; `previous` is only there to spare work.
 ///
 /// # Errors
 /// The first object that cannot be compiled.
 pub fn compile(previous: Option<&Snapshot>, inputs: &Inputs) -> Result<Snapshot, Nack> {
-    let previous =
-        previous.filter(|previous| previous.domain == inputs.domain).map(|previous| &previous.sources);
-    let items = read::read(previous.map(|sources| &sources.items), inputs)?;
-    let place = items.values().find(|item| item.place().is_some());
-    let conducts = Conducts::of(&items);
-    let groups = group(&items, &conducts, place);
-    let backends: HashMap<_, _> = groups
-        .iter()
-        .map(|(name, group)| {
-            let before = previous.and_then(|sources| sources.backends.get(name));
-            ((*name).clone(), Backends::new(before, name, group, &inputs.domain))
-        })
-        .collect();
-    let bound: HashMap<_, _> = groups
-        .iter()
-        .map(|(name, group)| {
-            let before = previous.and_then(|sources| sources.bound.get(name));
-            ((*name).clone(), Bound::new(before, name, group, &backends))
-        })
-        .collect();
-    let destinations: HashMap<_, _> =
-        bound.iter().map(|(name, bound)| (name.clone(), Arc::clone(&bound.destination))).collect();
-    let guards = guard::guards(previous.map(|sources| &sources.guards), &items, inputs);
+    let empty = Snapshot::empty(inputs.domain.clone());
+    let before = previous.filter(|previous| previous.domain == inputs.domain).unwrap_or(&empty);
+    let mut sources = Sources { work: Work::default(), ..before.sources.clone() };
+    let changes = sources.read(inputs)?;
+    let touched = sources.groups.take(&changes, &sources.items);
+    let built = sources.build(&touched, &inputs.domain);
+    let replaced = sources.bind(touched, &built);
+    sources.guard(&changes, inputs);
+    let mut directory = before.directory.clone();
+    directory.replace(&replaced);
     Ok(Snapshot {
         revision: inputs.revision,
         domain: inputs.domain.clone(),
         trust_generation: inputs.trust_generation,
-        place: place.and_then(|item| item.place()).cloned(),
-        hostnames: destinations.values().map(by_hostname).collect(),
-        virtual_ips: destinations.values().flat_map(by_virtual_ip).collect(),
-        namespaces: destinations.keys().map(|service| service.namespace.clone()).collect(),
-        destinations,
-        inbound: guard::inbound(&guards, &conducts, inputs),
+        place: sources.groups.place().cloned(),
+        directory,
+        inbound: guard::inbound(&sources.guards, sources.groups.conducts(), inputs),
         callers: inputs.callers.clone(),
-        sources: Sources { backends, bound, guards, items },
+        sources,
     })
 }
 
+impl Sources {
+    /// Reads the objects that are not as they were.
+    fn read(&mut self, inputs: &Inputs) -> Result<Vec<Change>, Nack> {
+        let changes = read::changes(&self.objects, &self.items, inputs)?;
+        for Change { key, now, .. } in &changes {
+            match now {
+                Some(now) => drop(self.items.insert(key.clone(), Arc::clone(now))),
+                None => drop(self.items.remove(key)),
+            }
+        }
+        self.objects = inputs.objects.clone();
+        self.work.read = changes.len();
+        Ok(changes)
+    }
+
+    /// Makes the back ends of services anew; of those that are not as they were, the names.
+    fn build(&mut self, touched: &BTreeSet<ServiceName>, domain: &TrustDomain) -> BTreeSet<ServiceName> {
+        let mut built = BTreeSet::new();
+        for name in touched {
+            let before = self.backends.get(name);
+            let now = self.groups.of(name).map(|group| Backends::new(before, name, &group, domain));
+            let same = match (before, &now) {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                (before, now) => before.is_none() && now.is_none(),
+            };
+            if same {
+                continue;
+            }
+            match now {
+                Some(now) => drop(self.backends.insert(name.clone(), now)),
+                None => drop(self.backends.remove(name)),
+            }
+            built.insert(name.clone());
+        }
+        (self.work.touched, self.work.built) = (touched.len(), built.len());
+        built
+    }
+
+    /// Binds the ports and routes of services anew: of what was touched, and of those that name what was built.
+    fn bind(&mut self, mut names: BTreeSet<ServiceName>, built: &BTreeSet<ServiceName>) -> Vec<Replaced> {
+        let namers = built.iter().filter_map(|name| self.namers.get(name)).flat_map(|namers| namers.iter());
+        names.extend(namers.cloned());
+        let mut replaced = Vec::new();
+        for name in names {
+            let before = self.bound.get(&name).cloned();
+            let group = self.groups.of(&name);
+            let now = group.map(|group| Bound::new(before.as_ref(), &name, &group, &self.backends));
+            let same = match (&before, &now) {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                (before, now) => before.is_none() && now.is_none(),
+            };
+            if same {
+                continue;
+            }
+            match &now {
+                Some(now) => drop(self.bound.insert(name.clone(), Arc::clone(now))),
+                None => drop(self.bound.remove(&name)),
+            }
+            self.note_names(&name, before.as_deref(), now.as_deref());
+            replaced.push((before, now));
+        }
+        self.work.bound = replaced.len();
+        replaced
+    }
+
+    /// Notes whom the routes of a service name.
+    fn note_names(&mut self, namer: &ServiceName, before: Option<&Bound>, now: Option<&Bound>) {
+        let named = |bound: Option<&Bound>| bound.into_iter().flat_map(Bound::named).cloned().collect();
+        let (before, now): (BTreeSet<_>, BTreeSet<_>) = (named(before), named(now));
+        for gone in before.difference(&now) {
+            let Some(namers) = self.namers.get_mut(gone) else { continue };
+            Arc::make_mut(namers).remove(namer);
+            if namers.is_empty() {
+                self.namers.remove(gone);
+            }
+        }
+        for new in now.difference(&before) {
+            Arc::make_mut(self.namers.entry(new.clone()).or_default()).insert(namer.clone());
+        }
+    }
+
+    fn guard(&mut self, changes: &[Change], inputs: &Inputs) {
+        if changes.iter().any(Change::guards) || !guard::are_of(&self.guards, inputs) {
+            self.guards = Arc::new(guard::guards(&self.guards, &self.items, inputs));
+            self.work.looked_through = self.items.len();
+        }
+    }
+}
+
 impl Snapshot {
-    /// The TrafficPolicy that counts for a service. Looked for anew: no request asks for it.
+    /// What was done to make it.
+    pub fn work(&self) -> Work {
+        self.sources.work
+    }
+
+    /// The TrafficPolicy that counts for a service.
     pub(crate) fn traffic_policy(&self, service: &ServiceName) -> Option<&Object> {
-        Conducts::of(&self.sources.items).for_service(service).map(|item| item.object())
+        self.sources.groups.conducts().for_service(service).map(|item| item.object())
     }
-}
-
-fn by_hostname(destination: &Arc<Destination>) -> (Arc<str>, Arc<Destination>) {
-    (Arc::clone(&destination.hostname), Arc::clone(destination))
-}
-
-fn by_virtual_ip(destination: &Arc<Destination>) -> impl Iterator<Item = (IpAddr, Arc<Destination>)> {
-    destination.virtual_ips.iter().map(|ip| (*ip, Arc::clone(destination)))
-}
-
-/// Endpoints and routes of services that are not there belong nowhere yet.
-fn group<'a>(
-    items: &'a BTreeMap<Key, Arc<Item>>,
-    conducts: &Conducts<'a>,
-    place: Option<&'a Arc<Item>>,
-) -> BTreeMap<&'a ServiceName, Group<'a>> {
-    let services = items.values().filter_map(|item| match &item.read {
-        Read::Service { name, .. } => {
-            let conduct = conducts.for_service(name);
-            let (endpoints, modes, routes) = (Vec::new(), Vec::new(), Vec::new());
-            Some((name, Group { service: item, conduct, place, endpoints, modes, routes }))
-        }
-        _ => None,
-    });
-    let mut groups: BTreeMap<_, _> = services.collect();
-    for item in items.values() {
-        match &item.read {
-            Read::Endpoint { service, .. } => {
-                groups.entry(service).and_modify(|group| group.endpoints.push(item));
-            }
-            Read::Route(route) => {
-                let mut parents: Vec<_> = route.parents.iter().map(|(parent, _)| parent).collect();
-                parents.sort();
-                parents.dedup();
-                for parent in parents {
-                    groups.entry(parent).and_modify(|group| group.routes.push(item));
-                }
-            }
-            // Named ones are found by their names: there may be one for each service.
-            Read::Mode(mode) => match mode.aim.targets() {
-                Targets::Services(services) => services.iter().for_each(|service| {
-                    groups.entry(service).and_modify(|group| group.modes.push(item));
-                }),
-                Targets::Namespace(_) | Targets::Mesh => {
-                    let selected = groups.iter_mut().filter(|(service, _)| mode.selects(service));
-                    selected.for_each(|(_, group)| group.modes.push(item));
-                }
-            },
-            Read::Service { .. } | Read::Policy(_) | Read::Conduct(_) | Read::Node(_) | Read::Other => {}
-        }
-    }
-    groups
 }
 
 #[cfg(test)]

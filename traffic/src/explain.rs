@@ -2,8 +2,9 @@
 //! routes, the balancer and the policies are asked as a proxy asks them. What proxies learn by themselves (which
 //! endpoint answers badly, what is under way) is not known here.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 
+use imbl::OrdMap;
 use model::{
     explain::{Explanation, OwnAnswer, PASSED_OVER_MAX, PassedOver, Port, Question, Request, Route, Source},
     name::ServiceName,
@@ -61,7 +62,7 @@ pub fn explain(inputs: Inputs, question: &Question) -> Result<Explanation, Unexp
 }
 
 /// Every service as if it ran here: then the snapshot has its policies.
-fn apps(objects: &BTreeMap<Key, Arc<Object>>) -> Vec<LocalApp> {
+fn apps(objects: &OrdMap<Key, Arc<Object>>) -> Vec<LocalApp> {
     let mut apps = Vec::new();
     for object in objects.values() {
         let Some(namespace) = &object.metadata.namespace else { continue };

@@ -2,7 +2,7 @@
 //! makes. A request looks things up here; nothing is parsed, locked or counted.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -26,6 +26,10 @@ use crate::{
     route::{BackendName, Copied, RouteTable, Routed, Rule, Timeouts, Unroutable},
 };
 
+mod directory;
+
+pub(crate) use directory::Directory;
+
 /// Everything one request may consult.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -37,10 +41,7 @@ pub struct Snapshot {
     pub trust_generation: u64,
     /// Where this host stands, once that is known.
     pub place: Option<Place>,
-    pub(crate) destinations: HashMap<ServiceName, Arc<Destination>>,
-    pub(crate) hostnames: HashMap<Arc<str>, Arc<Destination>>,
-    pub(crate) virtual_ips: HashMap<IpAddr, Arc<Destination>>,
-    pub(crate) namespaces: HashSet<Name>,
+    pub(crate) directory: Directory,
     pub(crate) inbound: Inbound,
     pub(crate) callers: BTreeMap<ServiceName, Labels>,
     pub(crate) sources: Sources,
@@ -140,10 +141,7 @@ impl Snapshot {
             domain,
             trust_generation: 0,
             place: None,
-            destinations: HashMap::new(),
-            hostnames: HashMap::new(),
-            virtual_ips: HashMap::new(),
-            namespaces: HashSet::new(),
+            directory: Directory::default(),
             inbound: Inbound::default(),
             callers: BTreeMap::new(),
             sources: Sources::default(),
@@ -152,7 +150,7 @@ impl Snapshot {
 
     /// The service of that name, if the mesh has it. Its endpoints are here only if it is subscribed.
     pub fn destination(&self, service: &ServiceName) -> Option<&Arc<Destination>> {
-        self.destinations.get(service)
+        self.directory.services.get(service)
     }
 
     /// The service that a request's authority names: `orders.default.mesh`, in any case, a port and a final dot aside.
@@ -160,24 +158,24 @@ impl Snapshot {
         let host = authority.split_once(':').map_or(authority, |(host, _)| host);
         let host = host.strip_suffix('.').unwrap_or(host);
         if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return self.hostnames.get(host.to_ascii_lowercase().as_str());
+            return self.directory.hostnames.get(host.to_ascii_lowercase().as_str());
         }
-        self.hostnames.get(host)
+        self.directory.hostnames.get(host)
     }
 
     /// The service that has this virtual IP.
     pub fn by_virtual_ip(&self, ip: IpAddr) -> Option<&Arc<Destination>> {
-        self.virtual_ips.get(&ip)
+        self.directory.virtual_ips.get(&ip)
     }
 
     /// Whether a service of the mesh is in that namespace.
     pub fn has_services_in(&self, namespace: &Name) -> bool {
-        self.namespaces.contains(namespace)
+        self.directory.namespaces.contains_key(namespace)
     }
 
     /// All services of the mesh, in no order.
     pub fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
-        self.destinations.values()
+        self.directory.services.values()
     }
 
     /// A service that calls from this host, as routes look at it.
@@ -329,6 +327,15 @@ impl Inbound {
     /// All of them, in no order.
     pub fn services(&self) -> impl Iterator<Item = &OwnService> {
         self.services.values()
+    }
+
+    /// Whether who may call is said by the very policies of `before`, for all services: what was let in then still is.
+    pub fn is_guarded_as(&self, before: &Self) -> bool {
+        let same = |(name, own): (&Arc<str>, &OwnService)| {
+            let before = before.services.get(name);
+            before.is_some_and(|before| Arc::ptr_eq(&before.policies, &own.policies))
+        };
+        self.services.iter().all(same)
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use imbl::OrdMap;
 use model::{
     kind::Kind,
     name::ServiceName,
@@ -27,12 +28,12 @@ pub struct Held {
     /// As of which revision; 0 before anything came.
     pub revision: u64,
     /// The destinations whose endpoints and routes are in it.
-    pub subscribed: BTreeSet<ServiceName>,
+    pub subscribed: Arc<BTreeSet<ServiceName>>,
     /// The kinds that were understood when it came: objects of others were passed over.
     pub kinds: BTreeSet<String>,
-    /// The objects.
+    /// The objects. Copies share what did not change.
     #[serde(with = "as_list")]
-    pub objects: BTreeMap<Key, Arc<Object>>,
+    pub objects: OrdMap<Key, Arc<Object>>,
 }
 
 /// What a stream has brought since the last sync.
@@ -40,7 +41,7 @@ pub struct Held {
 pub struct Coming {
     /// It brings everything; otherwise what changed.
     whole: bool,
-    subscribed: BTreeSet<ServiceName>,
+    subscribed: Arc<BTreeSet<ServiceName>>,
     changes: BTreeMap<Key, Option<Arc<Object>>>,
 }
 
@@ -81,7 +82,9 @@ impl Held {
         } else {
             format!("/v1/proxy/watch?subscribe={}", list(&all))
         };
-        (path, Coming { whole: !resume, subscribed: all, changes: BTreeMap::new() })
+        let more = all.len() > self.subscribed.len();
+        let subscribed = if more { Arc::new(all) } else { Arc::clone(&self.subscribed) };
+        (path, Coming { whole: !resume, subscribed, changes: BTreeMap::new() })
     }
 
     /// Takes a line of the stream.
@@ -97,7 +100,8 @@ impl Held {
     }
 
     fn complete(&mut self, coming: &mut Coming, revision: u64) -> Step {
-        let before = (self.objects.clone(), self.subscribed.clone(), self.revision == 0);
+        let more = !Arc::ptr_eq(&self.subscribed, &coming.subscribed) && self.subscribed != coming.subscribed;
+        let before = (self.objects.clone(), self.revision == 0);
         if std::mem::take(&mut coming.whole) {
             self.kinds = Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect();
             let old = std::mem::take(&mut self.objects);
@@ -117,9 +121,10 @@ impl Held {
             }
         }
         self.revision = revision;
-        self.subscribed.clone_from(&coming.subscribed);
-        let (objects, subscribed, first) = before;
-        Step::Complete { changed: first || objects != self.objects || subscribed != self.subscribed }
+        self.subscribed = Arc::clone(&coming.subscribed);
+        let (objects, first) = before;
+        // What the two share is not compared.
+        Step::Complete { changed: first || more || objects != self.objects }
     }
 }
 
@@ -128,7 +133,7 @@ mod as_list {
     use super::*;
 
     pub(super) fn serialize<S: serde::Serializer>(
-        objects: &BTreeMap<Key, Arc<Object>>,
+        objects: &OrdMap<Key, Arc<Object>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(objects.values())
@@ -136,7 +141,7 @@ mod as_list {
 
     pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<BTreeMap<Key, Arc<Object>>, D::Error> {
+    ) -> Result<OrdMap<Key, Arc<Object>>, D::Error> {
         let objects = Vec::<Arc<Object>>::deserialize(deserializer)?;
         Ok(objects.into_iter().map(|object| (object.key(), object)).collect())
     }
@@ -204,7 +209,7 @@ mod tests {
         let (path, mut coming) = held.ask(&services("b"), true);
         assert_eq!(path, "/v1/proxy/watch?subscribe=default/a,default/b&add=default/b&from=7");
         assert_eq!(held.step(&mut coming, Line::Sync { revision: 8 }), Step::Complete { changed: true });
-        assert_eq!((names(&held).as_str(), &held.subscribed), ("a:1", &services("a b")));
+        assert_eq!((names(&held).as_str(), &*held.subscribed), ("a:1", &services("a b")));
         assert_eq!(held.ask(&services("a"), true).0, "/v1/proxy/watch?subscribe=default/a,default/b&from=8");
     }
 

@@ -1,7 +1,11 @@
 //! Follows the control plane: a stream from any member, resumed where it broke off; each complete set is compiled, put
 //! in force and acknowledged. What cannot be compiled is refused with its reason, and the old set stays in force.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use model::{
     identity::TrustDomain,
@@ -76,6 +80,8 @@ pub struct Follower {
 /// What is held, and what of it is on its way elsewhere.
 pub struct Position {
     held: Held,
+    /// The subscribed destinations as they were last put in force, and the same to be looked up.
+    subscribed: (Arc<BTreeSet<ServiceName>>, Arc<HashSet<ServiceName>>),
     /// Destinations that were asked for since the stream began.
     asked: BTreeSet<ServiceName>,
     /// The history of which the present stream tells.
@@ -102,7 +108,9 @@ impl Follower {
         let held = held.unwrap_or_default();
         let resume = held.epoch == *self.control.epoch() && held.is_whole();
         let (asked, epoch) = (BTreeSet::new(), self.control.epoch());
-        let mut position = Position { held, asked, epoch, resume, unwritten: false, writing: None };
+        let subscribed = Default::default();
+        let mut position =
+            Position { held, subscribed, asked, epoch, resume, unwritten: false, writing: None };
         self.put_in_force(&mut position);
         position
     }
@@ -237,10 +245,14 @@ impl Follower {
         match compile(Some(&before.snapshot), &inputs) {
             Ok(snapshot) => {
                 position.unwritten = true;
-                let subscribed = held.subscribed.iter().cloned().collect();
+                // Seldom another: no change among many is to walk them.
+                if !Arc::ptr_eq(&held.subscribed, &position.subscribed.0) {
+                    let looked_up = Arc::new(held.subscribed.iter().cloned().collect());
+                    position.subscribed = (Arc::clone(&held.subscribed), looked_up);
+                }
                 self.shared.swap(Config {
                     snapshot: Arc::new(snapshot),
-                    subscribed: Some(subscribed),
+                    subscribed: Some(Arc::clone(&position.subscribed.1)),
                     targets: targets(&instances),
                     router_identity: services.router_identity(self.router_identity.as_ref()),
                 });
@@ -355,6 +367,7 @@ mod tests {
         let held = Held { epoch: "old".to_owned(), revision: 7, ..Held::default() };
         let position = |epoch: &str| Position {
             held: held.clone(),
+            subscribed: Default::default(),
             asked: BTreeSet::new(),
             epoch: Arc::new(epoch.to_owned()),
             resume: true,

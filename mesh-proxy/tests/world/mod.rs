@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use imbl::OrdMap;
 use mesh_proxy::{
     inbound,
     outbound::Entry,
@@ -247,7 +248,7 @@ impl World {
     /// Tells all proxies of all services and endpoints.
     pub fn publish(&mut self, proxies: &[&Proxy]) {
         self.revision += 1;
-        let mut objects: BTreeMap<_, _> = BTreeMap::new();
+        let mut objects = OrdMap::new();
         for object in proxies.iter().flat_map(|proxy| self.objects(proxy)).chain(self.routes.clone()) {
             objects.insert(object.key(), Arc::new(object));
         }
@@ -289,7 +290,7 @@ pub fn object(value: serde_json::Value) -> Object {
 }
 
 impl Proxy {
-    fn swap(&self, revision: u64, objects: BTreeMap<model::object::Key, Arc<Object>>) {
+    fn swap(&self, revision: u64, objects: OrdMap<model::object::Key, Arc<Object>>) {
         let local = |local: &Local| LocalApp {
             service: service(local.service),
             port: local.port,

@@ -1,8 +1,13 @@
 //! Pure. What was read becomes what is looked up: first each service's back ends, then its ports with their routes, which
 //! may name back ends of other services.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{self, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
+use imbl::HashMap;
 use model::{
     identity::{SpiffeId, TrustDomain},
     name::{Name, ServiceName},
@@ -23,17 +28,17 @@ use crate::{
 pub(super) struct Backends {
     from: Vec<Arc<Item>>,
     subsets: Vec<Name>,
-    all: HashMap<(u16, Option<Name>), Arc<Backend>>,
+    all: collections::HashMap<(u16, Option<Name>), Arc<Backend>>,
 }
 
 /// A destination, with what it was bound from.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub(crate) struct Bound {
     own: Arc<Backends>,
     routes: Vec<Arc<Item>>,
-    /// The services that its routes name, as they were.
+    /// The services that its routes name, each once, as they were.
     named: Vec<(ServiceName, Option<Arc<Backends>>)>,
-    pub(super) destination: Arc<Destination>,
+    pub(crate) destination: Arc<Destination>,
 }
 
 fn same<'a>(before: &[Arc<Item>], now: impl ExactSizeIterator<Item = &'a Arc<Item>>) -> bool {
@@ -53,16 +58,15 @@ impl Backends {
         // Where this host stands matters to those alone whose calls stay in its zone.
         let place = group.place.filter(|_| conduct.balancer.prefers_zones());
         let own = [group.service].into_iter().chain(group.conduct).chain(place);
-        let from = own.chain(group.endpoints.iter().copied());
-        let from: Vec<_> = from.chain(group.modes.iter().copied()).collect();
+        let from: Vec<_> = own.chain(group.endpoints).chain(group.modes()).collect();
         if let Some(before) = before
             && same(&before.from, from.iter().copied())
         {
             return Arc::clone(before);
         }
         let spec = spec(group.service);
-        let modes = modes(&group.modes);
-        let called = Called::of(&group.endpoints);
+        let modes = modes(group.modes());
+        let called = Called::of(group.endpoints);
         let hostname: Arc<str> = name.hostname().into();
         let id = SpiffeId::service(domain, name);
         let zone = place.and_then(|place| place.place()?.zone.as_ref());
@@ -100,12 +104,12 @@ impl Backends {
 }
 
 /// The modes that items say.
-pub(super) fn modes(items: &[&Arc<Item>]) -> PeerModes {
-    let mode = |item: &&Arc<Item>| match &item.read {
+pub(super) fn modes<'a>(items: impl Iterator<Item = &'a Arc<Item>>) -> PeerModes {
+    let mode = |item: &Arc<Item>| match &item.read {
         Read::Mode(mode) => Some(Arc::clone(mode)),
         _ => None,
     };
-    PeerModes::new(items.iter().filter_map(mode).collect())
+    PeerModes::new(items.filter_map(mode).collect())
 }
 
 fn spec(service: &Item) -> &ServiceSpec {
@@ -130,12 +134,12 @@ struct Called<'a> {
 }
 
 impl<'a> Called<'a> {
-    fn of(all: &[&'a Arc<Item>]) -> Self {
+    fn of(all: &'a [Arc<Item>]) -> Self {
         let behind =
             |item: &&Arc<Item>| matches!(&item.read, Read::Endpoint { endpoint, .. } if endpoint.has_proxy());
-        let endpoints: Vec<_> = all.iter().copied().filter(behind).collect();
+        let endpoints: Vec<_> = all.iter().filter(behind).collect();
         let past_proxies = endpoints.is_empty() && !all.is_empty();
-        Self { endpoints: if past_proxies { all.to_vec() } else { endpoints }, past_proxies }
+        Self { endpoints: if past_proxies { all.iter().collect() } else { endpoints }, past_proxies }
     }
 
     /// Those that a port may be called at: where somebody says that callers come over mTLS only, none past a proxy. What
@@ -167,23 +171,27 @@ fn members<'a>(
 
 impl Bound {
     pub(super) fn new(
-        before: Option<&Self>,
+        before: Option<&Arc<Self>>,
         name: &ServiceName,
         group: &Group<'_>,
         backends: &HashMap<ServiceName, Arc<Backends>>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let own = &backends[name];
-        let unchanged = before.filter(|before| before.still_holds(own, group, backends));
-        let destination = match unchanged {
-            Some(before) => Arc::clone(&before.destination),
-            None => Arc::new(destination(name, group, own, backends)),
-        };
-        Self {
-            own: Arc::clone(own),
-            routes: group.routes.iter().copied().cloned().collect(),
-            named: named(group).map(|service| (service.clone(), backends.get(service).cloned())).collect(),
-            destination,
+        if let Some(before) = before.filter(|before| before.still_holds(own, group, backends)) {
+            return Arc::clone(before);
         }
+        let named: BTreeSet<_> = named(group).collect();
+        Arc::new(Self {
+            own: Arc::clone(own),
+            routes: group.routes.to_vec(),
+            named: named.into_iter().map(|name| (name.clone(), backends.get(name).cloned())).collect(),
+            destination: Arc::new(destination(name, group, own, backends)),
+        })
+    }
+
+    /// The services that its routes name.
+    pub(super) fn named(&self) -> impl Iterator<Item = &ServiceName> {
+        self.named.iter().map(|(name, _)| name)
     }
 
     fn still_holds(
@@ -201,7 +209,7 @@ impl Bound {
             _ => false,
         };
         Arc::ptr_eq(&self.own, own)
-            && same(&self.routes, group.routes.iter().copied())
+            && same(&self.routes, group.routes.iter())
             && self.named.iter().all(as_it_was)
     }
 }

@@ -1,10 +1,11 @@
-//! Pure. Which traffic policy counts for which service, found once for each revision.
+//! Pure. Which traffic policy counts for which service, found anew when one of them changes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, LazyLock},
 };
 
+use imbl::OrdMap;
 use model::{
     name::{Name, ServiceName},
     object::Key,
@@ -17,26 +18,30 @@ use crate::{
 };
 
 /// The traffic policies, of each specificity those that count.
-#[derive(Default)]
-pub(super) struct Conducts<'a> {
-    services: HashMap<&'a ServiceName, &'a Arc<Item>>,
-    namespaces: HashMap<&'a Name, &'a Arc<Item>>,
-    mesh: Option<&'a Arc<Item>>,
+#[derive(Debug, Default)]
+pub(super) struct Conducts {
+    services: HashMap<ServiceName, Arc<Item>>,
+    namespaces: HashMap<Name, Arc<Item>>,
+    mesh: Option<Arc<Item>>,
 }
 
-impl<'a> Conducts<'a> {
+impl Conducts {
     /// Those among `items`.
-    pub(super) fn of(items: &'a BTreeMap<Key, Arc<Item>>) -> Self {
+    pub(super) fn of(items: &OrdMap<Key, Arc<Item>>) -> Self {
         let mut policies: Vec<_> =
             items.values().filter_map(|item| policy(item).map(|policy| (policy, item))).collect();
         policies.sort_by(|(one, _), (other, _)| one.aim.cmp(&other.aim));
         let mut conducts = Self::default();
         for (policy, item) in policies {
             match policy.aim.targets() {
-                Targets::Mesh => drop(conducts.mesh.get_or_insert(item)),
-                Targets::Namespace(namespace) => drop(conducts.namespaces.entry(namespace).or_insert(item)),
+                Targets::Mesh => {
+                    conducts.mesh.get_or_insert_with(|| Arc::clone(item));
+                }
+                Targets::Namespace(namespace) => {
+                    conducts.namespaces.entry(namespace.clone()).or_insert_with(|| Arc::clone(item));
+                }
                 Targets::Services(services) => services.iter().for_each(|service| {
-                    conducts.services.entry(service).or_insert(item);
+                    conducts.services.entry(service.clone()).or_insert_with(|| Arc::clone(item));
                 }),
             }
         }
@@ -44,9 +49,9 @@ impl<'a> Conducts<'a> {
     }
 
     /// The one that counts for a service.
-    pub(super) fn for_service(&self, service: &ServiceName) -> Option<&'a Arc<Item>> {
+    pub(super) fn for_service(&self, service: &ServiceName) -> Option<&Arc<Item>> {
         let own = self.services.get(service).or_else(|| self.namespaces.get(&service.namespace));
-        own.copied().or(self.mesh)
+        own.or(self.mesh.as_ref())
     }
 }
 

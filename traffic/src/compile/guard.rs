@@ -1,10 +1,11 @@
 //! Pure. The services that this host runs, each with the policies that select it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
+use imbl::OrdMap;
 use model::{identity::SpiffeId, name::ServiceName, object::Key};
 
 use super::{
@@ -23,12 +24,17 @@ pub(super) struct Guard {
     policies: Arc<PolicySet>,
 }
 
+/// What guards the own services.
+pub(super) type Guards = HashMap<ServiceName, Guard>;
+
+/// Whether these are of the services that run here.
+pub(super) fn are_of(guards: &Guards, inputs: &Inputs) -> bool {
+    let own: HashSet<_> = inputs.local.iter().map(|local| &local.service).collect();
+    own.len() == guards.len() && own.into_iter().all(|service| guards.contains_key(service))
+}
+
 /// Those of all own services; where no policy changed, as before.
-pub(super) fn guards(
-    before: Option<&HashMap<ServiceName, Guard>>,
-    items: &BTreeMap<Key, Arc<Item>>,
-    inputs: &Inputs,
-) -> HashMap<ServiceName, Guard> {
+pub(super) fn guards(before: &Guards, items: &OrdMap<Key, Arc<Item>>, inputs: &Inputs) -> Guards {
     let mut selecting: HashMap<&ServiceName, Vec<&Arc<Item>>> =
         inputs.local.iter().map(|local| (&local.service, Vec::new())).collect();
     for item in items.values() {
@@ -41,7 +47,7 @@ pub(super) fn guards(
         selected.for_each(|(_, items)| items.push(item));
     }
     let guard = |(service, from): (&ServiceName, Vec<&Arc<Item>>)| {
-        let before = before.and_then(|before| before.get(service)).filter(|before| before.is_of(&from));
+        let before = before.get(service).filter(|before| before.is_of(&from));
         let policies = match before {
             Some(before) => Arc::clone(&before.policies),
             None => Arc::new(policies(&from, inputs)),
@@ -57,7 +63,7 @@ fn policies(from: &[&Arc<Item>], inputs: &Inputs) -> PolicySet {
         _ => None,
     };
     let policies: Vec<_> = from.iter().filter_map(policy).collect();
-    PolicySet::new(inputs.domain.clone(), bind::modes(from), &policies)
+    PolicySet::new(inputs.domain.clone(), bind::modes(from.iter().copied()), &policies)
 }
 
 impl Guard {
@@ -68,11 +74,7 @@ impl Guard {
 }
 
 /// The services that this host runs.
-pub(super) fn inbound(
-    guards: &HashMap<ServiceName, Guard>,
-    conducts: &Conducts<'_>,
-    inputs: &Inputs,
-) -> Inbound {
+pub(super) fn inbound(guards: &Guards, conducts: &Conducts, inputs: &Inputs) -> Inbound {
     let mut services: HashMap<Arc<str>, OwnService> = HashMap::new();
     for local in &inputs.local {
         let own = services.entry(local.service.hostname().into()).or_insert_with(|| OwnService {

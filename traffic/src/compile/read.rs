@@ -1,11 +1,12 @@
 //! Pure. Objects, read: each by itself, once for each of its versions.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Ordering,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
+use imbl::{OrdMap, ordmap::DiffItem};
 use model::{
     identity::{SpiffeId, TrustDomain},
     invalid::Invalid,
@@ -55,25 +56,45 @@ pub(super) enum Read {
     Other,
 }
 
-/// All objects; those that are the same as before are not read again.
-pub(super) fn read(
-    previous: Option<&BTreeMap<Key, Arc<Item>>>,
+/// An object that is not as it was.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) key: Key,
+    pub(super) before: Option<Arc<Item>>,
+    pub(super) now: Option<Arc<Item>>,
+}
+
+/// What differs between the objects that were read before, as `items`, and those of `inputs`.
+pub(super) fn changes(
+    before: &OrdMap<Key, Arc<Object>>,
+    items: &OrdMap<Key, Arc<Item>>,
     inputs: &Inputs,
-) -> Result<BTreeMap<Key, Arc<Item>>, Nack> {
-    let mut items = BTreeMap::new();
-    for (key, object) in &inputs.objects {
-        let before = previous.and_then(|previous| previous.get(key)).filter(|before| before.is_of(object));
-        let item = match before {
-            Some(before) => Arc::clone(before),
-            None => {
-                let read =
-                    read_one(object, &inputs.domain).map_err(|reason| Nack { key: key.clone(), reason })?;
-                Arc::new(Item { object: Arc::clone(object), read })
-            }
+) -> Result<Vec<Change>, Nack> {
+    let differing = before.diff(&inputs.objects).map(|differing| match differing {
+        DiffItem::Add(key, object) | DiffItem::Update { new: (key, object), .. } => (key, Some(object)),
+        DiffItem::Remove(key, _) => (key, None),
+    });
+    let change = |(key, object): (&Key, Option<&Arc<Object>>)| {
+        let read = |object: &Arc<Object>| {
+            let read =
+                read_one(object, &inputs.domain).map_err(|reason| Nack { key: key.clone(), reason })?;
+            Ok(Arc::new(Item { object: Arc::clone(object), read }))
         };
-        items.insert(key.clone(), item);
+        Ok(Change { key: key.clone(), before: items.get(key).cloned(), now: object.map(read).transpose()? })
+    };
+    differing.map(change).collect()
+}
+
+impl Change {
+    /// What was there, and what is.
+    pub(super) fn both(&self) -> impl Iterator<Item = &Arc<Item>> {
+        self.before.iter().chain(&self.now)
     }
-    Ok(items)
+
+    /// Whether it may be about who may call services of this host.
+    pub(super) fn guards(&self) -> bool {
+        self.both().any(|item| matches!(item.read, Read::Policy(_) | Read::Mode(_)))
+    }
 }
 
 impl Item {
@@ -86,8 +107,11 @@ impl Item {
         if let Read::Node(place) = &self.read { Some(place) } else { None }
     }
 
-    fn is_of(&self, object: &Arc<Object>) -> bool {
-        Arc::ptr_eq(&self.object, object) || self.object == *object
+    /// Its place among others, which is that of their keys.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        let (own, other) = (&*self.object, &*other.object);
+        let places = (&own.metadata.namespace, &own.metadata.name);
+        own.kind.cmp(&other.kind).then_with(|| places.cmp(&(&other.metadata.namespace, &other.metadata.name)))
     }
 }
 

@@ -326,7 +326,7 @@ spec: {parentRefs: [{name: orders}], rules: [{backendRefs: [{namespace: shop, na
     };
     assert_eq!(step(&inputs), [true, true, true], "nothing changed");
     let copies = inputs.objects.iter().map(|(key, object)| (key.clone(), Arc::new(Object::clone(object))));
-    inputs.objects = copies.collect();
+    inputs.objects = copies.collect::<OrdMap<_, _>>();
     assert_eq!(step(&inputs), [true, true, true], "equal objects are the same");
     let unwell = |object: &mut Object| object.status = Some(json!({"health": "Unhealthy"}));
     change(&mut inputs, &key(Kind::Endpoint, "default", "orders-a"), unwell);
@@ -337,6 +337,135 @@ spec: {parentRefs: [{name: orders}], rules: [{backendRefs: [{namespace: shop, na
     assert_eq!(step(&inputs), [false, true, true], "the route of orders is gone");
     inputs.objects.remove(&key(Kind::Service, "shop", "web"));
     assert_eq!(step(&inputs), [true, false, true], "web is gone, and nobody names it");
+}
+
+/// `services` services with ten endpoints each, and a route and a policy for each.
+fn many(services: usize) -> Inputs {
+    let text: Vec<_> = (0..services)
+        .flat_map(|n| {
+            let service = format!("{{kind: Service, metadata: {{namespace: default, name: s{n}}}, spec: {{ports: [{{port: 80, protocol: http}}]}}}}");
+            let route = format!("{{kind: HTTPRoute, metadata: {{namespace: default, name: s{n}}}, spec: {{parentRefs: [{{name: s{n}}}], rules: [{{backendRefs: [{{name: s{n}, port: 80}}, {{name: s{}, port: 80}}]}}]}}}}", (n + 1) % services);
+            let policy = format!("{{kind: AuthorizationPolicy, metadata: {{namespace: default, name: s{n}}}, spec: {{targetRefs: [{{name: s{n}}}], rules: [{{from: [{{services: [default/web]}}]}}]}}}}");
+            let endpoint = |of: usize| format!("{{kind: Endpoint, metadata: {{namespace: default, name: s{n}-{of}}}, spec: {{service: s{n}, node: host-{of}, address: 10.0.0.{of}, ports: [{{port: 80, targetPort: 9000}}]}}}}");
+            [service, route, policy].into_iter().chain((0..10).map(endpoint)).collect::<Vec<_>>()
+        })
+        .collect();
+    let local = LocalApp {
+        service: service("default/s0"),
+        port: 80,
+        protocol: Protocol::Http,
+        target: (std::net::Ipv4Addr::LOCALHOST, 80).into(),
+    };
+    Inputs { local: vec![local], ..inputs(&[&text.join("\n---\n")]) }
+}
+
+#[test]
+fn a_change_is_as_much_work_among_many_as_among_few() {
+    for services in [3, 60] {
+        let mut inputs = many(services);
+        let mut before = compile(None, &inputs).expect("it compiles");
+        let all = Work {
+            read: 13 * services,
+            touched: services,
+            built: services,
+            bound: services,
+            looked_through: 13 * services,
+        };
+        assert_eq!(before.work(), all);
+        let mut step = |inputs: &Inputs| {
+            let now = compile(Some(&before), inputs).expect("it compiles");
+            let work = now.work();
+            let whole = compile(None, inputs).expect("it compiles");
+            assert_eq!(shown(&now), shown(&whole), "what was shared is what would be made anew");
+            let guarded = now.inbound().is_guarded_as(before.inbound());
+            before = now;
+            (work, guarded)
+        };
+        assert_eq!(step(&inputs), (Work::default(), true), "nothing changed");
+        let unwell = |object: &mut Object| object.status = Some(json!({"health": "Unhealthy"}));
+        change(&mut inputs, &key(Kind::Endpoint, "default", "s1-3"), unwell);
+        // The route of s0 names s1, too.
+        let one = Work { read: 1, touched: 1, built: 1, bound: 2, looked_through: 0 };
+        assert_eq!(step(&inputs), (one, true), "an endpoint");
+        inputs.objects.remove(&key(Kind::Endpoint, "default", "s2-9"));
+        assert_eq!(step(&inputs), (one, true), "an endpoint that goes");
+        inputs.objects.remove(&key(Kind::HTTPRoute, "default", "s1"));
+        assert_eq!(step(&inputs), (Work { built: 0, bound: 1, ..one }, true), "a route");
+        inputs.objects.remove(&key(Kind::Service, "default", "s2"));
+        assert_eq!(step(&inputs), (Work { bound: 1, ..one }, true), "a service that nobody names any more");
+        inputs.objects.remove(&key(Kind::AuthorizationPolicy, "default", "s1"));
+        let looked_through = inputs.objects.len();
+        let policy = Work { read: 1, looked_through, ..Work::default() };
+        assert_eq!(step(&inputs), (policy, true), "a policy of a service that does not run here");
+        inputs.objects.remove(&key(Kind::AuthorizationPolicy, "default", "s0"));
+        let policy = Work { looked_through: looked_through - 1, ..policy };
+        assert_eq!(step(&inputs), (policy, false), "a policy of one that does");
+    }
+}
+
+/// What a snapshot has to say, in the order of the services.
+fn shown(snapshot: &Snapshot) -> Vec<String> {
+    let mut shown: Vec<_> = snapshot
+        .destinations()
+        .map(|destination| {
+            assert!(
+                snapshot
+                    .by_hostname(destination.hostname())
+                    .is_some_and(|found| Arc::ptr_eq(found, destination))
+            );
+            format!("{destination:?}")
+        })
+        .collect();
+    shown.sort();
+    let mut namespaces: Vec<_> = snapshot.directory.namespaces().collect();
+    namespaces.sort();
+    shown.push(format!("{namespaces:?}"));
+    shown
+}
+
+/// Objects that come, change and go in any order leave what is made of the last ones alone.
+#[test]
+fn whatever_came_before_a_snapshot_is_what_its_objects_make_it() {
+    let more = "
+{kind: HTTPRoute, metadata: {namespace: shop, name: both}, spec: {parentRefs: [{name: web}], rules: [{backendRefs: [{namespace: default, name: orders, port: 8080, subset: v1}]}]}}
+---
+{kind: HTTPRoute, metadata: {namespace: default, name: r}, spec: {parentRefs: [{name: orders}], rules: [{backendRefs: [{namespace: shop, name: web, port: 80}]}]}}
+---
+{kind: PeerAuthentication, metadata: {namespace: shop, name: all}, spec: {mode: Disabled}}
+---
+{kind: PeerAuthentication, metadata: {namespace: default, name: orders}, spec: {targetRefs: [{name: orders}], mode: Permissive}}
+---
+{kind: TrafficPolicy, metadata: {namespace: mesh-system, name: mesh}, spec: {loadBalancer: {type: RoundRobin}}}
+---
+{kind: TrafficPolicy, metadata: {namespace: default, name: orders}, spec: {targetRefs: [{name: orders}], loadBalancer: {zones: {}}}}
+---
+{kind: AuthorizationPolicy, metadata: {namespace: shop, name: web}, spec: {targetRefs: [{name: web}], rules: [{}]}}
+";
+    let all = inputs(&[SHOP, more]);
+    let keys: Vec<_> = all.objects.keys().cloned().collect();
+    let (mut now, mut dice) = (Inputs { objects: OrdMap::new(), ..all.clone() }, Dice::seeded(5));
+    let mut before = compile(None, &now).expect("it compiles");
+    for _ in 0..300 {
+        for _ in 0..1 + dice.below(3) {
+            let key = &keys[dice.below(keys.len() as u64) as usize];
+            let mut object = Object::clone(&all.objects[key]);
+            match dice.below(3) {
+                0 => drop(now.objects.remove(key)),
+                1 => drop(now.objects.insert(key.clone(), Arc::new(object))),
+                _ => {
+                    match object.kind {
+                        Kind::Endpoint => object.status = Some(json!({"health": "Draining"})),
+                        Kind::Service => object.status = Some(json!({"virtualIPs": ["240.0.0.7"]})),
+                        _ => object.metadata.created_at.0 += 1,
+                    }
+                    now.objects.insert(key.clone(), Arc::new(object));
+                }
+            }
+        }
+        let after = compile(Some(&before), &now).expect("it compiles");
+        assert_eq!(shown(&after), shown(&compile(None, &now).expect("it compiles")));
+        before = after;
+    }
 }
 
 #[test]

@@ -265,11 +265,9 @@ fn endpoints_have_their_share_or_the_reason_why_they_have_none() {
     );
     assert_eq!(zones.from.zone.map(|zone| zone.to_string()).as_deref(), Some("z1"));
     let mut unwell = inputs(&[SHOP]);
-    for (key, object) in &mut unwell.objects {
-        if key.name.as_str() == "orders-b" {
-            Arc::make_mut(object).status = Some(json!({"health": "Draining", "stale": false}));
-        }
-    }
+    let b = unwell.objects.keys().find(|key| key.name.as_str() == "orders-b").cloned().expect("it is there");
+    let b = unwell.objects.get_mut(&b).expect("it is there");
+    Arc::make_mut(b).status = Some(json!({"health": "Draining", "stale": false}));
     let unwell = explain(unwell, &question(json!({}))).expect("an explanation");
     assert_eq!(endpoints_of(&unwell), ["orders-a 100 -", "orders-b 0 it is draining"]);
 }
