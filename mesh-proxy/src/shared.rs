@@ -34,6 +34,7 @@ pub struct Shared {
     /// The configuration in force.
     config: ArcSwap<Config>,
     changed: watch::Sender<u64>,
+    guarded: watch::Sender<u64>,
     /// Who speaks for which local service.
     bindings: ArcSwap<Bindings>,
     wanted: mpsc::Sender<ServiceName>,
@@ -88,7 +89,7 @@ impl Shared {
     ) -> (Arc<Self>, mpsc::Receiver<ServiceName>) {
         let (wanted, asked) = mpsc::channel(WANTED_MAX);
         let config = ArcSwap::from_pointee(Config::new(Arc::new(Snapshot::empty(domain))));
-        let (changed, bindings) = (watch::Sender::new(0), ArcSwap::default());
+        let (changed, guarded, bindings) = (watch::Sender::new(0), watch::Sender::new(0), ArcSwap::default());
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         let in_sync = CancellationToken::new();
         let (in_flight, connections) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -96,6 +97,7 @@ impl Shared {
         let shared = Self {
             config,
             changed,
+            guarded,
             bindings,
             wanted,
             identities,
@@ -120,13 +122,23 @@ impl Shared {
 
     /// Puts a configuration in force.
     pub fn swap(&self, config: Config) {
-        self.config.store(Arc::new(config));
+        let now = Arc::new(config);
+        let before = self.config.swap(Arc::clone(&now));
         self.changed.send_modify(|version| *version += 1);
+        if !now.snapshot.inbound().is_guarded_as(before.snapshot.inbound()) {
+            self.guarded.send_modify(|version| *version += 1);
+        }
     }
 
     /// Raised with each configuration.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Raised with each configuration by which somebody may not be let in any more: seldom, as each caller's connection and
+    /// stream hears of it.
+    pub fn guard_changes(&self) -> watch::Receiver<u64> {
+        self.guarded.subscribe()
     }
 
     /// A configuration that has what is looked for, if one comes in time.

@@ -53,7 +53,7 @@ impl Standing {
     pub fn new(shared: &Arc<Shared>, server_name: &str, id: Option<&SpiffeId>) -> Self {
         Self {
             shared: shared.clone(),
-            changes: shared.changes(),
+            changes: shared.guard_changes(),
             server_name: server_name.to_owned(),
             id: id.cloned(),
             for_what: What::Anything,
