@@ -60,6 +60,8 @@ const FOR_BENCH: &[Package] = &[
     ("nghttp2-client", "h2load", "load over HTTP/2"),
     ("openssl", "openssl", "the peers' certificates"),
     ("python3", "python3", "holds Envoy"),
+    ("strace", "strace", "counts system calls"),
+    ("valgrind", "valgrind", "counts instructions and allocations"),
 ];
 
 /// nginx's stream module is no program; it is known by its file.

@@ -37,7 +37,7 @@ pub fn bench(what: Bench, arguments: &[String]) -> Result<ExitCode> {
 fn build(driver: &str) -> Result<()> {
     let shipped = ["meshd", "mesh-proxy", "meshctl"];
     let packages = shipped.iter().chain(&["mesh-tests", "registry"]).flat_map(|package| ["-p", package]);
-    let drivers = ["state-cost", driver];
+    let drivers = ["state-cost", "proxy-cost", driver];
     let binaries = shipped.iter().chain(&drivers).flat_map(|binary| ["--bin", binary]);
     let arguments: Vec<&str> = ["build", "--release"].into_iter().chain(packages).chain(binaries).collect();
     run(&mut cargo(&arguments))

@@ -36,6 +36,9 @@ struct Cli {
     /// Registry: only these parts, separated by commas
     #[arg(long, value_delimiter = ',')]
     only: Vec<registry::Part>,
+    /// Proxy: only these parts, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    parts: Vec<proxy::Part>,
 }
 
 /// How long and how often is measured.
@@ -66,7 +69,7 @@ async fn main() -> ExitCode {
             registry::run(&cli.only, Pace { rounds: cli.rounds, seconds: cli.seconds, kills: cli.kills })
                 .await
         }
-        What::Proxy => proxy::run(cli.rounds, cli.seconds).await,
+        What::Proxy => proxy::run(&cli.parts, cli.rounds, cli.seconds).await,
     };
     match results {
         Ok(results) => {

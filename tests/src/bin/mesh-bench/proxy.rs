@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, bail};
+use clap::ValueEnum;
 use mesh_tests::process::run as run_command;
 
 use crate::{
@@ -12,15 +13,20 @@ use crate::{
 };
 
 mod connect;
+mod counts;
 mod goals;
+mod growth;
 mod grpc;
+mod handshakes;
 mod idle;
 mod pairs;
 mod pinned;
 mod steady;
 
+use handshakes::{Door, Shaken};
 use pairs::{Bench, Pair};
 use pinned::on_core;
+use steady::Latencies;
 
 /// The core of the proxies, and that of load and application.
 const CORES: (&str, &str) = ("0", "1");
@@ -42,16 +48,35 @@ enum Load {
     NewTcp,
     /// Unary calls, as fast as it goes.
     Grpc,
+    /// Connections of mTLS to the called proxy, one request each: with full handshakes.
+    Shaken,
+    /// The same with sessions that are resumed.
+    Resumed,
+}
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Rates, CPU, latencies and memory beside the peers
+    Load,
+    /// New connections of mTLS at the called proxy beside the peers
+    Handshakes,
+    /// System calls, instructions and allocations of each request
+    Counts,
+    /// Decisions among 10,000 routes, one changed endpoint among 5,000
+    Growth,
 }
 
 /// In the order in which they run, with their names.
-const SCENARIOS: [(&str, Load); 6] = [
+const SCENARIOS: [(&str, Load); 8] = [
     (CLOSED, Load::Closed),
     (STEADY, Load::Steady),
     (BIG, Load::Big),
     (TCP, Load::Tcp),
     (NEW_TCP, Load::NewTcp),
     (GRPC, Load::Grpc),
+    (SHAKEN, Load::Shaken),
+    (RESUMED, Load::Resumed),
 ];
 const CLOSED: &str = "HTTP/1.1, 64 connections";
 const STEADY: &str = "HTTP/1.1, 1,000 requests/s";
@@ -59,9 +84,15 @@ const BIG: &str = "10 MB bodies";
 const TCP: &str = "TCP, 64 connections";
 const NEW_TCP: &str = "new TCP connections";
 const GRPC: &str = "gRPC, unary";
+const SHAKEN: &str = "new mTLS connections, full handshakes, called proxy";
+const RESUMED: &str = "new mTLS connections, resumed, called proxy";
+/// How many of all handshakes resumed a session.
+const SHARE: &str = "resumed of all";
 
 /// What a pair adds to the time that the application takes without it.
 const ADDED: &str = "p50 added to direct";
+const ADDED_P99: &str = "p99 added to direct";
+const ADDED_P999: &str = "p999 added to direct";
 const IDLE_MEMORY: &str = "memory of the larger one";
 
 /// The figures of all rounds, by pair, scenario and what was measured.
@@ -70,41 +101,90 @@ type Figures = BTreeMap<(&'static str, &'static str, &'static str), Rounds>;
 /// What one measurement gave.
 struct Measured {
     requests: f64,
-    /// In µs, where the load does not go as fast as it can.
-    p50: Option<f64>,
+    /// Where the load does not go as fast as it can.
+    latencies: Option<Latencies>,
+    /// The share of handshakes that resumed a session, where there were some.
+    resumed: Option<f64>,
 }
 
-/// Runs all scenarios, interleaved, and compares.
-pub(crate) async fn run(rounds: u32, seconds: u64) -> anyhow::Result<Vec<Comparison>> {
+/// Runs all scenarios that are wanted, interleaved, and compares.
+pub(crate) async fn run(only: &[Part], rounds: u32, seconds: u64) -> anyhow::Result<Vec<Comparison>> {
+    let wanted = |part| only.is_empty() || only.contains(&part);
+    let mut results = if wanted(Part::Growth) { growth::measure().await? } else { Vec::new() };
     let folder = tempfile::Builder::new().prefix("mesh-bench-").tempdir()?;
     let bench = Bench::new(folder.path())?;
     let _applications = bench.start_applications().await?;
-    let pairs = bench.pairs().await?;
-    let mut figures = Figures::new();
-    at_rest(&pairs, &mut figures).await?;
-    for round in 1..=rounds {
-        let direct = steadily(&bench.direct(), seconds).await?.p50;
-        for (name, load) in SCENARIOS {
-            for pair in &pairs {
-                eprintln!("round {round}: {name} · {}", pair.name);
-                let measured = measure(&bench, pair, load, seconds).await;
-                let measured = measured.with_context(|| format!("{name} · {}", pair.name))?;
-                let Some((measured, cpu)) = measured else { continue };
-                let mut keep = |what, value| keep(&mut figures, (pair.name, name, what), value);
-                keep("per second", measured.requests / seconds as f64);
-                keep("CPU", cpu.as_secs_f64() * 1e6 / measured.requests);
-                if let Some((p50, direct)) = measured.p50.zip(direct) {
-                    keep(ADDED, p50 - direct);
-                }
+    if wanted(Part::Load) || wanted(Part::Handshakes) || wanted(Part::Counts) {
+        let pairs = bench.pairs().await?;
+        let mut figures = Figures::new();
+        if wanted(Part::Load) {
+            at_rest(&pairs, &mut figures).await?;
+        }
+        let scenarios = SCENARIOS.into_iter().filter(|(_, load)| wanted(load.part()));
+        for round in 1..=rounds {
+            one_round(&bench, &pairs, (round, seconds), scenarios.clone(), &mut figures).await?;
+        }
+        if wanted(Part::Counts) {
+            counts::system_calls(&bench, &pairs, seconds, &mut figures).await?;
+        }
+        results.extend(compare_all(&figures));
+        if wanted(Part::Load) {
+            results.push(idle_held(&pairs[0]).await?);
+        }
+    }
+    if wanted(Part::Counts) {
+        results.extend(counts::instructions(&bench).await?);
+    }
+    Ok(results)
+}
+
+async fn one_round(
+    bench: &Bench,
+    pairs: &[Pair],
+    (round, seconds): (u32, u64),
+    scenarios: impl Iterator<Item = (&'static str, Load)>,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let mut direct = None;
+    for (name, load) in scenarios {
+        if load == Load::Steady {
+            direct = steadily(&bench.direct(), seconds).await?.latencies;
+        }
+        for pair in pairs {
+            eprintln!("round {round}: {name} · {}", pair.name);
+            let measured = measure(bench, pair, load, seconds).await;
+            let measured = measured.with_context(|| format!("{name} · {}", pair.name))?;
+            let Some((measured, cpu)) = measured else { continue };
+            let mut keep = |what, value| keep(figures, (pair.name, name, what), value);
+            keep("per second", measured.requests / seconds as f64);
+            keep("CPU", cpu.as_secs_f64() * 1e6 / measured.requests);
+            if let Some((through, direct)) = measured.latencies.zip(direct) {
+                keep(ADDED, through.p50 - direct.p50);
+                keep(ADDED_P99, through.p99 - direct.p99);
+                keep(ADDED_P999, through.p999 - direct.p999);
+            }
+            if let Some(share) = measured.resumed {
+                keep(SHARE, share);
             }
         }
     }
-    let mut results = compare_all(&figures);
+    Ok(())
+}
+
+async fn idle_held(pair: &Pair) -> anyhow::Result<Comparison> {
     eprintln!("{} idle connections · mesh", idle::MANY);
-    let held = idle::still_there(&pairs[0].http).await?;
+    let held = idle::still_there(&pair.http).await?;
     let held = alone("10,000 idle HTTP connections: answer again", "", &Rounds(vec![held]));
-    results.push(held.with_goal(Goal::AtLeast(idle::MANY as f64)));
-    Ok(results)
+    Ok(held.with_goal(Goal::AtLeast(idle::MANY as f64)))
+}
+
+impl Load {
+    fn part(self) -> Part {
+        match self {
+            Self::Shaken | Self::Resumed => Part::Handshakes,
+            _ => Part::Load,
+        }
+    }
 }
 
 fn keep(figures: &mut Figures, row: (&'static str, &'static str, &'static str), value: f64) {
@@ -151,7 +231,11 @@ fn unit(scenario: &str, what: &str) -> &'static str {
     match (scenario, what) {
         (_, "memory of each") => "kB",
         ("idle", _) => "MB",
-        (_, ADDED) => "µs",
+        (_, ADDED | ADDED_P99 | ADDED_P999) => "µs",
+        (_, SHARE) => "",
+        (_, counts::CALLS) => "calls",
+        (SHAKEN | RESUMED, "per second") => "connections/s",
+        (SHAKEN | RESUMED, "CPU") => "µs/connection",
         (BIG, "per second") => "bodies/s",
         (NEW_TCP, "per second") => "connections/s",
         (_, "CPU") => "µs/request",
@@ -170,6 +254,7 @@ async fn measure(
         Load::Closed | Load::Steady | Load::Big => Some(&pair.http),
         Load::Tcp | Load::NewTcp => Some(&pair.tcp),
         Load::Grpc => pair.grpc.as_ref(),
+        Load::Shaken | Load::Resumed => return shake(&pair.door, load, seconds).await.map(Some),
     };
     let Some(address) = address else { return Ok(None) };
     put_on(bench, load, address, 1).await?;
@@ -182,6 +267,24 @@ async fn measure(
     Ok(Some((measured, used)))
 }
 
+/// New connections to the called proxy, and what they took of its CPU. Where none is to resume a session, none may.
+async fn shake(door: &Door, load: Load, seconds: u64) -> anyhow::Result<(Measured, Duration)> {
+    let resume = load == Load::Resumed;
+    let shake = |seconds| {
+        let door = door.clone();
+        on_core(LOAD_CORE, move || async move { door.run(resume, Duration::from_secs(seconds)).await })
+    };
+    shake(1).await?;
+    let before = usage::cpu(&[door.pid]);
+    let shaken: Shaken = shake(seconds).await?;
+    let used = usage::cpu(&[door.pid]).saturating_sub(before);
+    let requests = shaken.full + shaken.resumed;
+    anyhow::ensure!(requests > 0.0, "no connection was made");
+    anyhow::ensure!(resume || shaken.resumed == 0.0, "a session was resumed that nobody kept");
+    let resumed = resume.then_some(shaken.resumed / requests);
+    Ok((Measured { requests, latencies: None, resumed }, used))
+}
+
 /// Requests that went through.
 async fn put_on(bench: &Bench, load: Load, address: &str, seconds: u64) -> anyhow::Result<Measured> {
     let (length, to) = (Duration::from_secs(seconds), address.to_owned());
@@ -191,14 +294,16 @@ async fn put_on(bench: &Bench, load: Load, address: &str, seconds: u64) -> anyho
         Load::Grpc => grpc::load(address, &bench.folder, seconds).await?,
         Load::Closed | Load::Tcp => wrk(&["-c64"], address, "", seconds).await?,
         Load::Big => wrk(&["-c4"], address, "big", seconds).await?,
+        Load::Shaken | Load::Resumed => bail!("these are no requests through a pair"),
     };
-    Ok(Measured { requests, p50: None })
+    Ok(Measured { requests, latencies: None, resumed: None })
 }
 
 async fn steadily(address: &str, seconds: u64) -> anyhow::Result<Measured> {
     let (length, to) = (Duration::from_secs(seconds), address.to_owned());
     let mut took = on_core(LOAD_CORE, move || async move { steady::run(&to, length).await }).await?;
-    Ok(Measured { requests: took.len() as f64, p50: Some(steady::p50_micros(&mut took)) })
+    let latencies = Some(Latencies::of(&mut took));
+    Ok(Measured { requests: took.len() as f64, latencies, resumed: None })
 }
 
 async fn wrk(connections: &[&str], address: &str, path: &str, seconds: u64) -> anyhow::Result<f64> {

@@ -24,6 +24,7 @@ pub(super) fn aim(row: Row<'_>) -> Option<Aim> {
         (super::TCP, "CPU", "envoy") => only(Goal::AtMost(0.55)),
         (super::NEW_TCP, "per second", "envoy") => only(Goal::AtLeast(3.5)),
         (super::GRPC, "per second", "haproxy") => only(Goal::AtLeast(1.0)),
+        (super::SHAKEN, "CPU", "envoy") => only(Goal::AtMost(0.6)),
         _ => None,
     }
 }
@@ -32,6 +33,8 @@ pub(super) fn aim(row: Row<'_>) -> Option<Aim> {
 pub(super) fn own(scenario: &str, what: &str) -> Option<Goal> {
     match (scenario, what) {
         ("idle", super::IDLE_MEMORY) => Some(Goal::AtMost(15.0)),
+        // Workers begin with one full handshake each.
+        (super::RESUMED, super::SHARE) => Some(Goal::AtLeast(0.9)),
         ("1,000 idle HTTP connections", _) => Some(Goal::AtMost(10.0)),
         ("1,000 idle TCP connections", _) => Some(Goal::AtMost(5.0)),
         _ => None,

@@ -8,14 +8,16 @@ use std::{
 
 use anyhow::Context as _;
 use mesh_tests::{
+    binaries,
     cluster::Cluster,
     host::{Host, LocalService},
     loopback::free_port,
     process::{Process, run as run_command},
+    stranger::{Stranger, bundle},
     wait,
 };
 
-use super::{CORES, LOAD_CORE, grpc, pinned::on_core};
+use super::{CORES, LOAD_CORE, grpc, handshakes::Door, pinned::on_core};
 use crate::{
     certificates::Certificates,
     peers::{self, Ports, Side},
@@ -32,6 +34,8 @@ pub(super) struct Pair {
     /// `None` where the peer carries no gRPC between the two.
     pub(super) grpc: Option<String>,
     pub(super) pids: Vec<u32>,
+    /// Where the called one takes mTLS.
+    pub(super) door: Door,
     /// Held until the end.
     _processes: Vec<Process>,
 }
@@ -102,19 +106,29 @@ impl Bench {
         ])
     }
 
-    /// Our pair: two hosts of a real mesh, joined, with everything on.
     async fn ours(&self) -> anyhow::Result<Pair> {
-        let cluster = Cluster::start(&self.folder, 1, |_| ()).await?;
+        self.ours_as(&self.folder, &binaries::path("mesh-proxy")).await
+    }
+
+    /// Our pair, run by `program` in `folder`: two hosts of a real mesh, joined, with everything on.
+    pub(super) async fn ours_as(&self, folder: &Path, program: &Path) -> anyhow::Result<Pair> {
+        std::fs::create_dir_all(folder)?;
+        let cluster = Cluster::start(folder, 1, |_| ()).await?;
         let app = [
             LocalService::new("app", self.app, 80, "http"),
             LocalService::new("bytes", self.app, 81, "tcp"),
             LocalService::new("calls", self.grpc, 82, "grpc"),
         ];
-        let b = Host::start(&cluster, &self.folder, "host-b", 12, &app, |_| ()).await?;
+        let mut b = Host::start(&cluster, folder, "host-b", 12, &app, |_| ()).await?;
         let upstreams = [("app", 9_000), ("bytes", 9_001), ("calls", 9_002)];
         let upstreams = upstreams.map(|(name, port)| (name.to_owned(), port)).to_vec();
         let load = LocalService { upstreams, ..LocalService::new("load", self.app, 80, "http") };
-        let a = Host::start(&cluster, &self.folder, "host-a", 11, &[load], |_| ()).await?;
+        let mut a = Host::start(&cluster, folder, "host-a", 11, &[load], |_| ()).await?;
+        for host in [&mut a, &mut b].into_iter().filter(|host| host.program != program) {
+            host.proxy = None;
+            host.program = program.to_owned();
+            host.run().await?;
+        }
         println!(
             "mesh A:\n{}\nmesh B:\n{}",
             std::fs::read_to_string(a.config())?,
@@ -123,6 +137,10 @@ impl Bench {
         let [http, tcp, grpc] = [9_000, 9_001, 9_002].map(|port| format!("{}:{port}", a.address));
         let mut processes: Vec<_> = [a.proxy, b.proxy].into_iter().flatten().collect();
         let pids: Vec<_> = processes.iter().map(Process::id).collect();
+        let caller = Stranger::join(&cluster, "host-c", &["default/load"]).await?;
+        let papers = caller.certificate("default/load").await?;
+        let trust = bundle(&cluster).await?;
+        let door = Door::of_mesh(format!("{}:15008", b.address), &trust, &papers, pids[1])?;
         for pid in &pids {
             run_command(tokio::process::Command::new("taskset").args([
                 "-a",
@@ -136,7 +154,7 @@ impl Bench {
         processes.extend(cluster.members.into_iter().filter_map(|member| member.process));
         answering(&http).await?;
         answering(&tcp).await?;
-        Ok(Pair { name: "mesh", http, tcp, grpc: Some(grpc), pids, _processes: processes })
+        Ok(Pair { name: "mesh", http, tcp, grpc: Some(grpc), pids, door, _processes: processes })
     }
 
     async fn envoy(&self) -> anyhow::Result<Pair> {
@@ -177,8 +195,9 @@ impl Bench {
         let [http, tcp, grpc] = [ports.a, ports.a_tcp, ports.a_grpc].map(|port| format!("127.0.0.1:{port}"));
         answering(&http).await.with_context(|| processes.iter().map(Process::log).collect::<String>())?;
         answering(&tcp).await?;
-        let pids = processes.iter().map(Process::id).collect();
-        Ok(Pair { name, http, tcp, grpc: Some(grpc), pids, _processes: processes })
+        let pids: Vec<_> = processes.iter().map(Process::id).collect();
+        let door = Door::of_peer(ports.b, &self.certificates, pids[0])?;
+        Ok(Pair { name, http, tcp, grpc: Some(grpc), pids, door, _processes: processes })
     }
 
     fn haproxy(&self, side: Side) -> Command {

@@ -22,10 +22,24 @@ pub(super) async fn run(address: &str, length: Duration) -> anyhow::Result<Vec<D
     Ok(futures_util::future::try_join_all(connections).await?.concat())
 }
 
-/// The middle one, in microseconds; 0 where there is none.
-pub(super) fn p50_micros(took: &mut [Duration]) -> f64 {
-    took.sort_unstable();
-    took.get(took.len() / 2).map_or(0.0, |middle| middle.as_secs_f64() * 1e6)
+/// How long requests took, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Latencies {
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+    pub(super) p999: f64,
+}
+
+impl Latencies {
+    /// Of requests that took so long; 0 where there is none.
+    pub(super) fn of(took: &mut [Duration]) -> Self {
+        took.sort_unstable();
+        let at = |share: f64| {
+            let place = ((took.len() as f64 * share) as usize).min(took.len().saturating_sub(1));
+            took.get(place).map_or(0.0, |took| took.as_secs_f64() * 1e6)
+        };
+        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999) }
+    }
 }
 
 async fn connection(address: &str, index: u32, length: Duration) -> anyhow::Result<Vec<Duration>> {
@@ -58,8 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_is_the_middle() {
-        assert_eq!(p50_micros(&mut [3, 1, 2].map(Duration::from_micros)), 2.0);
-        assert_eq!(p50_micros(&mut []), 0.0);
+    fn the_middle_is_the_middle_and_few_took_longer_than_the_highest() {
+        let of = |micros: &[u64]| {
+            let mut took: Vec<_> = micros.iter().copied().map(Duration::from_micros).collect();
+            let Latencies { p50, p99, p999 } = Latencies::of(&mut took);
+            [p50, p99, p999].map(f64::round)
+        };
+        assert_eq!(of(&[3, 1, 2]), [2.0, 3.0, 3.0]);
+        assert_eq!(of(&[]), [0.0; 3]);
+        assert_eq!(of(&(1..=2_000).rev().collect::<Vec<_>>()), [1_001.0, 1_981.0, 1_999.0]);
     }
 }
