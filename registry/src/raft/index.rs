@@ -21,8 +21,9 @@ use crate::{
 
 /// Under this key stands what the records add up to; tables' tags begin at 1.
 const META: &[u8] = &[0];
-/// The format of the records. Version 1 had no blocks: what 0.1.0 left is made anew.
-const VERSION: u16 = 2;
+/// The format of the records. Version 1 had no blocks, and version 2 had the history's tail unpacked: what 0.1.0 left is
+/// made anew.
+const VERSION: u16 = 3;
 /// Between two batches at least: what changes meanwhile is written once, and the audit synced once. The store itself tells
 /// the system of what it holds no more often.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ mod records;
 mod unpacked;
 
 use block::{Block, Span};
-pub(super) use records::{BLOCK_TAG, REVISION_TAG};
+pub(super) use records::{BLOCK_TAG, REVISION_TAG, TAIL_TAG};
 use unpacked::Unpacked;
 
 /// The most revisions that are kept: at ten writes a second a watcher may be away for sixteen minutes.

@@ -9,7 +9,7 @@ use serde::{
 
 use super::{
     Objects, State, Unreadable,
-    history::{BLOCK_TAG, REVISION_TAG},
+    history::{BLOCK_TAG, REVISION_TAG, TAIL_TAG},
     table::RecordKey,
 };
 use model::duration::Millis;
@@ -186,6 +186,7 @@ impl State {
             12 => self.requests.load(key, value)?,
             BLOCK_TAG => self.history.load_block(value)?,
             REVISION_TAG => self.history.load_revision(value)?,
+            TAIL_TAG => self.history.load_tail(value)?,
             other => return Err(ImageError::Tag(other)),
         }
         Ok(())

@@ -21,6 +21,7 @@ use crate::command::{
     RedeemJoin, Refused, Register, RejoinStep, Said, SessionRef, TrustChange, Write,
 };
 
+mod growth;
 mod random;
 mod restore;
 

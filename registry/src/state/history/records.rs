@@ -1,5 +1,5 @@
 //! Pure. The history as records: one for each revision in snapshots, as every version reads them; blocks as they are in
-//! the index, with a record for each revision of the tail.
+//! the index, with a record for each revision of the tail, packed by itself.
 
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use crate::state::{Unreadable, table::RecordKey};
 pub(in crate::state) const BLOCK_TAG: u8 = 99;
 /// The tag of a revision.
 pub(in crate::state) const REVISION_TAG: u8 = 100;
+/// The tag of a revision of the tail, packed: a record that changes many objects is written again with its neighbours.
+pub(in crate::state) const TAIL_TAG: u8 = 101;
 
 impl History {
     /// A record for each revision that is kept, oldest first.
@@ -25,9 +27,7 @@ impl History {
     /// Blocks and tail as they are, oldest first.
     pub(in crate::state) fn records(&self) -> impl Iterator<Item = (RecordKey, Vec<u8>)> + use<'_> {
         let blocks = self.blocks.iter().map(|(last, block)| (key(BLOCK_TAG, *last), block.record()));
-        let tail =
-            self.tail.iter().map(|(revision, kept)| (key(REVISION_TAG, *revision), kept.bytes.to_vec()));
-        blocks.chain(tail)
+        blocks.chain(self.tail.iter().map(|(revision, kept)| (key(TAIL_TAG, *revision), packed(kept))))
     }
 
     /// Which of [`History::records`] are others than those of `before`; `None` is gone.
@@ -44,8 +44,8 @@ impl History {
         let came = self.tail.iter().filter(|(revision, _)| !before.tail.contains_key(*revision));
         gone.map(|(last, _)| (key(BLOCK_TAG, *last), None))
             .chain(new.map(|(last, block)| (key(BLOCK_TAG, *last), Some(block.record()))))
-            .chain(left.map(|revision| (key(REVISION_TAG, *revision), None)))
-            .chain(came.map(|(revision, kept)| (key(REVISION_TAG, *revision), Some(kept.bytes.to_vec()))))
+            .chain(left.map(|revision| (key(TAIL_TAG, *revision), None)))
+            .chain(came.map(|(revision, kept)| (key(TAIL_TAG, *revision), Some(packed(kept)))))
     }
 
     /// Takes a block back in.
@@ -69,6 +69,15 @@ impl History {
         self.blocks.insert(block.last(), block);
         self.bound();
         Ok(())
+    }
+
+    /// Takes a revision of the index's tail back in.
+    ///
+    /// # Errors
+    /// It is damaged, or older than what was taken before it.
+    pub(in crate::state) fn load_tail(&mut self, record: &[u8]) -> Result<(), Unreadable> {
+        let block = Block::read(record).map_err(|source| Unreadable { tag: TAIL_TAG, source })?;
+        block.records().iter().try_for_each(|(_, record)| self.load_revision(record))
     }
 
     /// Takes a revision back in.
@@ -96,6 +105,11 @@ impl History {
             _ => Ok(()),
         }
     }
+}
+
+/// One revision, as the index keeps it.
+fn packed(kept: &Kept) -> Vec<u8> {
+    Block::pack(std::slice::from_ref(kept)).record()
 }
 
 /// Big-endian, so that they stand in their order.

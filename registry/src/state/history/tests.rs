@@ -64,6 +64,7 @@ fn loaded(
     for (key, value) in records {
         match key[0] {
             BLOCK_TAG => history.load_block(&value)?,
+            TAIL_TAG => history.load_tail(&value)?,
             _ => history.load_revision(&value)?,
         }
     }
