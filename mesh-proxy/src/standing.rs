@@ -1,5 +1,5 @@
-//! Whether a caller is still let in: policy is asked when a call begins, and again with each configuration for as long as
-//! a connection or stream lasts. What is over in a moment is not asked about twice.
+//! Whether a caller is still let in: policy is asked when a call begins, and again when it changes for as long as a
+//! connection or stream lasts. What is over in a moment is not asked about twice.
 
 use std::sync::Arc;
 
