@@ -5,12 +5,14 @@
 //! time go in; bytes to send and [`Event`]s come out. It holds a bounded amount of memory, whatever the other side does.
 //! How streams are waited for and when bytes are sent is its owner's matter.
 
+mod by_number;
 mod connection;
 mod decoder;
 mod fault;
 mod frame;
 mod stream;
 
+pub use by_number::ByNumber;
 pub use connection::{Connection, Event, Patience, Read, Side, Unopened};
 pub use decoder::{Decoder, Piece};
 pub use fault::{Broken, Code, Fault};

@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 use traffic::{
     Moment,
     mesh1::{
-        Broken, Code, Connection, Event, Farewell, Fault, Kind, Open, Patience, Side, StreamId, Unopened,
+        Broken, ByNumber, Code, Connection, Event, Farewell, Fault, Kind, Open, Patience, Side, StreamId,
+        Unopened,
     },
 };
 
@@ -49,7 +50,7 @@ pub struct Mux {
 
 struct State {
     core: Connection,
-    waiting: HashMap<StreamId, Waiting>,
+    waiting: HashMap<StreamId, Waiting, ByNumber>,
     /// It was said so, and what moves the connection has not come to it yet.
     stirred: bool,
     used: Instant,
@@ -71,7 +72,7 @@ impl Mux {
     fn new(side: Side, patience: Patience, counts: Arc<MuxCounts>) -> Arc<Self> {
         let now = clock::now();
         let core = Connection::new(side, patience, Moment::default());
-        let state = State { core, waiting: HashMap::new(), stirred: false, used: now };
+        let state = State { core, waiting: HashMap::default(), stirred: false, used: now };
         let direction = if side == Side::Opener { Direction::Outbound } else { Direction::Inbound };
         counts.connection(direction);
         Arc::new(Self { state: Mutex::new(state), stirred: Notify::new(), began: now, direction, counts })
@@ -122,12 +123,13 @@ impl Mux {
         received.map(|()| opened)
     }
 
-    /// Bytes to send.
-    fn transmit(&self, out: &mut Vec<u8>, most: usize) {
-        self.with(|state| {
-            state.core.transmit(out, most);
+    /// Bytes to send; how many turns streams had in them.
+    fn transmit(&self, out: &mut Vec<u8>, most: usize) -> usize {
+        let (turns, _) = self.with(|state| {
             state.stirred = false;
+            state.core.transmit(out, most)
         });
+        turns
     }
 
     fn tick(&self) -> Result<(), Fault> {

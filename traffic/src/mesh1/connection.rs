@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    Broken, Code, Decoder, Farewell, Fault, Frame, Hello, Kind, Open, QUEUE_BYTES_LEAST, QUEUE_BYTES_MAX,
-    QUEUES_BYTES_MAX, STREAMS_MAX, StreamId, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES, stream::Stream,
+    Broken, ByNumber, Code, Decoder, Farewell, Fault, Frame, Hello, Kind, Open, QUEUE_BYTES_LEAST,
+    QUEUE_BYTES_MAX, QUEUES_BYTES_MAX, STREAMS_MAX, StreamId, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES,
+    stream::Stream,
 };
 use crate::Moment;
 
@@ -78,7 +79,7 @@ pub struct Connection {
     decoder: Decoder,
     /// What the other side allows.
     peer: Option<Hello>,
-    streams: HashMap<StreamId, Stream>,
+    streams: HashMap<StreamId, Stream, ByNumber>,
     /// The highest stream that was opened, by us or by the other side.
     highest: StreamId,
     /// The highest stream whose OPEN is on its way.
@@ -125,7 +126,7 @@ impl Connection {
             patience,
             decoder: Decoder::default(),
             peer: None,
-            streams: HashMap::new(),
+            streams: HashMap::default(),
             highest: 0,
             told: 0,
             events: VecDeque::new(),

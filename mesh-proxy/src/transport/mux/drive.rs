@@ -163,13 +163,17 @@ async fn read<S: AsyncRead>(
 }
 
 async fn write<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>) -> Ended {
-    let mut out = Vec::new();
+    let (mut out, mut busy) = (Vec::new(), false);
     loop {
         mux.stirred.notified().await;
-        // Whoever is ready to run may have something to send, too.
-        yield_now().await;
-        if let Err(error) = flush(mux, writer, &mut out).await {
-            return error.into();
+        // Whoever is ready to run may have something to send, too. Where but one stream had, last time, nobody is
+        // waited for: it would take a look at all sockets.
+        if busy {
+            yield_now().await;
+        }
+        match flush(mux, writer, &mut out).await {
+            Ok(turns) => busy = turns > 1,
+            Err(error) => return error.into(),
         }
         if mux.drained() {
             return Ended::Drained;
@@ -177,11 +181,12 @@ async fn write<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>) -> Ended {
     }
 }
 
-/// Sends all that there is.
-async fn flush<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>, out: &mut Vec<u8>) -> io::Result<()> {
+/// Sends all that there is; how many turns streams had in it.
+async fn flush<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>, out: &mut Vec<u8>) -> io::Result<usize> {
+    let mut turns = 0;
     loop {
         out.clear();
-        mux.transmit(out, WRITE_BYTES);
+        turns += mux.transmit(out, WRITE_BYTES);
         if out.is_empty() {
             break;
         }
@@ -189,7 +194,7 @@ async fn flush<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>, out: &mut Ve
     }
     // Memory goes with the load.
     out.shrink_to(READ_BYTES);
-    writer.flush().await
+    writer.flush().await.map(|()| turns)
 }
 
 /// Says the last word, and waits until the other side has heard it: a socket that is closed before may lose it.

@@ -8,8 +8,9 @@ use crate::mesh1::{
 };
 
 impl Connection {
-    /// Writes what is to be sent behind what is in `out`, until that holds `most` bytes or more, or all is written.
-    pub fn transmit(&mut self, out: &mut Vec<u8>, most: usize) {
+    /// Writes what is to be sent behind what is in `out`, until that holds `most` bytes or more, or all is written. Returns
+    /// how many turns streams had.
+    pub fn transmit(&mut self, out: &mut Vec<u8>, most: usize) -> usize {
         if !self.over {
             self.credit();
         }
@@ -19,14 +20,19 @@ impl Connection {
         self.told = self.highest;
         out.append(&mut self.control);
         // Streams that may not send now, one after the other: the round is over when none was met that may.
-        let mut stuck = 0;
+        let (mut stuck, mut turns) = (0, 0);
         while out.len() < most && stuck < self.round.len() {
             let Some(id) = self.round.pop_front() else { break };
-            stuck = if self.turn(id, out) { 0 } else { stuck + 1 };
+            if self.turn(id, out) {
+                (stuck, turns) = (0, turns + 1);
+            } else {
+                stuck += 1;
+            }
         }
         if self.control.capacity() > 4 * QUANTUM_BYTES {
             self.control = Vec::new();
         }
+        turns
     }
 
     /// Whether there is something to send.
