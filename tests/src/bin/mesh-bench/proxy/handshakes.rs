@@ -26,8 +26,8 @@ use crate::{
 
 /// As many are opened side by side.
 const WORKERS: usize = 16;
-/// Sessions that are kept: each worker takes one for each connection, and gets at least one.
-const SESSIONS: usize = 256;
+/// Sessions that each keeps: a connection takes one, and gets at least one.
+const SESSIONS: usize = 32;
 
 /// Where a called proxy takes mTLS, and how it is spoken to.
 #[derive(Clone)]
@@ -97,12 +97,13 @@ impl Door {
 
     /// Connections for so long, each with a handshake of that kind but for the first of each worker.
     pub(super) async fn run(&self, resume: bool, length: Duration) -> anyhow::Result<Shaken> {
-        let mut config = ClientConfig::clone(&self.config);
-        config.resumption =
-            if resume { Resumption::in_memory_sessions(SESSIONS) } else { Resumption::disabled() };
-        let (connector, started) = (TlsConnector::from(Arc::new(config)), now());
+        let started = now();
         let workers = (0..WORKERS).map(|_| async {
-            let mut shaken = Shaken::default();
+            // Sessions of its own: of one server's, a store keeps but a few.
+            let mut config = ClientConfig::clone(&self.config);
+            config.resumption =
+                if resume { Resumption::in_memory_sessions(SESSIONS) } else { Resumption::disabled() };
+            let (connector, mut shaken) = (TlsConnector::from(Arc::new(config)), Shaken::default());
             while since(started) < length {
                 match self.connect(&connector).await? {
                     HandshakeKind::Resumed => shaken.resumed += 1.0,
