@@ -87,6 +87,21 @@ pub fn changes(
     out.extend(before.values().map(|object| Change::Gone(object.key())));
 }
 
+/// Appends what marks a service's Endpoints stale: it cannot be told how it is, though others of its source can.
+pub fn stale(standing: Standing<'_>, out: &mut Vec<Change>) {
+    for before in standing.endpoints {
+        let mut status = before.status.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+        if status.insert("stale".to_owned(), Value::Bool(true)) == Some(Value::Bool(true)) {
+            continue;
+        }
+        let mut object = Object::new(before.key(), before.spec.clone());
+        object.metadata.labels = before.metadata.labels.clone();
+        object.metadata.annotations = before.metadata.annotations.clone();
+        object.status = Some(Value::Object(status));
+        out.push(Change::Put(object));
+    }
+}
+
 /// Whether a Service was brought by a source.
 pub fn managed(object: &Object, source: &Name) -> bool {
     let by = object.metadata.annotations.iter().find(|(key, _)| key.as_str() == MANAGED_BY);

@@ -2,7 +2,7 @@
 //! with what the registry says of it: silence is counted anew, and nothing goes before a first full set.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use model::{
 };
 
 use crate::{
-    News,
+    Failure, News,
     found::{FoundKey, Set},
 };
 
@@ -23,6 +23,27 @@ pub enum Due {
     All,
     /// These services.
     Some(BTreeSet<FoundKey>),
+}
+
+/// What becomes of the endpoints of a service that cannot be told while others of its source can: by the source's own rule,
+/// counted from the first time that it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stands {
+    /// As it was.
+    Kept,
+    /// Marked stale.
+    Stale,
+    /// Removed.
+    Lost,
+}
+
+/// A service that cannot be told.
+#[derive(Debug)]
+struct Silence {
+    since: Instant,
+    why: Failure,
+    /// As it was compared last.
+    stands: Stands,
 }
 
 /// One source, as its leader knows it.
@@ -38,6 +59,7 @@ pub struct Keeper {
     left: Duration,
     set: Option<Set>,
     due: Due,
+    silences: BTreeMap<FoundKey, Silence>,
 }
 
 impl Keeper {
@@ -59,11 +81,15 @@ impl Keeper {
             left: keep.saturating_sub(passed),
             set: None,
             due: Due::Some(BTreeSet::new()),
+            silences: BTreeMap::new(),
         }
     }
 
     /// The source told something.
     pub fn hear(&mut self, news: News, now: Instant) {
+        if let News::Silent(key, why) = news {
+            return self.miss(key, why, now);
+        }
         // What it brought is removed where it was lost: all has to be brought again, though it says the same as before.
         let lost = self.state(now) == DiscoveryState::Lost;
         self.heard = Some(now);
@@ -81,10 +107,14 @@ impl Keeper {
                     Some(before) => differing(before, &set).for_each(|key| self.due.add(key.clone())),
                 }
                 self.set = Some(set);
+                std::mem::take(&mut self.silences).into_keys().for_each(|key| self.due.add(key));
             }
             News::Changed(key, found) => {
                 // Before a full set, what is not in it is not known.
                 let Some(set) = &mut self.set else { return };
+                if self.silences.remove(&key).is_some() {
+                    self.due.add(key.clone());
+                }
                 let before = match found {
                     Some(found) if set.get(&key) == Some(&found) => return,
                     Some(found) => set.insert(key.clone(), found),
@@ -94,8 +124,24 @@ impl Keeper {
                     self.due.add(key);
                 }
             }
-            News::Same => {}
+            News::Again(key) => {
+                if self.silences.remove(&key).is_some() {
+                    self.due.add(key);
+                }
+            }
+            News::Same | News::Silent(..) => {}
         }
+    }
+
+    /// One service cannot be told; that says nothing of the source.
+    fn miss(&mut self, key: FoundKey, why: Failure, now: Instant) {
+        let silence = Silence { since: now, why: why.clone(), stands: Stands::Kept };
+        self.silences.entry(key).or_insert(silence).why = why;
+    }
+
+    /// The services that cannot be told, how each stands, and why.
+    pub fn silences(&self) -> impl Iterator<Item = (&FoundKey, Stands, &Failure)> {
+        self.silences.iter().map(|(key, silence)| (key, silence.stands, &silence.why))
     }
 
     /// What it says, once it said everything.
@@ -107,11 +153,36 @@ impl Keeper {
     /// known is lost: that nothing of it is in the registry is as it should be.
     pub fn take_due(&mut self, now: Instant) -> Option<Due> {
         self.set.as_ref()?;
-        if self.state(now) == DiscoveryState::Lost {
-            return None;
+        match self.state(now) {
+            DiscoveryState::Lost => return None,
+            // What is silent as a whole is marked as a whole.
+            DiscoveryState::Synced => self.age(now),
+            _ => {}
         }
         let due = std::mem::replace(&mut self.due, Due::Some(BTreeSet::new()));
         (due != Due::Some(BTreeSet::new())).then_some(due)
+    }
+
+    /// What has been silent for so long that it stands otherwise now is due.
+    fn age(&mut self, now: Instant) {
+        let (after, keep) = (self.policy.after.duration(), self.policy.keep.duration());
+        for (key, silence) in &mut self.silences {
+            let stands = match now.saturating_duration_since(silence.since) {
+                silent if silent < after => Stands::Kept,
+                silent if silent < after.saturating_add(keep) => Stands::Stale,
+                _ => Stands::Lost,
+            };
+            if silence.stands != stands {
+                silence.stands = stands;
+                self.due.add(key.clone());
+            }
+        }
+    }
+
+    /// What is silent for itself has to be marked again: the whole source was said to be well.
+    pub fn look_at_silences(&mut self) {
+        let keys: Vec<_> = self.silences.keys().cloned().collect();
+        self.look_at(keys);
     }
 
     /// All has to be compared again: the registry may stand otherwise than was written.
@@ -259,5 +330,46 @@ mod tests {
         keeper.look_again();
         keeper.look_at([key("c")]);
         assert_eq!(keeper.take_due(now), Some(Due::All));
+    }
+
+    #[test]
+    fn a_service_that_is_silent_for_itself_becomes_stale_and_lost_and_comes_back() {
+        let zero = crate::clock::now();
+        let mut keeper = keeper(None, zero, Millis(0));
+        let some = |names: &[&str]| Some(Due::Some(names.iter().map(|name| key(name)).collect()));
+        let stands = |keeper: &Keeper| keeper.silences().map(|(_, stands, _)| stands).collect::<Vec<_>>();
+        keeper.hear(full(&["a", "b"]), zero);
+        keeper.take_due(zero);
+        let silent = || News::Silent(key("a"), Failure::Source("no".to_owned()));
+        // Whoever only says of one that it is silent is not heard by that.
+        keeper.hear(silent(), zero + seconds(29));
+        assert_eq!(keeper.state(zero + seconds(30)), DiscoveryState::Stale);
+        assert_eq!(keeper.take_due(zero + seconds(30)), None);
+        for (at, due, want) in [
+            (58, None, Stands::Kept),
+            (59, some(&["a"]), Stands::Stale),
+            (3_658, None, Stands::Stale),
+            (3_659, some(&["a"]), Stands::Lost),
+            (3_660, None, Stands::Lost),
+        ] {
+            (0..at).step_by(20).for_each(|at| keeper.hear(News::Same, zero + seconds(at)));
+            keeper.hear(News::Same, zero + seconds(at));
+            keeper.hear(silent(), zero + seconds(at));
+            assert_eq!(keeper.take_due(zero + seconds(at)), due, "{at}");
+            assert_eq!(stands(&keeper), [want], "{at}");
+        }
+        keeper.look_at_silences();
+        assert_eq!(keeper.take_due(zero + seconds(3_661)), some(&["a"]));
+        keeper.hear(News::Again(key("a")), zero + seconds(3_662));
+        assert_eq!(keeper.take_due(zero + seconds(3_662)), some(&["a"]));
+        assert_eq!(stands(&keeper), []);
+        for back in [News::Changed(key("a"), Some(Found::default())), full(&["a", "b"])] {
+            keeper.hear(silent(), zero + seconds(3_663));
+            keeper.hear(back, zero + seconds(3_663));
+            assert_eq!(keeper.take_due(zero + seconds(3_663)), some(&["a"]), "though it says the same");
+        }
+        keeper.hear(silent(), zero + seconds(3_664));
+        keeper.hear(News::Changed(key("a"), None), zero + seconds(3_664));
+        assert_eq!((keeper.take_due(zero + seconds(3_664)), stands(&keeper)), (some(&["a"]), Vec::new()));
     }
 }

@@ -32,6 +32,10 @@ pub enum News {
     Full(Set),
     /// One service as it is now, or that it is no more.
     Changed(FoundKey, Option<Found>),
+    /// One service cannot be told for this reason, though others can: what was told of it stays.
+    Silent(FoundKey, Failure),
+    /// One that could not be told is as it was told before.
+    Again(FoundKey),
     /// Nothing became another: a sign of life.
     Same,
 }

@@ -33,7 +33,7 @@ fn source(spec: &Value, after: Duration) -> Box<dyn Source> {
 async fn next(source: &mut Box<dyn Source>) -> Result<String, String> {
     loop {
         return match source.next().await {
-            Ok(News::Same) => continue,
+            Ok(News::Same | News::Silent(..) | News::Again(_)) => continue,
             Ok(News::Full(set)) => {
                 let all: Vec<_> = set.iter().map(|(key, found)| show(key, Some(found))).collect();
                 Ok(format!("full {}", all.join("; ")))

@@ -63,6 +63,7 @@ impl<D: Dialect> Watch<D> {
     /// Asks how it is, without end.
     pub(super) async fn run(self, tell: mpsc::Sender<Told>) {
         let (mut index, mut before, mut pace) = (0, None, Pace::new(&self.key.name));
+        let mut failed_before = false;
         let question = self.queries.dialect.service(&self.key);
         loop {
             let Ok(permit) = self.permits.acquire().await else { return };
@@ -78,7 +79,10 @@ impl<D: Dialect> Watch<D> {
             if failed {
                 index = 0;
             }
-            if (failed || changed) && tell.send(Told::Service(self.key.clone(), told)).await.is_err() {
+            // That one which failed is as it was before has to be told, too.
+            let tells = failed || changed || failed_before;
+            failed_before = failed;
+            if tells && tell.send(Told::Service(self.key.clone(), told)).await.is_err() {
                 return;
             }
             pace.rest(failed, index).await;

@@ -197,7 +197,7 @@ fn source(agent: &Agent, folder: &std::path::Path, after: Duration) -> ConsulSou
 async fn next(source: &mut ConsulSource) -> Result<String, String> {
     loop {
         let told = match source.next().await {
-            Ok(News::Same) => continue,
+            Ok(News::Same | News::Silent(..) | News::Again(_)) => continue,
             Ok(News::Full(set)) => format!(
                 "full {:?}",
                 set.iter().map(|(key, found)| show(key, Some(found))).collect::<Vec<_>>()

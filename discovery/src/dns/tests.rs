@@ -40,6 +40,8 @@ enum Manner {
 #[derive(Debug)]
 struct World {
     manner: Manner,
+    /// Asked for this name it is as [`Manner::Failing`].
+    fails: Option<String>,
     /// `name sort` to seconds and data; what is not there does not exist.
     records: BTreeMap<String, (u32, Vec<String>)>,
     /// `udp orders.example A`.
@@ -70,7 +72,7 @@ impl Server {
             }
         };
         let address = udp.local_addr().expect("bound");
-        let world = World { manner: Manner::Well, records: BTreeMap::new(), asked: Vec::new() };
+        let world = World { manner: Manner::Well, fails: None, records: BTreeMap::new(), asked: Vec::new() };
         let world = Arc::new(Mutex::new(world));
         let tasks =
             vec![tokio::spawn(serve_udp(udp, world.clone())), tokio::spawn(serve_tcp(tcp, world.clone()))];
@@ -126,15 +128,16 @@ fn answers(packet: &[u8], over: &str, world: &Mutex<World>) -> Vec<Vec<u8>> {
     answer.add_query(query.clone());
     answer.metadata.recursion_available = true;
     let (name, sort) = what.split_once(' ').expect("a name and a sort");
+    let fails = world.manner == Manner::Failing || world.fails.as_deref() == Some(name);
     let exists = world.records.keys().any(|known| known.split(' ').next() == Some(name));
     answer.metadata.response_code = match world.manner {
         Manner::Silent => return Vec::new(),
-        Manner::Failing => ResponseCode::ServFail,
+        _ if fails => ResponseCode::ServFail,
         _ if exists => ResponseCode::NoError,
         _ => ResponseCode::NXDomain,
     };
     let (seconds, data) = world.records.get(&what).cloned().unwrap_or_default();
-    if world.manner != Manner::Failing {
+    if !fails {
         answer.add_answers(
             data.iter().map(|data| Record::from_rdata(query.name.clone(), seconds, rdata(sort, data))),
         );
@@ -183,7 +186,7 @@ fn billing() -> Value {
 async fn next(source: &mut DnsSource) -> Result<String, String> {
     loop {
         return match source.next().await {
-            Ok(News::Same) => continue,
+            Ok(News::Same | News::Silent(..) | News::Again(_)) => continue,
             Ok(News::Full(set)) => Ok(set.iter().map(|(key, found)| show(key, found)).collect()),
             Ok(News::Changed(key, found)) => Ok(show(&key, &found.expect("it is listed"))),
             Err(failure) => Err(failure.to_string()),
@@ -257,6 +260,45 @@ async fn a_resolver_that_cannot_say_is_none_that_says_that_there_is_nothing() {
     first.behave(Manner::Well);
     // It is as it was, to begin with: the first says otherwise than the second did.
     assert_eq!(next(&mut source).await.as_deref(), Ok("orders: 10.0.0.1:8080 x1"));
+}
+
+#[tokio::test]
+async fn one_name_that_cannot_be_looked_up_is_silent_for_itself() {
+    let server = Server::start().await;
+    server.put("orders.example A", 1, &["10.0.0.1"]);
+    server.put("web.example A", 1, &["10.0.0.2"]);
+    server.change(|world| world.fails = Some("web.example".to_owned()));
+    let both = json!([orders()[0], {"name": "web", "host": "web.example", "port": 80}]);
+    let mut source = source(&[server.address], &both, AFTER);
+    let key = |name: &str| FoundKey { namespace: None, name: name.to_owned() };
+    let mut until = async |wanted: &dyn Fn(&News) -> bool| {
+        loop {
+            let news = source.next().await.expect("the source is there");
+            if wanted(&news) {
+                return news;
+            }
+        }
+    };
+    let News::Full(set) = until(&|_| true).await else { panic!("all that is known comes first") };
+    assert_eq!(set.into_keys().collect::<Vec<_>>(), [key("orders")]);
+    let silent = until(&|news| matches!(news, News::Silent(..))).await;
+    assert!(
+        matches!(&silent, News::Silent(one, why) if *one == key("web") && why.to_string().contains("ServFail"))
+    );
+    server.put("orders.example A", 1, &["10.0.0.3"]);
+    let changed = until(&|news| matches!(news, News::Changed(..))).await;
+    assert!(matches!(changed, News::Changed(one, Some(_)) if one == key("orders")), "the other is followed");
+    until(&|news| *news == News::Same).await;
+    server.change(|world| world.fails = None);
+    let changed = until(&|news| matches!(news, News::Changed(..))).await;
+    assert!(
+        matches!(changed, News::Changed(one, Some(_)) if one == key("web")),
+        "it is told as soon as it is known"
+    );
+    server.change(|world| world.fails = Some("web.example".to_owned()));
+    until(&|news| matches!(news, News::Silent(..))).await;
+    server.change(|world| world.fails = None);
+    assert_eq!(until(&|news| matches!(news, News::Again(_))).await, News::Again(key("web")));
 }
 
 #[tokio::test]

@@ -1,13 +1,16 @@
 //! One source, followed: what it tells is gathered for a moment, compared with the registry, and written in one entry, or
 //! in some where there is much. What could not be written is compared again.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use discovery::{
     Failure, News, Source,
     changes::Change,
     files::Files,
-    keeper::{Due, Keeper},
+    keeper::{Due, Keeper, Stands},
 };
 use model::{
     duration::Millis,
@@ -33,6 +36,9 @@ const TOLD_MAX: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// But never later than this: it is to be seen soon that it is there again.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+
+/// As many services that cannot be told are named in the status; the rest are like them.
+const SILENT_TOLD: usize = 3;
 
 /// Follows a source for as long as it is not aborted, or until the source is no more.
 pub(super) async fn follow(registry: Registry, subject: Subject, files: Files, counts: Counts) {
@@ -132,10 +138,15 @@ impl Following {
     fn hear(&mut self, said: Result<News, Failure>) {
         let source = &self.subject.name;
         match said {
+            Ok(News::Silent(key, why)) => {
+                self.counts.failures.get_or_create(&labels(source)).inc();
+                tracing::warn!(%source, service = key.name, error = %why, "a service of a discovery source is not told");
+                self.keeper.hear(News::Silent(key, why), clock::now().into_std());
+            }
             Ok(news) => {
                 self.counts.heard(source, clock::wall());
                 // A change of one service says nothing of the others.
-                if !matches!(news, News::Changed(..)) {
+                if !matches!(news, News::Changed(..) | News::Again(_)) {
                     self.error.clear();
                 }
                 self.keeper.hear(news, clock::now().into_std());
@@ -160,12 +171,18 @@ impl Following {
         let due = self.keeper.take_due(now);
         let mut changes = Vec::new();
         if let (Some(due), Some(set)) = (&due, self.keeper.set()) {
-            let planned = plan::plan(&state, (&self.subject.name, &self.subject.spec), set, due);
-            (changes, self.problems) = planned;
+            let silent: BTreeMap<_, _> =
+                self.keeper.silences().map(|(key, stands, _)| (key.clone(), stands)).collect();
+            let source = (&self.subject.name, &self.subject.spec);
+            (changes, self.problems) = plan::plan(&state, source, (set, &silent), due);
         }
         let mut said = self.said(&state, now);
         if changes.is_empty() && said.is_none() {
             return Ok(());
+        }
+        if said.is_some() {
+            // That the source is well takes the marks from all of its endpoints.
+            self.keeper.look_at_silences();
         }
         let mut changes = changes.into_iter().peekable();
         while said.is_some() || changes.peek().is_some() {
@@ -189,8 +206,12 @@ impl Following {
     fn said(&self, state: &State, now: Instant) -> Option<Said> {
         let stands = self.keeper.state(now);
         self.counts.stands(&self.subject.name, stands == DiscoveryState::Synced);
-        let mut errors: Vec<&str> = self.problems.iter().map(String::as_str).collect();
-        errors.extend(Some(self.error.as_str()).filter(|error| !error.is_empty()));
+        let mut errors = self.problems.clone();
+        if self.error.is_empty() {
+            errors.extend(self.silent());
+        } else {
+            errors.push(self.error.clone());
+        }
         let error = status_error(&errors.join("; ")).as_str().to_owned();
         let known = status(state, &self.subject);
         let told = |known: &DiscoverySourceStatus| known.state == stands && known.error.as_str() == error;
@@ -214,6 +235,22 @@ impl Following {
         let silent = self.keeper.silent(now).and_then(|silent| u64::try_from(silent.as_millis()).ok());
         let heard = silent.map(|silent| Millis(wall.0.saturating_sub(silent)));
         Some(Said { state: stands, heard, error })
+    }
+
+    /// What is said of the services that cannot be told.
+    fn silent(&self) -> Vec<String> {
+        let word = |stands| match stands {
+            Stands::Kept => "is kept as it was",
+            Stands::Stale => "is stale",
+            Stands::Lost => "is removed",
+        };
+        let all = self.keeper.silences();
+        let mut told: Vec<_> =
+            all.map(|(key, stands, why)| format!("service {:?} {}: {why}", key.name, word(stands))).collect();
+        let more = told.len().saturating_sub(SILENT_TOLD);
+        told.truncate(SILENT_TOLD);
+        told.extend((more > 0).then(|| format!("so it is with {more} more")));
+        told
     }
 
     async fn propose(&mut self, said: Option<Said>, changes: Vec<Change>) -> Result<(), NoMore> {

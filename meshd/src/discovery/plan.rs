@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use discovery::{
-    changes::{Change, Standing, changes, managed},
+    changes::{Change, Standing, changes, managed, stale},
     found::{FoundKey, Set},
-    keeper::Due,
+    keeper::{Due, Stands},
     wanted::{Wanted, named},
 };
 use model::{
@@ -19,20 +19,32 @@ use registry::{
     feed::{Filter, Seen, latest},
 };
 
+/// What a source says: all that it told, and the services that it cannot tell.
+pub(super) type Says<'a> = (&'a Set, &'a BTreeMap<FoundKey, Stands>);
+
 /// The changes, Services before their Endpoints, and what cannot be taken over.
 pub(super) fn plan(
     state: &State,
     (source, spec): (&Name, &DiscoverySourceSpec),
-    set: &Set,
+    (set, silent): Says<'_>,
     due: &Due,
 ) -> (Vec<Change>, Vec<String>) {
     let exists = |namespace: &Name| state.get(&Key::mesh_wide(Kind::Namespace, namespace.clone())).is_some();
     let wanted = Wanted::new(spec, set, exists);
+    let silent: BTreeMap<_, _> =
+        silent.iter().filter_map(|(key, stands)| Some((named(spec, key)?, *stands))).collect();
     let mut out = Vec::new();
     let mut judge = |service: &ServiceName, endpoints: &[&Object]| {
         let key = Key::namespaced(Kind::Service, service.namespace.clone(), service.name.clone());
         let standing = Standing { service: state.get(&key).map(|object| &**object), endpoints };
-        changes((source, spec), service, wanted.services.get(service).copied(), standing, &mut out);
+        let found = wanted.services.get(service).copied();
+        match silent.get(service) {
+            // What it is is not known, not even that it is gone.
+            Some(Stands::Kept) if found.is_none() => {}
+            Some(Stands::Stale) => stale(standing, &mut out),
+            Some(Stands::Lost) => changes((source, spec), service, None, standing, &mut out),
+            Some(Stands::Kept) | None => changes((source, spec), service, found, standing, &mut out),
+        }
     };
     match due {
         Due::All => {
@@ -140,6 +152,71 @@ mod tests {
         let due = disturbed(&state, before, (&"old".parse().expect("a name"), &spec), &set);
         let want = want.map_or(Due::All, |names| Due::Some(names.iter().map(|name| key(name)).collect()));
         assert_eq!(due, want, "{writes:?}");
+    }
+
+    /// A silent service of which nothing was told: it stands here since another leader.
+    #[test]
+    fn what_cannot_be_told_stays_is_marked_and_goes() {
+        let mut state = state();
+        let text = r#"DiscoverySource old {"type":"File","file":{"path":"/a"}}"#;
+        put(&mut state, text);
+        let Ok(Resource::DiscoverySource(spec)) = object(text).resource() else { panic!("{text}") };
+        let source = "old".parse().expect("a name");
+        let key = |name: &str| FoundKey { namespace: None, name: name.to_owned() };
+        let instance = discovery::found::Instance {
+            address: "10.0.0.1".parse().expect("an address"),
+            port: Some(8_080),
+            ports: Vec::new(),
+            labels: Default::default(),
+            tags: Default::default(),
+            zone: None,
+            weight: 1,
+            health: model::resource::Health::Healthy,
+        };
+        let found = Found { instances: [("one".to_owned(), instance)].into(), ..Found::default() };
+        let mut planned = |set: &Set, silent: &[(&str, Stands)], write: bool| {
+            let silent = silent.iter().map(|(name, stands)| (key(name), *stands)).collect();
+            let (changes, problems) = plan(&state, (&source, &spec), (set, &silent), &Due::All);
+            assert_eq!(problems, [""; 0]);
+            let said = |change: &Change| match change {
+                Change::Put(object) => {
+                    format!("{} {}", object.kind, object.status.clone().unwrap_or_default())
+                }
+                Change::Gone(key) => format!("{} gone", key.kind),
+            };
+            let said: Vec<_> = changes.iter().map(said).collect();
+            if write {
+                let created_at = state.get(&Key::mesh_wide(Kind::DiscoverySource, source.clone()));
+                let created_at = created_at.expect("it is there").metadata.created_at;
+                let puts = changes.into_iter().filter_map(|change| match change {
+                    Change::Put(object) => Some(object),
+                    Change::Gone(_) => None,
+                });
+                let batch = registry::Discovery {
+                    source: source.clone(),
+                    created_at,
+                    said: None,
+                    puts: puts.collect(),
+                    gone: Vec::new(),
+                };
+                let command = registry::Command::Discover(Box::new(batch));
+                state.apply(registry::Entry { at: model::duration::Millis(9), command });
+            }
+            said
+        };
+        let whole: Set = [(key("a"), found)].into();
+        let (healthy, stale) =
+            (r#"Endpoint {"health":"Healthy"}"#, r#"Endpoint {"health":"Healthy","stale":true}"#);
+        assert_eq!(planned(&whole, &[], true), ["Service null", healthy]);
+        for set in [&Set::new(), &whole] {
+            assert_eq!(planned(set, &[("a", Stands::Kept)], false), [""; 0]);
+            assert_eq!(planned(set, &[("a", Stands::Stale)], false), [stale]);
+            assert_eq!(planned(set, &[("a", Stands::Lost)], false), ["Endpoint gone", "Service gone"]);
+        }
+        assert_eq!(planned(&whole, &[("a", Stands::Stale)], true), [stale]);
+        assert_eq!(planned(&whole, &[("a", Stands::Stale)], false), [""; 0], "it is marked");
+        assert_eq!(planned(&whole, &[], false), [healthy], "it is heard again");
+        assert_eq!(planned(&Set::new(), &[], false), ["Endpoint gone", "Service gone"]);
     }
 
     #[test]
