@@ -65,10 +65,20 @@ impl fmt::Debug for Paper {
     }
 }
 
+/// The fields of a spec by which a directory is called: what to mend where it refuses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields {
+    /// What says who asks.
+    pub(crate) secret: &'static str,
+    /// What says whom its certificate must come from.
+    pub(crate) ca: &'static str,
+}
+
 /// A directory, as it is called.
 pub(crate) struct Directory {
     /// Where it is, without a slash at its end.
     address: String,
+    fields: Fields,
     papers: Papers,
     files: Files,
     /// The client, with the texts of the files that it was made of.
@@ -78,14 +88,15 @@ pub(crate) struct Directory {
 /// An answer that comes line by line.
 pub(crate) struct Lines {
     address: String,
+    fields: Fields,
     response: Response,
     buffer: Vec<u8>,
 }
 
 impl Directory {
-    pub(crate) fn new(address: &str, papers: Papers, files: Files) -> Self {
+    pub(crate) fn new(address: &str, fields: Fields, papers: Papers, files: Files) -> Self {
         let address = address.trim_end_matches('/').to_owned();
-        Self { address, papers, files, made: Mutex::new(None) }
+        Self { address, fields, papers, files, made: Mutex::new(None) }
     }
 
     /// A question about a path below its address.
@@ -105,9 +116,7 @@ impl Directory {
 
     /// The whole of an answer of status 200.
     pub(crate) async fn body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
-        if response.status() != StatusCode::OK {
-            return Err(Failure::Source(format!("{} answers {}", self.address, response.status())));
-        }
+        self.fine(&response)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(&error))? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -121,10 +130,20 @@ impl Directory {
 
     /// The lines of an answer of status 200, one by one.
     pub(crate) fn lines(&self, response: Response) -> Result<Lines, Failure> {
-        if response.status() != StatusCode::OK {
-            return Err(Failure::Source(format!("{} answers {}", self.address, response.status())));
-        }
-        Ok(Lines { address: self.address.clone(), response, buffer: Vec::new() })
+        self.fine(&response)?;
+        Ok(Lines { address: self.address.clone(), fields: self.fields, response, buffer: Vec::new() })
+    }
+
+    fn fine(&self, response: &Response) -> Result<(), Failure> {
+        let (address, status) = (&self.address, response.status());
+        let mend = match status {
+            StatusCode::OK => return Ok(()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                format!(": show it by {} who asks, and let that one read", self.fields.secret)
+            }
+            _ => String::new(),
+        };
+        Err(Failure::Source(format!("{address} answers {status}{mend}")))
     }
 
     /// The token in a file, which is read anew each time.
@@ -154,7 +173,7 @@ impl Directory {
     }
 
     fn broken(&self, error: &reqwest::Error) -> Failure {
-        broken(&self.address, error)
+        broken(&self.address, self.fields, error)
     }
 
     /// The client; another one once a file says something else.
@@ -202,10 +221,17 @@ impl Directory {
     }
 }
 
-fn broken(address: &str, error: &reqwest::Error) -> Failure {
+fn broken(address: &str, fields: Fields, error: &reqwest::Error) -> Failure {
     let what = match error {
         error if error.is_timeout() => "does not answer in time".to_owned(),
-        error if error.is_connect() => format!("cannot be reached: {}", innermost(error)),
+        error if error.is_connect() => {
+            let why = innermost(error);
+            // As rustls says it.
+            let mend = why.contains("peer certificate").then(|| {
+                format!(": say by {} whom it must come from, and call it by a name that it has", fields.ca)
+            });
+            format!("cannot be reached: {why}{}", mend.unwrap_or_default())
+        }
         error => format!("breaks off: {}", innermost(error)),
     };
     Failure::Source(format!("{} {what}", address))
@@ -234,7 +260,7 @@ impl Lines {
                     self.address
                 )));
             }
-            match self.response.chunk().await.map_err(|error| broken(&self.address, &error))? {
+            match self.response.chunk().await.map_err(|error| broken(&self.address, self.fields, &error))? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None => return Ok(None),
             }
@@ -272,6 +298,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ca.pem").display().to_string();
         std::fs::write(&path, "words").expect("written");
+        let fields = Fields { secret: "spec.x.tokenFile", ca: "spec.x.caFile" };
         for (papers, want) in [
             (Papers::files(Some(path.clone()), None), "has no certificate (PEM)"),
             (
@@ -279,7 +306,7 @@ mod tests {
                 "is no certificate (PEM) that goes with its key",
             ),
         ] {
-            let directory = Directory::new("https://127.0.0.1:1", papers, Files::default());
+            let directory = Directory::new("https://127.0.0.1:1", fields, papers, Files::default());
             let failure = directory.get(&["v1"]).await.expect_err("there is none").to_string();
             assert_eq!(failure, format!("{path}: {want}"));
         }

@@ -9,12 +9,15 @@ use model::{
 
 use crate::{
     blocking::{BlockingSource, Catalog, Dialect, Question},
-    client::{Directory, Papers},
+    client::{Directory, Fields, Papers},
     files::Files,
     found::{Found, FoundKey},
 };
 
 mod read;
+
+/// What to mend where it refuses.
+const FIELDS: Fields = Fields { secret: "spec.consul.tokenFile", ca: "spec.consul.caFile" };
 
 /// As many queries are open at once; the agent itself takes 200 connections from one address.
 pub const QUERIES_MAX: usize = 128;
@@ -39,7 +42,7 @@ pub(crate) fn open(spec: &Spec, filter: DiscoverySourceSpec, beat: Duration, fil
         passing_only: spec.passing_only,
     };
     let papers = Papers::files(text(&spec.ca_file), None);
-    let directory = Directory::new(spec.address.as_str(), papers, files);
+    let directory = Directory::new(spec.address.as_str(), FIELDS, papers, files);
     BlockingSource::new(dialect, (directory, text(&spec.token_file)), filter, beat)
 }
 

@@ -8,7 +8,7 @@ use reqwest::{StatusCode, header::ACCEPT};
 
 use crate::{
     Failure, News, Source, Telling,
-    client::{Directory, Papers},
+    client::{Directory, Fields, Papers},
     clock,
     files::{FileError, Files},
     found::Set,
@@ -17,6 +17,9 @@ use crate::{
 mod read;
 
 use read::{Answer, Registry};
+
+/// What to mend where it refuses.
+const FIELDS: Fields = Fields { secret: "spec.eureka.passwordFile", ca: "spec.eureka.caFile" };
 
 /// What an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,7 +46,7 @@ impl EurekaSource {
         let text = |text: &Option<Text<4096>>| text.as_ref().map(|text| text.as_str().to_owned());
         let papers = Papers::files(text(&spec.ca_file), None);
         Self {
-            directory: Directory::new(spec.address.as_str(), papers, files),
+            directory: Directory::new(spec.address.as_str(), FIELDS, papers, files),
             password_file: text(&spec.password_file),
             secure: spec.secure_port,
             every: spec.every.duration().min(beat),

@@ -12,7 +12,7 @@ use reqwest::{RequestBuilder, StatusCode};
 
 use crate::{
     Failure, News, Source, Telling,
-    client::{Directory, Lines, Papers},
+    client::{Directory, Fields, Lines, Papers},
     clock,
     files::{FileError, Files},
 };
@@ -57,6 +57,14 @@ pub(crate) struct KubernetesSource {
     ready: VecDeque<News>,
 }
 
+/// What to mend where it refuses.
+fn fields(by_kubeconfig: bool) -> Fields {
+    match by_kubeconfig {
+        true => Fields { secret: "spec.kubernetes.kubeconfig", ca: "spec.kubernetes.kubeconfig" },
+        false => Fields { secret: "spec.kubernetes.tokenFile", ca: "spec.kubernetes.caFile" },
+    }
+}
+
 impl KubernetesSource {
     /// The cluster that a spec names; it says that it is there each `beat`.
     pub(crate) fn open(spec: &Spec, beat: Duration, files: Files) -> Self {
@@ -69,7 +77,12 @@ impl KubernetesSource {
         let context = spec.context.as_ref().map(|context| context.as_str().to_owned());
         Self {
             kubeconfig: text(&spec.kubeconfig).map(|path| (path, context)),
-            directory: Directory::new(&access.address, access.papers.clone(), files.clone()),
+            directory: Directory::new(
+                &access.address,
+                fields(spec.kubeconfig.is_some()),
+                access.papers.clone(),
+                files.clone(),
+            ),
             access,
             files,
             namespace: spec.namespace.as_ref().map(|namespace| namespace.as_str().to_owned()),
@@ -116,7 +129,8 @@ impl KubernetesSource {
         let access = kubeconfig::read(&text, folder, context.as_deref());
         let access = access.map_err(|what| FileError::Content { path: path.clone(), what })?;
         if access != self.access {
-            self.directory = Directory::new(&access.address, access.papers.clone(), self.files.clone());
+            self.directory =
+                Directory::new(&access.address, fields(true), access.papers.clone(), self.files.clone());
             self.access = access;
         }
         Ok(())

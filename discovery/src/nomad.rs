@@ -10,11 +10,14 @@ use serde::Deserialize;
 
 use crate::{
     blocking::{BlockingSource, Catalog, Dialect, Question},
-    client::{Directory, Papers},
+    client::{Directory, Fields, Papers},
     files::Files,
     found::{Found, FoundKey, Instance},
     labels::labels,
 };
+
+/// What to mend where it refuses.
+const FIELDS: Fields = Fields { secret: "spec.nomad.tokenFile", ca: "spec.nomad.caFile" };
 
 /// As many queries are open at once; the agent itself takes 100 connections from one address.
 pub const QUERIES_MAX: usize = 64;
@@ -44,7 +47,7 @@ pub(crate) fn open(
         namespace: namespace.to_owned(),
     };
     let papers = Papers::files(text(&spec.ca_file), text(&spec.cert_file).zip(text(&spec.key_file)));
-    let directory = Directory::new(spec.address.as_str(), papers, files);
+    let directory = Directory::new(spec.address.as_str(), FIELDS, papers, files);
     BlockingSource::new(dialect, (directory, text(&spec.token_file)), filter, beat)
 }
 
