@@ -1,4 +1,4 @@
-"""A gRPC application on grpcio, without generated code: messages are bytes."""
+"""A gRPC application on grpcio, without generated code: messages are bytes. PORT, and for TLS alone CERTIFICATE KEY."""
 
 import concurrent.futures
 import sys
@@ -79,6 +79,11 @@ def check(request, context):
 health = {"Check": grpc.unary_unary_rpc_method_handler(check)}
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),))
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.Orders", handlers),))
-assert server.add_insecure_port("127.0.0.1:" + sys.argv[1])
+address, papers = "127.0.0.1:" + sys.argv[1], [open(path, "rb").read() for path in sys.argv[2:]]
+if papers:
+    certificate, key = papers
+    assert server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)]))
+else:
+    assert server.add_insecure_port(address)
 server.start()
 server.wait_for_termination()

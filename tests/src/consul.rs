@@ -7,12 +7,17 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
 
 use crate::{binaries, process::Process, scratch::Said, wait::until};
 
 /// How long it may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Who may do everything at an agent with access control.
+const MANAGER: &str = "11111111-2222-3333-4444-555555555555";
+/// Who may read services and nodes there.
+pub const READER: &str = "22222222-2222-3333-4444-555555555555";
 
 /// An agent that is its own server, without a disk: what it knows ends with it.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub struct Consul {
     address: Ipv4Addr,
     folder: PathBuf,
     process: Option<Process>,
+    /// The certificate that its own comes from, where it has one; it asks for tokens then, too.
+    ca: Option<PathBuf>,
 }
 
 impl Consul {
@@ -28,9 +35,39 @@ impl Consul {
     /// # Errors
     /// If it does not come up.
     pub async fn start(folder: &Path, address: Ipv4Addr) -> anyhow::Result<Self> {
-        let mut consul = Self { address, folder: folder.to_owned(), process: None };
+        let mut consul = Self { address, folder: folder.to_owned(), process: None, ca: None };
         consul.run().await?;
         Ok(consul)
+    }
+
+    /// The same with access control, where [`READER`] may read, and with TLS, by a certificate of an authority of its own.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn start_closed(folder: &Path, address: Ipv4Addr) -> anyhow::Result<Self> {
+        let ca = papers(folder, address)?;
+        let mut consul = Self { address, folder: folder.to_owned(), process: None, ca: Some(ca) };
+        consul.run().await?;
+        let rules = "service_prefix \"\" { policy = \"read\" } node_prefix \"\" { policy = \"read\" }";
+        // Access control is up some time after there is a leader.
+        let policy = json!({"Name": "reader", "Rules": rules});
+        until("Consul takes policies", PATIENCE, || consul.put("/v1/acl/policy", &policy)).await?;
+        let reader = json!({"SecretID": READER, "Policies": [{"Name": "reader"}]});
+        consul.put("/v1/acl/token", &reader).await?;
+        Ok(consul)
+    }
+
+    /// The certificate that its own comes from.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn ca(&self) -> &Path {
+        self.ca.as_deref().expect("it was started with TLS")
+    }
+
+    /// Where its API is, over TLS.
+    pub fn https(&self) -> String {
+        format!("https://{}:8501", self.address)
     }
 
     /// Starts it (again).
@@ -47,6 +84,9 @@ impl Consul {
         let mut command = Command::new(program);
         command.args(["agent", "-dev", "-node", "n1", "-bind", &address, "-client", &address]);
         command.args(["-dns-port=-1", "-grpc-port=-1", "-disable-host-node-id"]);
+        if self.ca.is_some() {
+            command.arg("-config-file").arg(self.folder.join("consul.json"));
+        }
         self.process = Some(Process::spawn("consul", &self.folder, &mut command)?);
         until("Consul has a leader", PATIENCE, || async {
             let leader = reqwest::get(format!("{}/v1/status/leader", self.url())).await?.text().await?;
@@ -67,7 +107,7 @@ impl Consul {
     /// If it does not take it.
     pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<()> {
         let request = reqwest::Client::new().put(format!("{}{path}", self.url()));
-        request.json(body).send().await?.error_for_status()?;
+        request.header("X-Consul-Token", MANAGER).json(body).send().await?.error_for_status()?;
         Ok(())
     }
 
@@ -103,6 +143,27 @@ impl Consul {
     pub fn kill(&mut self) {
         self.process = None;
     }
+}
+
+/// The agent's configuration with its certificate; answers with the file of the authority's.
+fn papers(folder: &Path, address: Ipv4Addr) -> anyhow::Result<PathBuf> {
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (root_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
+    let root = authority.self_signed(&root_key)?.pem();
+    let issuer = Issuer::new(authority, root_key);
+    let certificate = CertificateParams::new(vec![address.to_string()])?.signed_by(&key, &issuer)?.pem();
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map(|()| path)
+    };
+    let config = json!({
+        "acl": {"enabled": true, "default_policy": "deny", "tokens": {"master": MANAGER, "agent": MANAGER}},
+        "ports": {"https": 8_501},
+        "cert_file": write("consul.pem", certificate)?, "key_file": write("consul.key", key.serialize_pem())?,
+    });
+    write("consul.json", config.to_string())?;
+    Ok(write("consul-ca.pem", root)?)
 }
 
 fn program() -> PathBuf {

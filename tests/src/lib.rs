@@ -8,6 +8,7 @@ pub mod consul;
 pub mod dev;
 pub mod dice;
 pub mod dnsmasq;
+pub mod elsewhere;
 pub mod eureka;
 pub mod exact;
 pub mod fake;

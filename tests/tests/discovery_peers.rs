@@ -1,102 +1,58 @@
 //! Services from directories that are not ours, beside Consul: what they say stands in the registry soon, and goes when it
-//! goes there. That proxies call it is seen in discovery.rs.
+//! goes there; and real proxies call it.
 
-use std::{net::Ipv4Addr, path::Path, time::Duration};
+use std::{net::Ipv4Addr, path::Path};
 
 use mesh_tests::{
-    cluster::Cluster,
     dnsmasq::Dnsmasq,
+    elsewhere::Elsewhere,
     eureka::{self, Eureka},
     fake::Fake,
     kubernetes::{self, Kubernetes},
     nomad::{self, Nomad},
     python,
-    scratch::Scratch,
-    wait::until,
 };
-use serde_json::Value;
-
-/// How long the mesh may take to do what it does by itself.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// One server, and the directories that it follows.
-struct Mesh {
-    scratch: Scratch,
-    cluster: Cluster,
-}
-
-impl Mesh {
-    async fn follow(&self, name: &str, spec: &str) {
-        let manifest = format!("{{kind: DiscoverySource, metadata: {{name: {name}}}, spec: {spec}}}");
-        let file = self.scratch.write("source.yaml", manifest).display().to_string();
-        self.cluster.said(&["apply", "-f", &file]).await.fine();
-    }
-
-    async fn get(&self, what: &[&str]) -> Value {
-        let said = self.cluster.said(&[&["get"][..], what, &["-o", "json"]].concat()).await.fine();
-        serde_json::from_str(&said).expect("JSON")
-    }
-
-    /// The endpoints that a source brought become these: `service address port health`.
-    async fn has(&self, source: &str, want: &[&str]) {
-        until(&format!("{source} brought {want:?}"), PATIENCE, || async {
-            let all = self.get(&["endpoints"]).await;
-            let mut has: Vec<_> = all["items"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|one| {
-                    let spec = &one["spec"];
-                    let own = spec["source"] == format!("discovery/{source}");
-                    let (service, address) = (spec["service"].as_str()?, spec["address"].as_str()?);
-                    let (port, health) = (&spec["ports"][0]["targetPort"], one["status"]["health"].as_str()?);
-                    own.then(|| format!("{service} {address} {port} {health}"))
-                })
-                .collect();
-            has.sort();
-            if has == want { Ok(()) } else { Err(format!("{has:?}")) }
-        })
-        .await
-        .expect("in time");
-    }
-
-    /// The status of a source becomes so, with such an error.
-    async fn stands(&self, source: &str, state: &str, error: &str) {
-        until(&format!("{source} is {state}: {error}"), PATIENCE, || async {
-            let status = self.get(&["discoverysource", source]).await["status"].clone();
-            let says = status["error"]
-                .as_str()
-                .is_some_and(|says| says.contains(error) && (says.is_empty() == error.is_empty()));
-            if status["state"] == state && says { Ok(()) } else { Err(status.to_string()) }
-        })
-        .await
-        .expect("in time");
-    }
-}
 
 #[tokio::test]
 async fn what_other_directories_say_stands_here_and_goes_when_it_goes_there() {
-    let scratch = Scratch::new("peers");
-    let cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
-    let folder = scratch.path().to_owned();
-    let address = cluster.network.address(20);
-    let mesh = Mesh { scratch, cluster };
-    dns(&mesh, &folder, address).await;
+    let mesh = Elsewhere::open("peers", 1).await;
+    let folder = mesh.scratch.path().to_owned();
+    dns(&mesh, &folder, mesh.cluster.network.address(20)).await;
     of_nomad(&mesh).await;
     of_eureka(&mesh).await;
     of_kubernetes(&mesh).await;
 }
 
-/// EndpointSlices, from a server of the tests' own.
-async fn of_kubernetes(mesh: &Mesh) {
-    let fake = Fake::start(Kubernetes::default()).await;
-    fake.api.put("shop/one parcels 8080", &["10.0.3.1 ready", "10.0.3.2 not"]);
-    let token = mesh.scratch.write("kubernetes.token", kubernetes::TOKEN).display().to_string();
-    let spec = format!(
+/// A source that follows this cluster.
+fn cluster(mesh: &Elsewhere, fake: &Fake<Kubernetes>) -> String {
+    let token = mesh.scratch.write("kubernetes.token", kubernetes::TOKEN);
+    format!(
         "{{type: Kubernetes, kubernetes: {{address: {:?}, tokenFile: {token:?}}}, filter: {{tags: [team=shop]}}}}",
         fake.url
-    );
-    mesh.follow("old-cluster", &spec).await;
+    )
+}
+
+/// A source that follows this Nomad.
+fn nomad(mesh: &Elsewhere, fake: &Fake<Nomad>) -> String {
+    let token = mesh.scratch.write("nomad.token", nomad::TOKEN);
+    format!(
+        "{{type: Nomad, nomad: {{address: {:?}, tokenFile: {token:?}, namespace: \"*\"}}, filter: {{tags: [mesh]}}}}",
+        fake.url
+    )
+}
+
+/// A source that follows this Eureka.
+fn eureka(mesh: &Elsewhere, fake: &Fake<Eureka>, more: &str) -> String {
+    let (address, password) =
+        (format!("{}/eureka", fake.url), mesh.scratch.write("eureka.password", eureka::SECRET));
+    format!("{{type: Eureka, eureka: {{address: {address:?}, passwordFile: {password:?}, every: 1s}}{more}}}")
+}
+
+/// EndpointSlices, from a server of the tests' own.
+async fn of_kubernetes(mesh: &Elsewhere) {
+    let fake = Fake::start(Kubernetes::default()).await;
+    fake.api.put("shop/one parcels 8080", &["10.0.3.1 ready", "10.0.3.2 not"]);
+    mesh.follow("old-cluster", &cluster(mesh, &fake)).await;
     mesh.has("old-cluster", &["parcels 10.0.3.1 8080 Healthy", "parcels 10.0.3.2 8080 Unhealthy"]).await;
     fake.api.put("shop/two parcels 8081", &["10.0.3.3 ready"]);
     fake.api.put("shop/one parcels 8080", &["10.0.3.1 serving"]);
@@ -128,9 +84,8 @@ async fn a_client_of_kubernetes_takes_the_one_of_the_tests_for_a_cluster() {
 }
 
 /// What a client that is not ours registers at the Eureka of the tests, and reads back, in XML, as it should be.
-async fn of_eureka(mesh: &Mesh) {
+async fn of_eureka(mesh: &Elsewhere) {
     let fake = Fake::start(Eureka::default()).await;
-    let address = format!("{}/eureka", fake.url);
     let said_by = fake.url.replacen("http://", "http://mesh:secret@", 1);
     let client = async |step: &str| {
         let program = include_str!("../programs/eureka_client.py");
@@ -138,11 +93,7 @@ async fn of_eureka(mesh: &Mesh) {
         assert_eq!(said.trim(), "as it should be", "{step}");
     };
     client("register").await;
-    let password = mesh.scratch.write("eureka.password", eureka::SECRET).display().to_string();
-    let spec = format!(
-        "{{type: Eureka, eureka: {{address: {address:?}, passwordFile: {password:?}, every: 1s}}, filter: {{tags: [team=shop]}}}}"
-    );
-    mesh.follow("old-eureka", &spec).await;
+    mesh.follow("old-eureka", &eureka(mesh, &fake, ", filter: {tags: [team=shop]}")).await;
     mesh.has("old-eureka", &["legacy 10.0.2.1 8080 Healthy", "legacy 10.0.2.2 8080 Healthy"]).await;
     client("change").await;
     mesh.has("old-eureka", &["legacy 10.0.2.1 8080 Draining"]).await;
@@ -151,16 +102,11 @@ async fn of_eureka(mesh: &Mesh) {
 }
 
 /// Nomad's own services, from a server of the tests' own.
-async fn of_nomad(mesh: &Mesh) {
+async fn of_nomad(mesh: &Elsewhere) {
     let fake = Fake::start(Nomad::default()).await;
     fake.api.put("default", "cart", &["1 10.0.1.1 8080 mesh,v2"]);
     fake.api.put("shop", "stock", &["2 10.0.1.2 8080 other"]);
-    let token = mesh.scratch.write("nomad.token", nomad::TOKEN).display().to_string();
-    let spec = format!(
-        "{{type: Nomad, nomad: {{address: {:?}, tokenFile: {token:?}, namespace: \"*\"}}, filter: {{tags: [mesh]}}}}",
-        fake.url
-    );
-    mesh.follow("old-nomad", &spec).await;
+    mesh.follow("old-nomad", &nomad(mesh, &fake)).await;
     mesh.has("old-nomad", &["cart 10.0.1.1 8080 Healthy"]).await;
     fake.api.put("shop", "stock", &["2 10.0.1.2 8080 mesh"]);
     fake.api.put("default", "cart", &["3 10.0.1.3 8081 mesh"]);
@@ -180,7 +126,7 @@ async fn a_client_of_nomad_s_takes_the_one_of_the_tests_for_nomad() {
 }
 
 /// Names of a real DNS server.
-async fn dns(mesh: &Mesh, folder: &Path, address: Ipv4Addr) {
+async fn dns(mesh: &Elsewhere, folder: &Path, address: Ipv4Addr) {
     let server = Dnsmasq::start(folder, address, &["--srv-host=_billing._tcp.example,b.example,9002,0,5"]);
     let server = server.await.expect("dnsmasq");
     let at = |last| Ipv4Addr::new(10, 0, 0, last);
@@ -201,4 +147,91 @@ async fn dns(mesh: &Mesh, folder: &Path, address: Ipv4Addr) {
     server.hang();
     mesh.stands("names", "Stale", "does not answer").await;
     mesh.has("names", &[billing]).await;
+}
+
+/// A real proxy calls what directories list, and goes on through the death of the leader that follows them.
+mod patient {
+    use std::net::Ipv4Addr;
+
+    use mesh_tests::{
+        backend::Backend,
+        elsewhere::{Caller, Elsewhere, PATIENCE, SOON},
+        eureka::Eureka,
+        fake::Fake,
+        kubernetes::Kubernetes,
+        nomad::Nomad,
+        wait::until,
+    };
+
+    use super::{cluster, eureka, nomad};
+
+    #[tokio::test]
+    async fn what_a_cluster_lists_is_called_within_two_seconds_and_no_call_fails_when_the_leader_is_killed() {
+        let mut mesh = Elsewhere::open("cluster", 3).await;
+        // Where an endpoint is tells it from others.
+        let [here, there] = [21, 22].map(|n| mesh.cluster.network.address(n));
+        let (first, second) =
+            (Backend::start_at("first", here).await, Backend::start_at("second", there).await);
+        let (first, second) = (first.expect("an application"), second.expect("an application"));
+        let fake = Fake::start(Kubernetes::default()).await;
+        let list = |slice: &str, at: Ipv4Addr, one: &Backend| {
+            fake.api.put(&format!("shop/{slice} parcels {}", one.port), &[&format!("{at} ready")]);
+        };
+        list("one", here, &first);
+        let caller = mesh.caller(&[("parcels", 9_001)]).await;
+        mesh.follow("old-cluster", &cluster(&mesh, &fake)).await;
+        caller.answers("parcels", "first for nobody", PATIENCE).await;
+        list("one", there, &second);
+        caller.answers("parcels", "second for nobody", SOON).await;
+        // Both at once: a change, and the end of whoever follows it.
+        let calls = caller.calls("parcels");
+        list("two", here, &first);
+        mesh.lose_leader().await;
+        let first_has = format!("parcels {here} {} Healthy", first.port);
+        let second_has = format!("parcels {there} {} Healthy", second.port);
+        mesh.has("old-cluster", &[&first_has, &second_has]).await;
+        // The next leader listed anew, and watches from there.
+        fake.api.remove("shop/one");
+        alone(&caller, "first for nobody").await;
+        list("one", there, &second);
+        fake.api.remove("shop/two");
+        alone(&caller, "second for nobody").await;
+        calls.end().await;
+    }
+
+    /// Soon this one alone answers: ten calls in a row.
+    async fn alone(caller: &Caller, want: &str) {
+        until(&format!("{want} alone answers"), SOON, || async {
+            for _ in 0..10 {
+                let said = caller.call("parcels").await?;
+                if said != want {
+                    return Err(said);
+                }
+            }
+            Ok(())
+        })
+        .await
+        .expect("in time");
+    }
+
+    #[tokio::test]
+    async fn what_nomad_and_eureka_list_is_called() {
+        let (first, second) = (Backend::start("first").await, Backend::start("second").await);
+        let (first, second) = (first.expect("an application"), second.expect("an application"));
+        let (of_nomad, of_eureka) =
+            (Fake::start(Nomad::default()).await, Fake::start(Eureka::default()).await);
+        of_nomad.api.put("default", "cart", &[&format!("1 127.0.0.1 {} mesh", first.port)]);
+        of_eureka.api.put(&format!("LEGACY one 127.0.0.1 {} UP", first.port));
+        let mesh = Elsewhere::open("called", 1).await;
+        let caller = mesh.caller(&[("cart", 9_001), ("legacy", 9_002)]).await;
+        mesh.follow("old-nomad", &nomad(&mesh, &of_nomad)).await;
+        mesh.follow("old-eureka", &eureka(&mesh, &of_eureka, "")).await;
+        caller.answers("cart", "first for nobody", PATIENCE).await;
+        caller.answers("legacy", "first for nobody", PATIENCE).await;
+        of_nomad.api.put("default", "cart", &[&format!("2 127.0.0.1 {} mesh", second.port)]);
+        caller.answers("cart", "second for nobody", SOON).await;
+        of_eureka.api.put(&format!("LEGACY one 127.0.0.1 {} UP", second.port));
+        // It is asked each second.
+        caller.answers("legacy", "second for nobody", PATIENCE).await;
+    }
 }
