@@ -13,6 +13,10 @@ use traffic::{admission::Bounded, policy::RuleId, route::RuleName};
 
 use super::{Direction, DnsCounts, Mirrored, MuxCounts, Outcome, Spoken};
 
+mod series;
+
+use series::Series;
+
 /// Series of one runtime thread; what would make more is counted as `unknown`, so that no caller can fill the memory by
 /// making up names. A host calls some tens of services by some tens of routes.
 pub const SERIES_MAX: usize = 4_096;
@@ -35,8 +39,8 @@ pub struct Counts {
 
 #[derive(Debug, Default, Clone)]
 struct Tables {
-    calls: HashMap<Labels, Sums>,
-    durations: HashMap<Edge, Durations>,
+    calls: Series<Labels, Sums>,
+    durations: Series<Edge, Durations>,
     decisions: HashMap<Decision, u64>,
     mirrored: BTreeMap<Mirrored, u64>,
     refused: BTreeMap<(Refused, &'static str), u64>,
@@ -115,27 +119,13 @@ impl Counts {
         let mut tables = self.tables.lock();
         tables.judged(outcome);
         tables.limited(outcome);
-        let edge = Edge {
-            direction: outcome.direction,
-            source: outcome.source.clone(),
-            destination: outcome.destination.clone(),
-        };
         if outcome.spoken != Spoken::Tcp {
-            let full = tables.durations.len() >= SERIES_MAX && !tables.durations.contains_key(&edge);
-            let edge = if full { unknown(outcome.direction) } else { edge.clone() };
-            tables.durations.entry(edge).or_default().observe(outcome.took.as_secs_f64());
+            let other = || unknown(outcome.direction);
+            let held = tables.durations.of(|edge| edge.is_of(outcome), || Edge::of(outcome), other);
+            held.observe(outcome.took.as_secs_f64());
         }
-        let labels = Labels {
-            edge,
-            route: outcome.route.clone(),
-            code: outcome.code,
-            grpc_status: outcome.grpc_status,
-            spoken: outcome.spoken,
-            mtls: outcome.mtls,
-        };
-        let full = tables.calls.len() >= SERIES_MAX && !tables.calls.contains_key(&labels);
-        let labels = if full { folded(labels) } else { labels };
-        let sums = tables.calls.entry(labels).or_default();
+        let other = || folded(Labels::of(outcome));
+        let sums = tables.calls.of(|labels| labels.is_of(outcome), || Labels::of(outcome), other);
         sums.calls += 1;
         sums.request_bytes += outcome.request_bytes;
         sums.response_bytes += outcome.response_bytes;
@@ -165,20 +155,18 @@ impl Counts {
             mux.add(&thread.mux);
             dns.add(&thread.dns);
             let tables = thread.tables.lock().clone();
-            for (labels, more) in tables.calls {
+            for (labels, more) in tables.calls.held {
                 let sums = calls.entry(labels).or_default();
                 sums.calls += more.calls;
                 sums.request_bytes += more.request_bytes;
                 sums.response_bytes += more.response_bytes;
             }
-            tables
-                .durations
-                .into_iter()
-                .for_each(|(edge, more)| durations.entry(edge).or_default().add(&more));
-            tables
-                .decisions
-                .into_iter()
-                .for_each(|(decision, more)| *decisions.entry(decision).or_default() += more);
+            for (edge, more) in tables.durations.held {
+                durations.entry(edge).or_default().add(&more);
+            }
+            for (decision, more) in tables.decisions {
+                *decisions.entry(decision).or_default() += more;
+            }
             tables.mirrored.into_iter().for_each(|(end, more)| *mirrored.entry(end).or_default() += more);
             tables.refused.into_iter().for_each(|(of, more)| *refused.entry(of).or_default() += more);
             tables.limited.into_iter().for_each(|(of, more)| *limited.entry(of).or_default() += more);
@@ -211,9 +199,7 @@ impl Tables {
             *self.decisions.entry(if full { other() } else { decision }).or_default() += 1;
         }
     }
-}
 
-impl Tables {
     fn limited(&mut self, outcome: &Outcome) {
         let refused = outcome.not_bound.map(|why| (Refused::NotBound, why));
         for of in refused.into_iter().chain(outcome.bad_hello.map(|why| (Refused::BadHello, why))) {
@@ -228,6 +214,38 @@ impl Tables {
         let of = (outcome.destination.clone(), what);
         let full = self.limited.len() >= SERIES_MAX && !self.limited.contains_key(&of);
         *self.limited.entry(if full { (None, what) } else { of }).or_default() += 1;
+    }
+}
+
+impl Edge {
+    fn of(outcome: &Outcome) -> Self {
+        let (source, destination) = (outcome.source.clone(), outcome.destination.clone());
+        Self { direction: outcome.direction, source, destination }
+    }
+
+    fn is_of(&self, outcome: &Outcome) -> bool {
+        (self.direction, &self.source, &self.destination)
+            == (outcome.direction, &outcome.source, &outcome.destination)
+    }
+}
+
+impl Labels {
+    fn of(outcome: &Outcome) -> Self {
+        Self {
+            edge: Edge::of(outcome),
+            route: outcome.route.clone(),
+            code: outcome.code,
+            grpc_status: outcome.grpc_status,
+            spoken: outcome.spoken,
+            mtls: outcome.mtls,
+        }
+    }
+
+    fn is_of(&self, outcome: &Outcome) -> bool {
+        let rest = (self.code, self.grpc_status, self.spoken, self.mtls);
+        rest == (outcome.code, outcome.grpc_status, outcome.spoken, outcome.mtls)
+            && self.route == outcome.route
+            && self.edge.is_of(outcome)
     }
 }
 
@@ -499,7 +517,7 @@ mod tests {
             counts.finished(&call(&format!("default/s{n}"), 200, Spoken::Http));
         }
         let tables = counts.tables.lock();
-        assert_eq!((tables.calls.len(), tables.durations.len()), (SERIES_MAX + 1, SERIES_MAX + 1));
+        assert_eq!((tables.calls.held.len(), tables.durations.held.len()), (SERIES_MAX + 1, SERIES_MAX + 1));
     }
 
     #[test]
