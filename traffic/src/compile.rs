@@ -25,9 +25,7 @@ mod group;
 mod guard;
 mod read;
 
-pub(crate) use bind::Bound;
-
-use bind::Backends;
+use bind::{Backends, Bound};
 use group::{Group, Groups};
 use guard::Guards;
 use read::{Change, Item, Read};
@@ -102,7 +100,7 @@ pub struct Work {
 }
 
 /// A service as it was and as it is; `None` where it is not there.
-type Replaced = (Option<Arc<Bound>>, Option<Arc<Bound>>);
+pub(crate) type Replaced = (Option<Arc<Bound>>, Option<Arc<Bound>>);
 
 /// Makes the snapshot of `inputs`; `previous` is only there to spare work.
 ///

@@ -6,7 +6,7 @@ use imbl::HashMap;
 use model::name::{Name, ServiceName};
 
 use super::Destination;
-use crate::compile::Bound;
+use crate::compile::Replaced;
 
 /// Services by all that they are called by.
 #[derive(Debug, Default, Clone)]
@@ -20,7 +20,7 @@ pub(crate) struct Directory {
 
 impl Directory {
     /// Takes up services that are not what they were. What goes is taken out first: another may have its address now.
-    pub(crate) fn replace(&mut self, replaced: &[(Option<Arc<Bound>>, Option<Arc<Bound>>)]) {
+    pub(crate) fn replace(&mut self, replaced: &[Replaced]) {
         for gone in replaced.iter().filter_map(|(before, _)| before.as_ref()) {
             self.remove(&gone.destination);
         }

@@ -21,30 +21,42 @@ use crate::results::{Comparison, Rounds, alone};
 
 /// The row of system calls.
 pub(super) const CALLS: &str = "system calls each";
+/// One request after the other: nothing is gathered.
+const ONE: &str = "HTTP/1.1, 1 connection";
 /// How long each load lasts whose instructions are counted: proxies are some fifty times slower then.
 const COUNTED_SECONDS: u64 = 8;
 /// What hands out memory, by the names that the C library has for it.
 const ALLOCATING: [&str; 6] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign"];
 
-/// Counts the system calls of each pair under both loads of HTTP/1.1.
+/// Counts the system calls of each pair under the loads of HTTP/1.1.
 pub(super) async fn system_calls(
     bench: &Bench,
     pairs: &[Pair],
     seconds: u64,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
-    for (name, load) in [(CLOSED, Load::Closed), (STEADY, Load::Steady)] {
+    for (name, load) in [(ONE, None), (CLOSED, Some(Load::Closed)), (STEADY, Some(Load::Steady))] {
         for pair in pairs {
             eprintln!("{name}, {CALLS} · {}", pair.name);
-            put_on(bench, load, &pair.http, 1).await?;
+            requests(bench, load, &pair.http, 1).await?;
             let table = bench.folder.join("strace.txt");
             let tracer = traced(&pair.pids, &table).await?;
-            let measured = put_on(bench, load, &pair.http, seconds).await;
+            let requests = requests(bench, load, &pair.http, seconds).await;
             let calls = untraced(tracer, &table).await?;
-            keep(figures, (pair.name, name, CALLS), calls / measured?.requests);
+            keep(figures, (pair.name, name, CALLS), calls / requests?);
         }
     }
     Ok(())
+}
+
+/// Requests that went through; without a load of its own, one after the other.
+async fn requests(bench: &Bench, load: Option<Load>, address: &str, seconds: u64) -> anyhow::Result<f64> {
+    let requests = match load {
+        Some(load) => put_on(bench, load, address, seconds).await?.requests,
+        None => super::wrk(&["-c1"], address, "", seconds).await?,
+    };
+    anyhow::ensure!(requests > 0.0, "no request went through");
+    Ok(requests)
 }
 
 /// Counts on all threads of these processes from when it returns.
@@ -88,7 +100,7 @@ pub(super) async fn instructions(bench: &Bench) -> anyhow::Result<Vec<Comparison
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
     let pair = bench.ours_as(&bench.folder.join("counted"), &wrapper).await?;
     let mut rows = Vec::new();
-    for (name, connections) in [("HTTP/1.1, 1 connection", "-c1"), (CLOSED, "-c64")] {
+    for (name, connections) in [(ONE, "-c1"), (CLOSED, "-c64")] {
         eprintln!("{name}, instructions · {}", pair.name);
         let how = [connections, "--timeout", "20s"];
         let load = |seconds| super::wrk(&how, &pair.http, "", seconds);
