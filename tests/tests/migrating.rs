@@ -96,6 +96,35 @@ mod heavy {
         taken(&dev, &printed).await;
     }
 
+    /// The steps, typed in a folder with the manual's files; what the other mesh's own command says of itself is these.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_steps_of_the_manual_are_typed_as_they_stand() {
+        for (part, language, end) in
+            [("From Consul Connect", "hcl", "hcl"), ("From Kuma", "yaml kuma", "yaml")]
+        {
+            let scratch = Scratch::new("migrating");
+            let dev = Dev::start(scratch.path()).await.expect("a server");
+            files(&scratch, part, language, end);
+            let [steps] = blocks(part, "console")[..] else { panic!("{part} has one block of steps") };
+            let own = steps.lines().filter_map(|line| line.strip_prefix("$ meshctl "));
+            let own: Vec<_> = own.collect();
+            assert!(own.len() >= 4, "{steps}");
+            for step in own {
+                let program = binaries::path("meshctl");
+                let mut shell = Command::new("bash");
+                shell.args(["-euo", "pipefail", "-c", &format!("{} {step}", program.display())]);
+                shell.current_dir(scratch.path()).env("XDG_CONFIG_HOME", dev.home());
+                shell
+                    .env("MESH_ADDR", &dev.addr)
+                    .env("MESH_TOKEN", &dev.token)
+                    .env("MESH_CACERT", &dev.cacert);
+                said(shell).fine();
+            }
+            let mesh = scratch.path().join("mesh.yaml").display().to_string();
+            assert_eq!(dev.meshctl(&["diff", "-f", &mesh]).fine(), "", "all of it was applied");
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nothing_is_applied_where_something_is_lost_unless_it_is_said() {
         let scratch = Scratch::new("migrating");
