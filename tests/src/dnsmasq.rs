@@ -71,4 +71,9 @@ impl Dnsmasq {
     pub fn hang(&self) {
         self.process.signal(Signal::STOP);
     }
+
+    /// As before.
+    pub fn go_on(&self) {
+        self.process.signal(Signal::CONT);
+    }
 }

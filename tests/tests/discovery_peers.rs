@@ -155,6 +155,7 @@ mod patient {
 
     use mesh_tests::{
         backend::Backend,
+        dnsmasq::Dnsmasq,
         elsewhere::{Caller, Elsewhere, PATIENCE, SOON},
         eureka::Eureka,
         fake::Fake,
@@ -162,6 +163,7 @@ mod patient {
         nomad::Nomad,
         wait::until,
     };
+    use serde_json::Value;
 
     use super::{cluster, eureka, nomad};
 
@@ -233,5 +235,42 @@ mod patient {
         of_eureka.api.put(&format!("LEGACY one 127.0.0.1 {} UP", second.port));
         // It is asked each second.
         caller.answers("legacy", "second for nobody", PATIENCE).await;
+    }
+
+    /// Two names of a real DNS server, which asks another one for the second.
+    #[tokio::test]
+    async fn a_name_that_cannot_be_looked_up_is_kept_and_marked_and_the_other_is_followed() {
+        let mesh = Elsewhere::open("half", 1).await;
+        let [near, far] = [20, 21].map(|n| mesh.cluster.network.address(n));
+        let folder = mesh.scratch.path().join("far");
+        std::fs::create_dir(&folder).expect("a folder");
+        let other = Dnsmasq::start(&folder, far, &[]).await.expect("dnsmasq");
+        let asks = format!("--server=/far.example/{far}#5353");
+        let server = Dnsmasq::start(mesh.scratch.path(), near, &[&asks]).await.expect("dnsmasq");
+        let at = |last| Ipv4Addr::new(10, 0, 0, last);
+        server.set(&[("near.example", at(1))]).expect("set");
+        other.set(&[("a.far.example", at(9))]).expect("set");
+        let spec = format!(
+            "{{type: DNS, dns: {{servers: [{:?}], services: [{{name: near, host: near.example, port: 80}}, {{name: far, host: a.far.example, port: 80}}]}}, stalePolicy: {{after: 3s}}}}",
+            server.at()
+        );
+        mesh.follow("half", &spec).await;
+        let far = "far 10.0.0.9 80 Healthy";
+        mesh.has("half", &[far, "near 10.0.0.1 80 Healthy"]).await;
+        other.hang();
+        mesh.stands("half", "Synced", "service \"far\" is stale: ").await;
+        server.set(&[("near.example", at(2))]).expect("set");
+        mesh.has("half", &[far, "near 10.0.0.2 80 Healthy"]).await;
+        until("the one alone is marked", PATIENCE, || async {
+            let all = mesh.get(&["endpoints"]).await["items"].take();
+            let stale =
+                |one: &Value| format!("{} {}", one["spec"]["service"], one["status"]["stale"] == true);
+            let marks: Vec<_> = all.as_array().into_iter().flatten().map(stale).collect();
+            if marks == ["\"far\" true", "\"near\" false"] { Ok(()) } else { Err(format!("{marks:?}")) }
+        })
+        .await
+        .expect("in time");
+        other.go_on();
+        mesh.stands("half", "Synced", "").await;
     }
 }
