@@ -116,7 +116,8 @@ fn apply(endpoints: usize, services: usize, changes: usize) -> Outcome<Value> {
     for n in 0..changes {
         let mut object =
             held.held.objects[&key(Kind::Endpoint, &format!("e{}", n % endpoints))?].as_ref().clone();
-        object.status = Some(json!({"health": if n / endpoints % 2 == 0 { "Unhealthy" } else { "Healthy" }}));
+        object.status =
+            Some(json!({"health": if (n / endpoints).is_multiple_of(2) { "Unhealthy" } else { "Healthy" }}));
         let line = serde_json::to_vec(&json!({"type": "put", "object": object}))?;
         let started = now();
         held.take(parse_line(&line)?)?;
