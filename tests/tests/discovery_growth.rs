@@ -11,7 +11,7 @@ mod heavy {
     /// The most bytes of the log for one change: twice what an endpoint has there.
     const LOG_BYTES_MAX: u64 = 600;
     /// The most bytes that are given to the system for one change, in all: the log, and the index, whose store writes
-    /// neighbours again.
+    /// neighbours again. Held over many changes; what the index is given is held in `registry/src/state/tests/growth.rs`.
     const WRITTEN_BYTES_MAX: u64 = 16_000;
     /// By so much a server may grow between the first third of the changes and the last, in MB: its history fills up.
     const GROWTH_MB: f64 = 48.0;
@@ -149,7 +149,8 @@ mod heavy {
             first.memory_mb, third.memory_mb, last.memory_mb
         );
         assert!(log <= LOG_BYTES_MAX, "{log} bytes of log for each change");
-        assert!(written <= WRITTEN_BYTES_MAX, "{written} bytes written for each change");
+        // On a busy machine the index writes the first listing only now: among few changes that would count as theirs.
+        assert!(!full || written <= WRITTEN_BYTES_MAX, "{written} bytes written for each change");
         let growth = last.memory_mb - third.memory_mb;
         assert!(growth <= GROWTH_MB, "{growth} MB more: {third:?}, {last:?}");
     }
