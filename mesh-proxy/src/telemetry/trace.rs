@@ -1,6 +1,8 @@
 //! Pure. W3C trace context and request ids: what a request brings is passed on unchanged, what it lacks is made.
 //! Source: Trace Context §3.2 (<https://www.w3.org/TR/trace-context/>). Dice are arguments.
 
+use std::ops::Range;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Names the request in every log that it passes.
@@ -9,6 +11,11 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The flag of a trace that somebody keeps (Trace Context §3.2.2.5.1).
 const SAMPLED: u8 = 1;
+/// Where what stands in a traceparent, and how long it is, of the present version.
+const TRACE: Range<usize> = 3..35;
+const SPAN: Range<usize> = 36..52;
+const FLAGS: Range<usize> = 53..55;
+const LENGTH: usize = FLAGS.end;
 /// The longest request id that is passed on, in bytes: it is held in every log line.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
@@ -36,49 +43,68 @@ pub struct Own {
 /// and its spans are kept, what is passed on is part of a span of ours.
 pub fn begin(headers: &mut HeaderMap, rules: Rules, mut dice: impl FnMut() -> u64) -> Option<Own> {
     if headers.get(&REQUEST_ID).is_none_or(|id| id.is_empty() || id.len() > REQUEST_ID_BYTES_MAX) {
-        headers.insert(REQUEST_ID, value(id(&mut dice)));
+        let id = uuid(&mut dice).hyphenated();
+        headers.insert(REQUEST_ID, value(id.encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes()));
     }
     let came = headers.get(&TRACEPARENT).map(HeaderValue::as_bytes).filter(|came| is_traceparent(came));
-    let own = match came {
-        Some(came) => {
-            let part = |from, to| String::from_utf8_lossy(&came[from..to]).into_owned();
-            let flags = u8::from_str_radix(&part(53, 55), 16).unwrap_or_default();
-            if !rules.kept || flags & SAMPLED == 0 {
-                return None;
-            }
-            Own { trace: part(3, 35), span: hex(dice().max(1)), parent: Some(part(36, 52)) }
-        }
-        None => {
-            let (trace, span) = (u128::from_be_bytes(bytes(&mut dice)).max(1), hex(dice().max(1)));
-            let own = Own { trace: format!("{trace:032x}"), span, parent: None };
-            let sampled = rules.kept && rules.share > 0 && (dice() as u32) <= rules.share;
-            if !sampled {
-                // Nobody has decided to keep this trace.
-                headers.insert(TRACEPARENT, value(format!("00-{}-{}-00", own.trace, own.span)));
-                return None;
-            }
-            own
-        }
+    let Some(came) = came else {
+        let mut parent = parent(u128::from_be_bytes(bytes(&mut dice)).max(1), dice().max(1));
+        let sampled = rules.kept && rules.share > 0 && (dice() as u32) <= rules.share;
+        // Otherwise nobody has decided to keep this trace.
+        let own =
+            sampled.then(|| Own { trace: part(&parent, TRACE), span: part(&parent, SPAN), parent: None });
+        parent[FLAGS.end - 1] = b'0' + u8::from(sampled);
+        headers.insert(TRACEPARENT, value(&parent));
+        return own;
     };
-    headers.insert(TRACEPARENT, value(format!("00-{}-{}-01", own.trace, own.span)));
+    let flags = u8::from_str_radix(&part(came, FLAGS), 16).unwrap_or_default();
+    if !rules.kept || flags & SAMPLED == 0 {
+        return None;
+    }
+    let own = Own { trace: part(came, TRACE), span: hex(dice().max(1)), parent: Some(part(came, SPAN)) };
+    headers.insert(TRACEPARENT, value(format!("00-{}-{}-01", own.trace, own.span).as_bytes()));
     Some(own)
 }
 
 /// An id that nobody else has.
 pub fn id(dice: impl FnMut() -> u64) -> String {
-    uuid::Builder::from_random_bytes(bytes(dice)).into_uuid().to_string()
+    uuid(dice).to_string()
 }
 
-/// `version-trace-parent-flags`, each in lower-case hex of its length, trace and parent not zero, version not `ff`.
+fn uuid(dice: impl FnMut() -> u64) -> uuid::Uuid {
+    uuid::Builder::from_random_bytes(bytes(dice)).into_uuid()
+}
+
+/// `version-trace-parent-flags`, each in lower-case hex of its length, trace and parent not zero, version not `ff`. Versions
+/// to come may have more behind it.
 fn is_traceparent(text: &[u8]) -> bool {
-    let parts: Vec<&[u8]> = text.split(|&byte| byte == b'-').collect();
-    let [version, trace, parent, flags, rest @ ..] = parts.as_slice() else { return false };
-    let hex = |part: &[u8], length| {
-        part.len() == length && part.iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte))
+    let (Some(text), rest) = (text.get(..LENGTH), text.get(LENGTH..).unwrap_or_default()) else {
+        return false;
     };
+    let (version, trace, parent) = (&text[..2], &text[TRACE], &text[SPAN]);
+    let hex = |part: &[u8]| part.iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte));
     let zero = |part: &[u8]| part.iter().all(|&byte| byte == b'0');
-    let shape = hex(version, 2) && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
-    shape && !zero(trace) && !zero(parent) && *version != b"ff" && (rest.is_empty() || *version != b"00")
+    let dashes = [2, TRACE.end, SPAN.end].iter().all(|at| text[*at] == b'-');
+    let shape = dashes && [version, trace, parent, &text[FLAGS]].into_iter().all(hex);
+    let more = rest.is_empty() || (version != b"00" && rest[0] == b'-');
+    shape && !zero(trace) && !zero(parent) && version != b"ff" && more
+}
+
+/// A traceparent that is not sampled.
+fn parent(trace: u128, span: u64) -> [u8; LENGTH] {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let digits = |text: &mut [u8], number: u128| {
+        for (at, digit) in text.iter_mut().rev().enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (4 * at)) as usize % 16];
+        }
+    };
+    digits(&mut text[TRACE], trace);
+    digits(&mut text[SPAN], u128::from(span));
+    text
+}
+
+fn part(text: &[u8], of: Range<usize>) -> String {
+    String::from_utf8_lossy(&text[of]).into_owned()
 }
 
 fn hex(number: u64) -> String {
@@ -89,8 +115,8 @@ fn bytes(mut dice: impl FnMut() -> u64) -> [u8; 16] {
     ((u128::from(dice()) << 64) | u128::from(dice())).to_be_bytes()
 }
 
-fn value(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("hex digits and dashes")
+fn value(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).expect("hex digits and dashes")
 }
 
 #[cfg(test)]
@@ -157,14 +183,29 @@ mod tests {
     fn what_is_there_is_passed_on_unchanged() {
         let got = ensured(&[("x-request-id", "abc"), ("traceparent", PARENT)]);
         assert_eq!(got, ("abc".to_owned(), PARENT.to_owned()));
+        for later in [format!("01{}", &PARENT[2..]), format!("01{}-more", &PARENT[2..])] {
+            assert_eq!(ensured(&[("traceparent", &later)]).1, later, "a version to come");
+        }
     }
 
     #[test]
     fn what_is_missing_or_malformed_is_made() {
         let made = "00-00000000000000030000000000000004-0000000000000005-00";
-        for wrong in
-            ["", "x", "00-0-0-0", &PARENT.to_uppercase(), &format!("{PARENT}-00"), &PARENT.replace('b', "g")]
-        {
+        for wrong in [
+            "",
+            "x",
+            "00-0-0-0",
+            &PARENT.to_uppercase(),
+            &format!("{PARENT}-00"),
+            &format!("{PARENT}0"),
+            &PARENT.replace('b', "g"),
+            &PARENT.replace("-b", "bb"),
+            &PARENT[..54],
+            &format!("ff{}", &PARENT[2..]),
+            &format!("01{}0", &PARENT[2..]),
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        ] {
             let (id, parent) = ensured(&[("traceparent", wrong)]);
             assert_eq!(parent, made, "{wrong}");
             assert_eq!(id.len(), 36);
