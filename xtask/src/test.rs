@@ -12,14 +12,14 @@ use crate::group::Groups;
 use crate::{dist, image, install, nextest, previous, verify};
 
 // Budgets for two cores from a clean clone. Their sum stays under the 35 minutes that a run may take.
-const INSTALL: Duration = Duration::from_secs(70);
+const INSTALL: Duration = Duration::from_secs(50);
 const TIDY: Duration = Duration::from_secs(10);
-const GRAPH: Duration = Duration::from_secs(20);
-const FUZZ: Duration = Duration::from_secs(310);
+const GRAPH: Duration = Duration::from_secs(10);
+const FUZZ: Duration = Duration::from_secs(355);
 // The first that builds has to compile what others wrote.
 const PREVIOUS: Duration = Duration::from_secs(140);
 const BUILD: Duration = Duration::from_secs(310);
-const DOC_TESTS: Duration = Duration::from_secs(20);
+const DOC_TESTS: Duration = Duration::from_secs(10);
 // Packages of what was built, and the root file system of the hosts that install them.
 const PACKAGES: Duration = Duration::from_secs(70);
 const TESTS: Duration = Duration::from_secs(1_140);
