@@ -66,13 +66,18 @@ fn request_line(bytes: &[u8]) -> Detected {
     }
 }
 
-/// What follows the method: printable bytes, then the version.
+/// What follows the method: printable bytes, then the version. That something else is among them is said whether the line
+/// has ended or not: how the bytes are cut into packets must not matter.
 fn target(rest: &[u8]) -> Detected {
-    let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
-        let printable = rest.iter().all(|&byte| byte >= b' ' && byte != 0x7f || byte == b'\r');
-        return if printable { Detected::NeedMore } else { Detected::Tcp };
-    };
-    let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+    let end = rest.iter().position(|&byte| byte == b'\n');
+    let line = &rest[..end.unwrap_or(rest.len())];
+    if !line.iter().all(|&byte| byte >= b' ' && byte != 0x7f || byte == b'\r') {
+        return Detected::Tcp;
+    }
+    if end.is_none() {
+        return Detected::NeedMore;
+    }
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") { Detected::Http1 } else { Detected::Tcp }
 }
 
@@ -122,6 +127,7 @@ mod tests {
             b"*1\r\n$4\r\nPING\r\n",
             b"GET /\r\n",
             b"GET \x01",
+            b"GET /\x01 HTTP/1.1\r\n",
             b" / HTTP/1.1\r\n",
             &[b'A'; 40],
         ] {
