@@ -4,37 +4,37 @@
 use std::{io::Write, net::SocketAddr, time::Duration};
 
 /// An object that is being written. Keys are ours, and need no escapes.
-pub struct Object<'a> {
+pub(super) struct Object<'a> {
     text: &'a mut Vec<u8>,
     first: bool,
 }
 
 impl<'a> Object<'a> {
     /// Begins an object behind what is in `text`.
-    pub fn begin(text: &'a mut Vec<u8>) -> Self {
+    pub(super) fn begin(text: &'a mut Vec<u8>) -> Self {
         Self { text, first: true }
     }
 
     /// Ends it.
-    pub fn end(self) {
+    pub(super) fn end(self) {
         self.text.extend_from_slice(if self.first { b"{}" } else { b"}" });
     }
 
     /// Any text.
-    pub fn text(&mut self, key: &'static str, value: &str) {
+    pub(super) fn text(&mut self, key: &'static str, value: &str) {
         self.key(key);
         escaped(self.text, value);
     }
 
     /// A text that is left out where it is empty.
-    pub fn some_text(&mut self, key: &'static str, value: &str) {
+    pub(super) fn some_text(&mut self, key: &'static str, value: &str) {
         if !value.is_empty() {
             self.text(key, value);
         }
     }
 
     /// A text in parts in which, as whoever calls knows, nothing has to be escaped.
-    pub fn plain(&mut self, key: &'static str, parts: &[&str]) {
+    pub(super) fn plain(&mut self, key: &'static str, parts: &[&str]) {
         self.key(key);
         self.text.push(b'"');
         for part in parts {
@@ -45,7 +45,7 @@ impl<'a> Object<'a> {
     }
 
     /// Any texts, as an array; left out where there are none.
-    pub fn texts(&mut self, key: &'static str, values: impl Iterator<Item = impl AsRef<str>>) {
+    pub(super) fn texts(&mut self, key: &'static str, values: impl Iterator<Item = impl AsRef<str>>) {
         let mut values = values.peekable();
         if values.peek().is_none() {
             return;
@@ -60,25 +60,25 @@ impl<'a> Object<'a> {
     }
 
     /// `null`.
-    pub fn null(&mut self, key: &'static str) {
+    pub(super) fn null(&mut self, key: &'static str) {
         self.key(key);
         self.text.extend_from_slice(b"null");
     }
 
     /// A whole number.
-    pub fn number(&mut self, key: &'static str, value: impl itoa::Integer) {
+    pub(super) fn number(&mut self, key: &'static str, value: impl itoa::Integer) {
         self.key(key);
         self.digits(value);
     }
 
     /// `true` or `false`.
-    pub fn flag(&mut self, key: &'static str, value: bool) {
+    pub(super) fn flag(&mut self, key: &'static str, value: bool) {
         self.key(key);
         self.text.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     /// A time in milliseconds, rounded to the microsecond.
-    pub fn millis(&mut self, key: &'static str, value: Duration) {
+    pub(super) fn millis(&mut self, key: &'static str, value: Duration) {
         let micros = (value.as_nanos() + 500) / 1_000;
         self.number(key, micros / 1_000);
         self.text.push(b'.');
@@ -88,7 +88,7 @@ impl<'a> Object<'a> {
     }
 
     /// `"10.0.0.1:80"`, `"[2001:db8::1]:80"`.
-    pub fn address(&mut self, key: &'static str, value: SocketAddr) {
+    pub(super) fn address(&mut self, key: &'static str, value: SocketAddr) {
         self.key(key);
         let SocketAddr::V4(v4) = value else {
             return write!(self.text, "\"{value}\"").expect("memory takes it");
