@@ -92,6 +92,33 @@ pub struct Outcome {
     pub note: Note,
 }
 
+#[cfg(test)]
+impl Outcome {
+    /// Of a call of which nothing is known that need not be.
+    fn bare() -> Self {
+        Self {
+            direction: Direction::Inbound,
+            source: None,
+            destination: None,
+            route: RuleName::default_rule(),
+            code: 0,
+            grpc_status: None,
+            spoken: Spoken::Tcp,
+            mtls: false,
+            began: crate::clock::now(),
+            took: Duration::ZERO,
+            request_bytes: 0,
+            response_bytes: 0,
+            judged: Judged::default(),
+            limited: None,
+            too_often: None,
+            not_bound: None,
+            bad_hello: None,
+            note: Note::default(),
+        }
+    }
+}
+
 /// What policy says of a call.
 #[derive(Debug, Clone, Default)]
 pub struct Judged {

@@ -453,31 +453,19 @@ mod tests {
     use super::*;
     use traffic::policy::{Remark, RemarkKind};
 
-    use crate::{
-        clock,
-        telemetry::{Judged, Note},
-    };
-
     fn call(destination: &str, code: u16, spoken: Spoken) -> Outcome {
         Outcome {
             direction: Direction::Outbound,
             source: Some("default/web".parse().expect("a name")),
             destination: destination.parse().ok(),
-            route: RuleName::default_rule(),
             code,
             grpc_status: (spoken == Spoken::Grpc).then_some(14),
             spoken,
             mtls: true,
-            began: clock::now(),
             took: Duration::from_millis(3),
             request_bytes: 5,
             response_bytes: 7,
-            judged: Judged::default(),
-            limited: None,
-            too_often: None,
-            not_bound: None,
-            bad_hello: None,
-            note: Note::default(),
+            ..Outcome::bare()
         }
     }
 

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use model::{identity::SpiffeId, kind::Kind, manifest};
 use serde_json::json;
 
@@ -413,6 +415,9 @@ fn shown(snapshot: &Snapshot) -> Vec<String> {
                     .by_hostname(destination.hostname())
                     .is_some_and(|found| Arc::ptr_eq(found, destination))
             );
+            let found = |ip: &IpAddr| snapshot.by_virtual_ip(*ip).map(|found| found.name());
+            let all = destination.virtual_ips().iter().all(|ip| found(ip) == Some(destination.name()));
+            assert!(all, "{destination:?}");
             format!("{destination:?}")
         })
         .collect();
@@ -420,6 +425,8 @@ fn shown(snapshot: &Snapshot) -> Vec<String> {
     let mut namespaces: Vec<_> = snapshot.directory.namespaces().collect();
     namespaces.sort();
     shown.push(format!("{namespaces:?}"));
+    let known = ["240.0.0.7", "240.0.0.8"].map(|ip| snapshot.by_virtual_ip(ip.parse().expect("an address")));
+    shown.push(format!("{:?}", known.map(|known| known.map(|found| found.name()))));
     shown
 }
 
@@ -455,7 +462,10 @@ fn whatever_came_before_a_snapshot_is_what_its_objects_make_it() {
                 _ => {
                     match object.kind {
                         Kind::Endpoint => object.status = Some(json!({"health": "Draining"})),
-                        Kind::Service => object.status = Some(json!({"virtualIPs": ["240.0.0.7"]})),
+                        Kind::Service => {
+                            let last = if object.metadata.name.as_str() == "web" { 7 } else { 8 };
+                            object.status = Some(json!({"virtualIPs": [format!("240.0.0.{last}")]}));
+                        }
                         _ => object.metadata.created_at.0 += 1,
                     }
                     now.objects.insert(key.clone(), Arc::new(object));

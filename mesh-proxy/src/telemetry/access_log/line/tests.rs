@@ -3,39 +3,12 @@ use std::time::Duration;
 use http::{HeaderValue, Method};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use traffic::{policy::RemarkKind, route::RuleName};
+use traffic::policy::RemarkKind;
 
 use super::*;
-use crate::{
-    clock,
-    telemetry::{Direction, Judged, Note, Spoken},
-};
+use crate::telemetry::{Direction, Judged, Note, Spoken};
 
 const NOW: &str = "2026-11-27T18:50:01.007Z";
-
-/// A call of which nothing is known that need not be.
-fn bare() -> Outcome {
-    Outcome {
-        direction: Direction::Inbound,
-        source: None,
-        destination: None,
-        route: RuleName::default_rule(),
-        code: 0,
-        grpc_status: None,
-        spoken: Spoken::Tcp,
-        mtls: false,
-        began: clock::now(),
-        took: Duration::ZERO,
-        request_bytes: 0,
-        response_bytes: 0,
-        judged: Judged::default(),
-        limited: None,
-        too_often: None,
-        not_bound: None,
-        bad_hello: None,
-        note: Note::default(),
-    }
-}
 
 fn read(outcome: &Outcome) -> Value {
     let mut text = b"before\n".to_vec();
@@ -52,7 +25,7 @@ fn what_is_not_known_is_left_out() {
         "protocol": "tcp", "code": 0, "mtls": false, "durationMs": 0.0, "requestBytes": 0, "responseBytes": 0,
         "retries": 0,
     });
-    assert_eq!(read(&bare()), want);
+    assert_eq!(read(&Outcome::bare()), want);
 }
 
 #[test]
@@ -88,7 +61,7 @@ fn all_that_is_known_of_a_call_stands_in_its_line() {
             reason: "a\nb\u{7f}\u{2028}".to_owned(),
             refusal: "r1".to_owned(),
         },
-        ..bare()
+        ..Outcome::bare()
     };
     let want = json!({
         "time": NOW, "direction": "outbound", "source": "default/web", "destination": "shop-2/orders",
@@ -107,7 +80,7 @@ fn durations_are_rounded_to_microseconds() {
     for (nanos, want) in
         [(499, 0.0), (500, 0.001), (50_000, 0.05), (999_999_500, 1_000.0), (60_000_010_000, 60_000.01)]
     {
-        let outcome = Outcome { took: Duration::from_nanos(nanos), ..bare() };
+        let outcome = Outcome { took: Duration::from_nanos(nanos), ..Outcome::bare() };
         assert_eq!(read(&outcome)["durationMs"], json!(want), "{nanos}");
     }
 }
@@ -132,7 +105,7 @@ proptest! {
                 remarks: vec![Remark { kind: RemarkKind::Audited, rule: RuleId::Policy(remark.as_str().into()) }],
             },
             note: Note { host, reason: reason.clone(), refusal: refusal.clone(), ..Note::default() },
-            ..bare()
+            ..Outcome::bare()
         };
         let mut want = Map::new();
         for (key, text) in [("authority", said), ("reason", reason), ("refusal", refusal), ("rule", rule)] {
