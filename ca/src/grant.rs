@@ -134,7 +134,7 @@ mod tests {
     #[track_caller]
     fn check(disabled: bool, caller: &str, asked: &str, want: &str) {
         let identity =
-            |path: &str| format!("spiffe://d{path}").parse::<SpiffeId>().expect("an id").identity();
+            |path: &str| format!("spiffe://d{path}").parse::<SpiffeId>().expect("an id").identity().clone();
         let services = ["shop/*", "default/web"].map(|glob| glob.parse().expect("a glob")).to_vec();
         let node = NodeGrant { name: "host-a".parse().expect("a name"), services, disabled };
         let domain = "d".parse().expect("a domain");

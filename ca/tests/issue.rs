@@ -32,7 +32,7 @@ fn serial(n: u8) -> Serial {
 }
 
 fn identity(path: &str) -> Identity {
-    id(path).identity()
+    id(path).identity().clone()
 }
 
 fn id(path: &str) -> SpiffeId {

@@ -254,7 +254,7 @@ impl Inbound {
         let server_name = tls.server_name().unwrap_or_default().to_ascii_lowercase();
         let (rule, changes) = (Rule::Caller(Accept::Services), self.shared.trust_changes.clone());
         let caller = match peer.id.identity() {
-            Identity::Service(caller) => Some(caller),
+            Identity::Service(caller) => Some(caller.clone()),
             _ => None,
         };
         let standing = Standing::new(&self.shared, &server_name, Some(&peer.id));

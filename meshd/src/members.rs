@@ -206,7 +206,7 @@ impl Members {
         match id.identity() {
             // A new member's state is filled by the leader over this very connection, and may not have come to the
             // leader's own admission yet: only who was let in and is not there any more is refused.
-            Identity::Meshd(member)
+            &Identity::Meshd(member)
                 if state.trust().is_none()
                     || state.member(member).is_some()
                     || !state.id_was_given(member) =>

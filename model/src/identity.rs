@@ -2,7 +2,13 @@
 //!
 //! Source: SPIFFE-ID standard §2 (<https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md>).
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+    sync::Arc,
+};
 
 use crate::name::{Name, ServiceName, as_text};
 
@@ -19,8 +25,14 @@ pub struct TrustDomain(Arc<str>);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpiffeId {
     domain: TrustDomain,
+    path: Arc<Path>,
+}
+
+/// A path, with what it says: policy asks for that with each call.
+struct Path {
     /// With its leading `/`; empty for the trust domain itself.
-    path: Arc<str>,
+    text: Box<str>,
+    identity: Identity,
 }
 
 /// Whom a SPIFFE id of this mesh stands for.
@@ -83,18 +95,18 @@ impl FromStr for TrustDomain {
 impl SpiffeId {
     /// The id of member `id` of the control plane.
     pub fn meshd(domain: &TrustDomain, id: u64) -> Self {
-        Self { domain: domain.clone(), path: format!("/meshd/{id}").into() }
+        Self { domain: domain.clone(), path: Path::new(&format!("/meshd/{id}")) }
     }
 
     /// The id of a host's proxy.
     pub fn node(domain: &TrustDomain, node: &Name) -> Self {
-        Self { domain: domain.clone(), path: format!("/node/{node}").into() }
+        Self { domain: domain.clone(), path: Path::new(&format!("/node/{node}")) }
     }
 
     /// The id of a service.
     pub fn service(domain: &TrustDomain, service: &ServiceName) -> Self {
-        let path = format!("/ns/{}/svc/{}", service.namespace, service.name).into();
-        Self { domain: domain.clone(), path }
+        let path = format!("/ns/{}/svc/{}", service.namespace, service.name);
+        Self { domain: domain.clone(), path: Path::new(&path) }
     }
 
     /// The trust domain.
@@ -104,16 +116,23 @@ impl SpiffeId {
 
     /// The path, with its leading `/`; empty for a trust domain's own id.
     pub fn path(&self) -> &str {
-        &self.path
+        &self.path.text
     }
 
     /// Whom it stands for.
-    pub fn identity(&self) -> Identity {
-        let segments: Vec<&str> = self.path.split('/').skip(1).collect();
-        self.classify(&segments).unwrap_or(Identity::Other)
+    pub fn identity(&self) -> &Identity {
+        &self.path.identity
+    }
+}
+
+impl Path {
+    fn new(text: &str) -> Arc<Self> {
+        let segments: Vec<&str> = text.split('/').skip(1).collect();
+        let identity = Self::classify(&segments).unwrap_or(Identity::Other);
+        Arc::new(Self { text: text.into(), identity })
     }
 
-    fn classify(&self, segments: &[&str]) -> Option<Identity> {
+    fn classify(segments: &[&str]) -> Option<Identity> {
         match segments {
             ["meshd", id] => id.parse().ok().filter(|n: &u64| n.to_string() == *id).map(Identity::Meshd),
             ["node", node] => node.parse().ok().map(Identity::Node),
@@ -140,7 +159,33 @@ impl FromStr for SpiffeId {
                 return Err(SpiffeIdError::Segment(segment.to_owned()));
             }
         }
-        Ok(Self { domain: domain.parse()?, path: path.into() })
+        Ok(Self { domain: domain.parse()?, path: Path::new(path) })
+    }
+}
+
+impl PartialEq for Path {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Path {}
+
+impl PartialOrd for Path {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Path {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl Hash for Path {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
     }
 }
 
@@ -152,7 +197,7 @@ impl fmt::Display for TrustDomain {
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}{}", self.domain, self.path)
+        write!(f, "spiffe://{}{}", self.domain, self.path.text)
     }
 }
 
@@ -183,7 +228,7 @@ mod tests {
         for (id, text, identity) in ids {
             assert_eq!(id.to_string(), text);
             assert_eq!(text.parse::<SpiffeId>().expect("an id"), id);
-            assert_eq!(id.identity(), identity);
+            assert_eq!(*id.identity(), identity);
         }
     }
 
@@ -196,7 +241,7 @@ mod tests {
             "spiffe://d/ns/A/svc/b",
             "spiffe://d/node/a/b",
         ] {
-            assert_eq!(text.parse::<SpiffeId>().expect("a valid id").identity(), Identity::Other, "{text}");
+            assert_eq!(text.parse::<SpiffeId>().expect("a valid id").identity(), &Identity::Other, "{text}");
         }
     }
 

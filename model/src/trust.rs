@@ -73,8 +73,7 @@ impl Distrusted {
             Identity::Node(name) => Some(name),
             _ => None,
         };
-        own.as_ref()
-            .into_iter()
+        own.into_iter()
             .chain(node)
             .find(|name| self.nodes.get(*name).is_some_and(|&until| signed_at <= until))
             .map(|name| Distrust::Node(name.clone()))

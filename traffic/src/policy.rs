@@ -224,7 +224,7 @@ impl PolicySet {
             return Err(Denied::OtherDomain(id.clone()));
         }
         match id.identity() {
-            Identity::Service(caller) => Ok(Some((caller, id))),
+            Identity::Service(caller) => Ok(Some((caller.clone(), id))),
             Identity::Meshd(_) | Identity::Node(_) | Identity::Other => Err(Denied::NotAService(id.clone())),
         }
     }

@@ -180,8 +180,8 @@ async fn identify(
     }
     let peer = connection.and_then(|connection| connection.peer.as_deref());
     Ok(match peer.map(|peer| peer.id.identity()) {
-        Some(Identity::Node(node)) => Caller::Node(node),
-        Some(Identity::Meshd(id)) => Caller::Member(id),
+        Some(Identity::Node(node)) => Caller::Node(node.clone()),
+        Some(Identity::Meshd(id)) => Caller::Member(*id),
         _ => Caller::Anonymous,
     })
 }

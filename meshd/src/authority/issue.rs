@@ -89,7 +89,7 @@ impl Authority {
     ) -> Result<(), IssueError> {
         let chain = pem::certificates(current).map_err(IssueError::CurrentPem)?;
         let peer = verify(&chain, &self.trust.load(), Usage::Client, now).map_err(IssueError::Current)?;
-        if peer.id.identity() != identity(subject) || peer.node.as_ref() != Some(caller) {
+        if *peer.id.identity() != identity(subject) || peer.node.as_ref() != Some(caller) {
             return Err(IssueError::OtherCurrent { id: peer.id, node: peer.node });
         }
         Ok(())

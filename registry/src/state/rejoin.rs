@@ -135,7 +135,7 @@ impl State {
             Refused::Node(node) => self.withdraw_requests(node),
             Refused::Id(id) => {
                 if let Identity::Node(node) = id.identity() {
-                    self.withdraw_requests(&node);
+                    self.withdraw_requests(node);
                 }
             }
             Refused::Intermediate(_) => {}
