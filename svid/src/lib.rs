@@ -11,6 +11,7 @@ pub mod pem;
 pub mod request;
 pub mod rule;
 mod session;
+mod sound;
 pub mod tls;
 pub mod trust;
 pub mod verify;

@@ -13,7 +13,7 @@ use model::{
 };
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor};
 
-use crate::{error::AuthorityFault, facts::Facts, pem, tls::provider};
+use crate::{error::AuthorityFault, facts::Facts, pem, sound::Sound, tls::provider};
 
 /// The roots of one trust domain, ready for path validation, and its distrust. Never changed, only replaced.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub struct Trust {
     roots: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
     distrusted: Distrusted,
+    sound: Sound,
 }
 
 /// Why a set of roots is no trust.
@@ -64,7 +65,7 @@ impl Trust {
         }
         let anchors = roots.iter().enumerate().map(|(index, root)| anchor(index, root, &domain));
         let anchors = anchors.collect::<Result<_, _>>()?;
-        Ok(Self { generation, domain, roots, anchors, distrusted })
+        Ok(Self { generation, domain, roots, anchors, distrusted, sound: Sound::default() })
     }
 
     /// Trust as the control plane publishes it.
@@ -104,6 +105,11 @@ impl Trust {
 
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
+    }
+
+    /// Chains that it was asked about before.
+    pub(crate) fn sound(&self) -> &Sound {
+        &self.sound
     }
 
     pub(crate) fn algorithms(&self) -> &'static [&'static dyn SignatureVerificationAlgorithm] {

@@ -14,6 +14,7 @@ use webpki::{EndEntityCert, Error as PathError, KeyUsage};
 use crate::{
     error::{AuthorityFault, LeafFault, Part, SvidError},
     facts::Facts,
+    sound::Chain,
     trust::Trust,
 };
 
@@ -42,7 +43,8 @@ pub struct Peer {
 }
 
 /// Verifies a presented chain, leaf first. All that can be read without a signature is checked before any signature,
-/// so that strangers are cheap to refuse; an `Ok` has passed everything.
+/// so that strangers are cheap to refuse; an `Ok` has passed everything. What this trust has found sound before is only
+/// held against the clock.
 pub fn verify(
     chain: &[CertificateDer<'_>],
     trust: &Trust,
@@ -52,6 +54,10 @@ pub fn verify(
     let (leaf_der, authority_ders) = chain.split_first().ok_or(SvidError::NoCertificate)?;
     if chain.len() > CHAIN_CERTS_MAX {
         return Err(SvidError::ChainLength(chain.len()));
+    }
+    let key = Chain::of(chain, usage);
+    if let Some(peer) = trust.sound().find(&key, now) {
+        return Ok(peer);
     }
     let leaf = Facts::read(leaf_der)?;
     let id = leaf_id(&leaf, trust)?;
@@ -67,7 +73,10 @@ pub fn verify(
         return Err(SvidError::Distrusted { id, by });
     }
     let not_after = authorities.iter().map(|facts| facts.not_after).fold(leaf.not_after, UnixTime::min);
-    Ok(Peer { id, node: leaf.node, not_after })
+    let not_before = authorities.iter().map(|facts| facts.not_before).fold(leaf.not_before, UnixTime::max);
+    let peer = Peer { id, node: leaf.node, not_after };
+    trust.sound().keep(key, peer.clone(), not_before);
+    Ok(peer)
 }
 
 /// The id in the leaf of a chain that has been verified before (as after a handshake); checks nothing but its form.

@@ -402,6 +402,19 @@ fn a_flipped_bit_anywhere_in_the_chain_is_refused() {
     }
 }
 
+#[test]
+fn a_chain_that_was_found_sound_is_held_against_the_clock_each_time() {
+    let world = world();
+    let (chain, store) = (world.leaf(WEB), world.trust());
+    let trust = store.load();
+    let at = |now| verify(&chain.certs, &trust, Usage::Client, unix(now)).map(drop);
+    let text = |now| at(now).expect_err("not then").to_string();
+    assert_eq!(at(NOW), Ok(()));
+    assert!(text(NOW + 999 * HOUR).contains("expired"), "{}", text(NOW + 999 * HOUR));
+    assert_eq!(at(NOW), Ok(()));
+    assert!(text(NOW - 999 * HOUR).contains("not valid before"), "{}", text(NOW - 999 * HOUR));
+}
+
 // --- distrust ----------------------------------------------------------------------------------
 
 fn distrusting(world: &World, distrusted: Distrusted) -> Arc<TrustStore> {
