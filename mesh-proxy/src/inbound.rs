@@ -44,7 +44,7 @@ use crate::{
     standing::Standing,
     telemetry::{Direction, Spoken, Telemetry, trace},
     transport::{
-        Transport,
+        Ahead, Transport,
         life::{Life, Rule},
         mux, tcp,
         tls::Alpn,
@@ -240,8 +240,8 @@ impl Inbound {
         &self,
         stream: TcpStream,
         address: SocketAddr,
-    ) -> Result<(TlsStream<TcpStream>, Connection), String> {
-        let stream = self.tls.accept(stream).await;
+    ) -> Result<(TlsStream<Ahead<TcpStream>>, Connection), String> {
+        let stream = self.tls.accept(Ahead::new(stream)).await;
         let stream = stream.map_err(|error| match svid::refusal(&error) {
             Some(refused) => refused.to_string(),
             None => error.to_string(),
@@ -300,7 +300,7 @@ impl Inbound {
         }
     }
 
-    async fn stream(&self, connection: &Connection, mut stream: TlsStream<TcpStream>) {
+    async fn stream(&self, connection: &Connection, mut stream: TlsStream<Ahead<TcpStream>>) {
         let mut call =
             Call::new(Direction::Inbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
         (call.outcome.mtls, call.outcome.note.peer) = (true, Some(connection.address));
@@ -324,7 +324,7 @@ impl Inbound {
 
 /// Many streams on one connection.
 impl Inbound {
-    async fn streams(self: Arc<Self>, connection: Arc<Connection>, stream: TlsStream<TcpStream>, ends: Ends) {
+    async fn streams(self: Arc<Self>, connection: Arc<Connection>, stream: TlsStream<Ahead<TcpStream>>, ends: Ends) {
         let (address, counts) = (connection.address, self.telemetry.mux());
         let take = {
             let inbound = self.clone();

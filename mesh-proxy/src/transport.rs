@@ -24,6 +24,7 @@ use crate::{
     telemetry::MuxCounts,
 };
 
+mod ahead;
 mod app;
 pub mod duplex;
 pub mod http2;
@@ -35,6 +36,7 @@ pub mod tcp;
 pub mod tls;
 mod tunnel;
 
+pub use ahead::Ahead;
 use app::Spoken;
 use pool::Dialled;
 pub use pool::{CONNECTIONS_PER_PEER_MAX, Home, IDLE_MAX, Lease};

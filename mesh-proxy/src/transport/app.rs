@@ -23,7 +23,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use traffic::endpoint::{AppAddress, AppTls};
 
 use super::{
-    SendError,
+    Ahead, SendError,
     tcp::{self, APP_TIMEOUT, Abort},
 };
 use crate::clock;
@@ -56,7 +56,7 @@ pub enum Stream {
     /// In plaintext.
     Plain(TcpStream),
     /// It showed who it is.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Ahead<TcpStream>>>),
 }
 
 impl Dialler {
@@ -67,7 +67,7 @@ impl Dialler {
         let failed = |cause: &dyn std::fmt::Display| SendError::Connect(format!("{app}: {cause}"));
         let name = ServerName::try_from(tls.hostname.clone()).map_err(|error| failed(&error))?;
         let connector = self.connector(tls, spoken).await.map_err(|cause| failed(&cause))?;
-        let shaken = timeout(APP_TIMEOUT, connector.connect(name, stream)).await;
+        let shaken = timeout(APP_TIMEOUT, connector.connect(name, Ahead::new(stream))).await;
         let shaken = shaken.map_err(|_| failed(&"no TLS handshake in time"))?;
         shaken.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| failed(&error))
     }

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_rustls::{client, server};
 use traffic::preamble::{Decoded, Preamble};
 
-use super::SendError;
+use super::{Ahead, SendError};
 
 /// How long a local application may take to accept. While its queue is full its kernel lets a SYN fall, which is sent again
 /// after a second: a crowd of streams that share a connection comes all at once.
@@ -163,8 +163,8 @@ impl Abort for TcpStream {
 }
 
 /// TLS says its last word only when it ends well.
-impl Abort for server::TlsStream<TcpStream> {}
-impl Abort for client::TlsStream<TcpStream> {}
+impl Abort for server::TlsStream<Ahead<TcpStream>> {}
+impl Abort for client::TlsStream<Ahead<TcpStream>> {}
 
 /// What left HTTP is dropped with its connection.
 impl Abort for TokioIo<Upgraded> {}

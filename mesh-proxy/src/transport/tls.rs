@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use traffic::mesh1;
 
 use super::{
-    Hop, SendError,
+    Ahead, Hop, SendError,
     http2::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
     lacking::Lacking,
     life::{Life, Rule},
@@ -102,13 +102,13 @@ impl Dialler {
         hop: &Hop,
         alpn: Alpn,
         patience: Duration,
-    ) -> Result<(TlsStream<TcpStream>, Life), SendError> {
+    ) -> Result<(TlsStream<Ahead<TcpStream>>, Life), SendError> {
         in_time(hop, patience, self.handshake(hop, alpn)).await
     }
 
     /// A verified connection on which the other side has spoken. In TLS 1.3 it may refuse our certificate after our
     /// side of the handshake is done: only its first word says that it did not.
-    async fn accepted(&self, hop: &Hop) -> Result<(Rewound<TlsStream<TcpStream>>, Life), SendError> {
+    async fn accepted(&self, hop: &Hop) -> Result<(Rewound<TlsStream<Ahead<TcpStream>>>, Life), SendError> {
         let (mut stream, life) = self.handshake(hop, Alpn::H2).await?;
         let mut first = BytesMut::new();
         let failed = |cause: String| SendError::Connect(format!("{}: {cause}", hop.endpoint));
@@ -119,14 +119,18 @@ impl Dialler {
         }
     }
 
-    async fn handshake(&self, hop: &Hop, alpn: Alpn) -> Result<(TlsStream<TcpStream>, Life), SendError> {
+    async fn handshake(
+        &self,
+        hop: &Hop,
+        alpn: Alpn,
+    ) -> Result<(TlsStream<Ahead<TcpStream>>, Life), SendError> {
         let failed = |cause: &dyn std::fmt::Display| SendError::Connect(format!("{}: {cause}", hop.endpoint));
         let (identity, connector) = self.config(hop, alpn)?;
         let expect = Expect::Id(hop.id.clone());
         let name = ServerName::try_from(hop.endpoint.service().hostname()).map_err(|error| failed(&error))?;
         let tcp = TcpStream::connect(hop.endpoint.address()).await.map_err(|error| failed(&error))?;
         tcp::tune(&tcp);
-        let stream = connector.connect(name.clone(), tcp).await;
+        let stream = connector.connect(name.clone(), Ahead::new(tcp)).await;
         let stream = stream.map_err(|error| match svid::refusal(&error) {
             Some(refused) => {
                 // The call may well succeed elsewhere, and then nobody else would tell.

@@ -12,14 +12,14 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{app, life::Life, mux, tcp::Abort};
+use super::{Ahead, app, life::Life, mux, tcp::Abort};
 
 /// One stream, whose application is reached.
 pub enum Tunnel {
     /// On a connection that it shares with others; trust is looked after there.
     Stream(mux::Stream),
     /// On a connection of its own.
-    Line(Box<TlsStream<TcpStream>>, Box<Life>),
+    Line(Box<TlsStream<Ahead<TcpStream>>>, Box<Life>),
     /// To the application itself.
     App(app::Stream),
 }

@@ -1,9 +1,17 @@
 //! What moves the bytes of a connection, and ends it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncBufRead, AsyncWrite},
     task::yield_now,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -20,10 +28,10 @@ use crate::{
     },
 };
 
-/// What is read at once, in bytes: two TLS records.
-const READ_BYTES: usize = 32 * 1_024;
 /// What is written at once, in bytes: four TLS records, as many as TLS takes before it wants the socket.
 const WRITE_BYTES: usize = 64 * 1_024;
+/// What of that is kept for the next time, in bytes.
+const KEPT_BYTES: usize = 32 * 1_024;
 /// How often the time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How long a caller waits for a word of a connection that carries streams, and for an answer when it asks.
@@ -51,32 +59,33 @@ impl From<io::Error> for Ended {
     }
 }
 
+/// The bytes of a connection, which one task reads and writes by turns.
+struct Line<S>(Mutex<S>);
+
 /// A connection that was dialled, once the other side has said its first word. In TLS 1.3 it may refuse our certificate
 /// after our side of the handshake is done: only that word says that it did not.
 pub(in crate::transport) async fn dialled<S>(
-    mut stream: S,
+    stream: S,
     ends: Ends,
     counts: Arc<MuxCounts>,
 ) -> Result<Driven<Opener>, SendError>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let mux = Mux::new(Side::Opener, CALLER, counts);
-    let mut buffer = vec![0; READ_BYTES];
+    let (mux, line) = (Mux::new(Side::Opener, CALLER, counts), Line(Mutex::new(stream)));
     while !mux.state.lock().core.opens() {
-        match stream.read(&mut buffer).await {
-            Ok(0) => return Err(SendError::Connect("the connection was closed at once".to_owned())),
-            Ok(length) => mux
-                .receive(&buffer[..length])
-                .map(drop)
-                .map_err(|fault| SendError::Connect(fault.to_string()))?,
+        match line.read(|bytes| mux.receive(bytes)).await {
+            Ok(None) => return Err(SendError::Connect("the connection was closed at once".to_owned())),
+            Ok(Some(received)) => {
+                received.map(drop).map_err(|fault| SendError::Connect(fault.to_string()))?;
+            }
             Err(error) => return Err(SendError::Connect(error.to_string())),
         }
     }
     let driver = {
         let mux = mux.clone();
         async move {
-            if let Some(fault) = drive(mux, stream, ends, |_, _| {}).await {
+            if let Some(fault) = drive(mux, line, ends, |_, _| {}).await {
                 tracing::warn!("a connection to another proxy is cut off: {fault}");
             }
         }
@@ -93,25 +102,24 @@ pub async fn serve<S, F>(
     take: impl Fn(Stream, Open) -> F + Send,
 ) -> Option<Fault>
 where
-    S: AsyncRead + AsyncWrite + Send + 'static,
+    S: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let mux = Mux::new(Side::Taker, CALLEE, counts);
-    drive(mux, stream, ends, |stream, open| drop(tokio::spawn(take(stream, open)))).await
+    drive(mux, Line(Mutex::new(stream)), ends, |stream, open| drop(tokio::spawn(take(stream, open)))).await
 }
 
-async fn drive<S: AsyncRead + AsyncWrite>(
+async fn drive<S: AsyncBufRead + AsyncWrite + Unpin>(
     mux: Arc<Mux>,
-    stream: S,
+    line: Line<S>,
     ends: Ends,
     opened: impl Fn(Stream, Open),
 ) -> Option<Fault> {
-    let (mut reader, mut writer) = tokio::io::split(stream);
     let ended = tokio::select! {
         // What came is taken before it is decided that nothing came.
         biased;
-        ended = read(&mux, &mut reader, opened) => ended,
-        ended = write(&mux, &mut writer) => ended,
+        ended = read(&mux, &line, opened) => ended,
+        ended = write(&mux, &line) => ended,
         fault = watch_time(&mux) => Ended::Fault(fault),
         refused = watch_ends(&mux, ends) => Ended::Cut(refused),
     };
@@ -138,31 +146,27 @@ async fn drive<S: AsyncRead + AsyncWrite>(
         }
     };
     // Who does not listen does not hear it.
-    drop(timeout(FAREWELL_TIMEOUT, farewell(&mux, &mut reader, &mut writer)).await);
+    drop(timeout(FAREWELL_TIMEOUT, farewell(&mux, &line)).await);
     mux.with(|state| state.core.close("it is over"));
     fault
 }
 
-async fn read<S: AsyncRead>(
+async fn read<S: AsyncBufRead + Unpin>(
     mux: &Arc<Mux>,
-    reader: &mut ReadHalf<S>,
+    line: &Line<S>,
     opened: impl Fn(Stream, Open),
 ) -> Ended {
-    let mut buffer = vec![0; READ_BYTES];
     loop {
-        let length = match reader.read(&mut buffer).await {
-            Ok(0) => return Ended::Lost("the other side closed it".to_owned()),
-            Ok(length) => length,
+        match line.read(|bytes| mux.receive(bytes)).await {
+            Ok(None) => return Ended::Lost("the other side closed it".to_owned()),
+            Ok(Some(Ok(streams))) => streams.into_iter().for_each(|(id, open)| opened(mux.stream(id), open)),
+            Ok(Some(Err(fault))) => return Ended::Fault(fault),
             Err(error) => return error.into(),
-        };
-        match mux.receive(&buffer[..length]) {
-            Ok(streams) => streams.into_iter().for_each(|(id, open)| opened(mux.stream(id), open)),
-            Err(fault) => return Ended::Fault(fault),
         }
     }
 }
 
-async fn write<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>) -> Ended {
+async fn write<S: AsyncWrite + Unpin>(mux: &Mux, line: &Line<S>) -> Ended {
     let (mut out, mut busy) = (Vec::new(), false);
     loop {
         mux.stirred.notified().await;
@@ -171,7 +175,7 @@ async fn write<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>) -> Ended {
         if busy {
             yield_now().await;
         }
-        match flush(mux, writer, &mut out).await {
+        match flush(mux, line, &mut out).await {
             Ok(turns) => busy = turns > 1,
             Err(error) => return error.into(),
         }
@@ -182,7 +186,7 @@ async fn write<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>) -> Ended {
 }
 
 /// Sends all that there is; how many turns streams had in it.
-async fn flush<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>, out: &mut Vec<u8>) -> io::Result<usize> {
+async fn flush<S: AsyncWrite + Unpin>(mux: &Mux, line: &Line<S>, out: &mut Vec<u8>) -> io::Result<usize> {
     let mut turns = 0;
     loop {
         out.clear();
@@ -190,22 +194,18 @@ async fn flush<S: AsyncWrite>(mux: &Mux, writer: &mut WriteHalf<S>, out: &mut Ve
         if out.is_empty() {
             break;
         }
-        writer.write_all(out).await?;
+        line.write_all(out).await?;
     }
     // Memory goes with the load.
-    out.shrink_to(READ_BYTES);
-    writer.flush().await.map(|()| turns)
+    out.shrink_to(KEPT_BYTES);
+    line.with(|stream, cx| stream.poll_flush(cx)).await.map(|()| turns)
 }
 
 /// Says the last word, and waits until the other side has heard it: a socket that is closed before may lose it.
-async fn farewell<S>(mux: &Mux, reader: &mut ReadHalf<S>, writer: &mut WriteHalf<S>) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite,
-{
-    flush(mux, writer, &mut Vec::new()).await?;
-    writer.shutdown().await?;
-    let mut buffer = vec![0; READ_BYTES];
-    while reader.read(&mut buffer).await? > 0 {}
+async fn farewell<S: AsyncBufRead + AsyncWrite + Unpin>(mux: &Mux, line: &Line<S>) -> io::Result<()> {
+    flush(mux, line, &mut Vec::new()).await?;
+    line.with(|stream, cx| stream.poll_shutdown(cx)).await?;
+    while line.read(|_| ()).await?.is_some() {}
     Ok(())
 }
 
@@ -228,5 +228,38 @@ async fn watch_ends(mux: &Mux, mut ends: Ends) -> Cut {
             mux.go_away();
             ends.cut().await
         }
+    }
+}
+
+impl<S: Unpin> Line<S> {
+    /// Waits for what `poll` says of it.
+    async fn with<T>(&self, mut poll: impl FnMut(Pin<&mut S>, &mut Context<'_>) -> Poll<T>) -> T {
+        poll_fn(|cx| poll(Pin::new(&mut *self.0.lock()), cx)).await
+    }
+}
+
+impl<S: AsyncBufRead + Unpin> Line<S> {
+    /// Hands on what came from where TLS has it, at most a record; `None` at the end.
+    async fn read<T>(&self, mut take: impl FnMut(&[u8]) -> T) -> io::Result<Option<T>> {
+        self.with(|mut stream, cx| {
+            let came = ready!(stream.as_mut().poll_fill_buf(cx))?;
+            let length = came.len();
+            let taken = (length > 0).then(|| take(came));
+            stream.consume(length);
+            Poll::Ready(Ok(taken))
+        })
+        .await
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Line<S> {
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.with(|stream, cx| stream.poll_write(cx, bytes)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                length => bytes = &bytes[length..],
+            }
+        }
+        Ok(())
     }
 }
