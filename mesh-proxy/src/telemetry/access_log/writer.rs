@@ -16,9 +16,11 @@ use parking_lot::Mutex;
 /// Lines of one runtime thread that wait to be written, of some 500 bytes each: a second of a busy host.
 pub const ACCESS_LOG_LINES_MAX: usize = 8_192;
 /// How long the writer waits for more once it has written: to wake it for each line costs more than the line.
-const GATHERING: Duration = Duration::from_millis(5);
+const GATHERING: Duration = Duration::from_millis(50);
+/// So much of one thread is written at once however short it lay there, in bytes: some hundred lines.
+const MUCH_BYTES: usize = 64 * 1_024;
 /// Memory that is kept for the lines to come, in bytes.
-const KEPT_BYTES: usize = 64 * 1_024;
+const KEPT_BYTES: usize = 2 * MUCH_BYTES;
 
 /// What one thread left.
 #[derive(Default)]
@@ -71,18 +73,22 @@ impl Desk {
 
     /// Leaves a line, which `write` writes, or drops it.
     pub(super) fn leave(&self, lines: &Lines, write: impl FnOnce(&mut Vec<u8>)) {
-        {
+        let much = {
             let mut waiting = lines.0.lock();
             if waiting.count >= ACCESS_LOG_LINES_MAX {
                 self.inner.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
+            let before = waiting.text.len();
             waiting.count += 1;
             write(&mut waiting.text);
             waiting.text.push(b'\n');
-        }
+            before < MUCH_BYTES && waiting.text.len() >= MUCH_BYTES
+        };
         // Either this sees that the writer sleeps, or the writer saw the line before it fell asleep.
-        if self.inner.sleeps.load(Ordering::SeqCst) && self.inner.sleeps.swap(false, Ordering::SeqCst) {
+        let asleep =
+            self.inner.sleeps.load(Ordering::SeqCst) && self.inner.sleeps.swap(false, Ordering::SeqCst);
+        if much || asleep {
             self.wake();
         }
     }
