@@ -41,8 +41,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call that has just come in.
-    pub fn new(direction: Direction, spoken: Spoken, telemetry: Telemetry, under_way: UnderWay) -> Self {
+    /// A call that has just come in. Boxed: it goes through many hands.
+    pub fn new(direction: Direction, spoken: Spoken, telemetry: Telemetry, under_way: UnderWay) -> Box<Self> {
         let outcome = Outcome {
             direction,
             source: None,
@@ -64,7 +64,7 @@ impl Call {
             note: Note::default(),
         };
         let (upload, standing, told, idle, held) = (None, None, None, None, Vec::new());
-        Self {
+        Box::new(Self {
             outcome,
             telemetry,
             upload,
@@ -75,7 +75,7 @@ impl Call {
             held,
             _under_way: under_way,
             finished: false,
-        }
+        })
     }
 
     /// Notes what the log says of a request.
@@ -141,10 +141,10 @@ impl Call {
     }
 
     /// The answer goes out: the call is over when its body is.
-    pub fn answered(mut self, response: Response<Answer>) -> Response<Answer> {
+    pub fn answered(mut self: Box<Self>, response: Response<Answer>) -> Response<Answer> {
         self.outcome.code = response.status().as_u16();
         self.trailers(response.headers());
-        response.map(|body| body.watched(Box::new(self)))
+        response.map(|body| body.watched(self))
     }
 
     /// The call is over.

@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -139,11 +140,11 @@ impl Inbound {
         let target = self.target(&config, connection, app, &labels);
         call.outcome.note.endpoint = Some(target);
         let next = heads::to_app(head, &path, &permit, http2)?;
-        let sent = self.send(&permit, target, next, body, call);
+        let mut sent = pin!(self.send(&permit, target, next, body, call));
         match labels.deadline {
             None => sent.await,
             // Whoever waited is gone, or goes now: the application need not work for it.
-            Some(left) => timeout(left, sent).await.map_err(|_| Refused::Late)?,
+            Some(left) => timeout(left, sent.as_mut()).await.map_err(|_| Refused::Late)?,
         }
     }
 
@@ -171,7 +172,7 @@ impl Inbound {
         call: &mut Call,
     ) -> Result<Response<Incoming>, Refused> {
         if heads::is_upgrade(&head) {
-            let answer = self.transport.app_upgrade(permit, target, &head).await;
+            let answer = Box::pin(self.transport.app_upgrade(permit, target, &head)).await;
             return answer.map_err(unanswered);
         }
         let body = match http_body::Body::is_end_stream(&body) {
@@ -263,11 +264,12 @@ impl Inbound {
         Ok((stream, Connection { server_name, id, caller, address, life, standing, plain: None }))
     }
 
-    async fn serve(
+    /// What can be done at once is: what a future is made of is moved with it.
+    fn serve(
         self: Arc<Self>,
         connection: Arc<Connection>,
         mut request: Request<Incoming>,
-    ) -> Response<Answer> {
+    ) -> impl Future<Output = Response<Answer>> + Send {
         let caller = http1::raw(&mut request);
         let (mut head, body) = request.into_parts();
         let span = self.telemetry.begin(&mut head.headers);
@@ -275,27 +277,29 @@ impl Inbound {
         let mut call = Call::new(Direction::Inbound, spoken, self.telemetry.clone(), self.shared.under_way());
         call.outcome.mtls = connection.id.is_some();
         call.note(&head, connection.address, span);
-        match self.carry(&connection, &mut call, head, body).await {
-            Err(refused) => {
-                call.refused(&refused);
-                call.answered(match (&connection.plain, spoken) {
-                    (None, _) => refused.answer_to_peer(spoken),
-                    (Some(_), Spoken::Grpc) => refused.answer_in_grpc(),
-                    (Some(_), _) => refused.answer(),
-                })
-            }
-            Ok(answer) => {
-                let (mut head, body) = answer.into_parts();
-                heads::answer(&mut head, Leg::AnswerOut);
-                if let Some(told) = &call.told {
-                    heads::tell_rate(&mut head.headers, told);
+        async move {
+            match self.carry(&connection, &mut call, head, body).await {
+                Err(refused) => {
+                    call.refused(&refused);
+                    call.answered(match (&connection.plain, spoken) {
+                        (None, _) => refused.answer_to_peer(spoken),
+                        (Some(_), Spoken::Grpc) => refused.answer_in_grpc(),
+                        (Some(_), _) => refused.answer(),
+                    })
                 }
-                if let Incoming::Left(callee) = body {
-                    call.outcome.code = head.status.as_u16();
-                    splice::upgraded(call, caller, Raw::Left(*callee), connection.life.clone());
-                    return Response::from_parts(head, Answer::text(""));
+                Ok(answer) => {
+                    let (mut head, body) = answer.into_parts();
+                    heads::answer(&mut head, Leg::AnswerOut);
+                    if let Some(told) = &call.told {
+                        heads::tell_rate(&mut head.headers, told);
+                    }
+                    if let Incoming::Left(callee) = body {
+                        call.outcome.code = head.status.as_u16();
+                        splice::upgraded(call, caller, Raw::Left(*callee), connection.life.clone());
+                        return Response::from_parts(head, Answer::text(""));
+                    }
+                    call.answered(Response::from_parts(head, Answer::stream(body)))
                 }
-                call.answered(Response::from_parts(head, Answer::stream(body)))
             }
         }
     }
@@ -316,7 +320,7 @@ impl Inbound {
             }
             Ok(app) => match tcp::answer(&mut stream, Ok(())).await {
                 Err(error) => call.over(Some(error.to_string())),
-                Ok(()) => splice::join(Box::new(call), stream, app, connection.life.clone()).await,
+                Ok(()) => splice::join(call, stream, app, connection.life.clone()).await,
             },
         }
     }
@@ -324,7 +328,12 @@ impl Inbound {
 
 /// Many streams on one connection.
 impl Inbound {
-    async fn streams(self: Arc<Self>, connection: Arc<Connection>, stream: TlsStream<Ahead<TcpStream>>, ends: Ends) {
+    async fn streams(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        stream: TlsStream<Ahead<TcpStream>>,
+        ends: Ends,
+    ) {
         let (address, counts) = (connection.address, self.telemetry.mux());
         let take = {
             let inbound = self.clone();
@@ -361,7 +370,7 @@ impl Inbound {
             Call::new(Direction::Inbound, Spoken::Tcp, self.telemetry.clone(), self.shared.under_way());
         (call.outcome.mtls, call.outcome.note.peer) = (true, Some(connection.address));
         match self.reach(connection, &mut call, port).await {
-            Ok(app) => Ok((Box::new(call), app)),
+            Ok(app) => Ok((call, app)),
             Err(refused) => {
                 call.over(Some(refused.to_string()));
                 Err(refused)

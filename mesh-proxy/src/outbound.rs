@@ -86,17 +86,17 @@ impl Outbound {
         self: &Arc<Self>,
         arrival: &Arrival,
         call: &mut Call,
-        head: request::Parts,
+        head: &request::Parts,
         body: Incoming,
     ) -> Result<Carried, Refused> {
         let entry = &*arrival.entry;
         call.between(None, entry.service().cloned());
         let source = self.source(arrival, &self.shared.config()).await?;
-        let service = entry.called(&head)?;
+        let service = entry.called(head)?;
         call.between(Some(source.clone()), Some(service.clone()));
         let config = self.subscribed(entry, &service).await?;
-        let port = entry.port(&config, &service, heads::authority(&head))?;
-        let (plan, copies, delay) = match self.way(call, source, (&config, port), &head, body)? {
+        let port = entry.port(&config, &service, heads::authority(head))?;
+        let (plan, copies, delay) = match self.way(call, source, (&config, port), head, body)? {
             Way::Own(answer, delay) => {
                 held_up(delay).await;
                 return Ok(Carried::Own(answer));
@@ -243,8 +243,12 @@ impl Outbound {
         }
     }
 
-    async fn serve(self: Arc<Self>, arrival: Arc<Arrival>, request: Request<Incoming>) -> Response<Answer> {
-        let mut request = request;
+    /// What can be done at once is: what a future is made of is moved with it.
+    fn serve(
+        self: Arc<Self>,
+        arrival: Arc<Arrival>,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Answer>> + Send {
         let caller = http1::raw(&mut request);
         let (mut head, body) = request.into_parts();
         let span = self.telemetry.begin(&mut head.headers);
@@ -253,13 +257,15 @@ impl Outbound {
             Call::new(Direction::Outbound, spoken, self.telemetry.clone(), self.shared.under_way());
         call.outcome.mtls = true;
         call.note(&head, arrival.peer, span);
-        if heads::is_connect(&head) {
-            return self.connect(&arrival, call, &head, caller).await;
-        }
-        match self.carry(&arrival, &mut call, head, body).await {
-            Ok(Carried::Answered(answered)) => pass_on(call, answered, caller),
-            Ok(Carried::Own(answer)) => call.answered(answer),
-            Err(refused) => refuse(call, &refused),
+        async move {
+            if heads::is_connect(&head) {
+                return Box::pin(self.connect(&arrival, call, &head, caller)).await;
+            }
+            match self.carry(&arrival, &mut call, &head, body).await {
+                Ok(Carried::Answered(answered)) => pass_on(call, answered, caller),
+                Ok(Carried::Own(answer)) => call.answered(answer),
+                Err(refused) => refuse(call, &refused),
+            }
         }
     }
 
@@ -267,7 +273,7 @@ impl Outbound {
     async fn connect(
         self: &Arc<Self>,
         arrival: &Arrival,
-        call: Call,
+        call: Box<Call>,
         head: &request::Parts,
         caller: Raw,
     ) -> Response<Answer> {
@@ -295,7 +301,7 @@ impl Outbound {
                 (call.outcome.code, call.outcome.spoken) = (0, Spoken::Tcp);
                 tokio::spawn(async move {
                     match caller.stream().await {
-                        Ok(caller) => splice::join(Box::new(call), caller, tunnel, life).await,
+                        Ok(caller) => splice::join(call, caller, tunnel, life).await,
                         Err(error) => call.over(Some(error.to_string())),
                     }
                 });
@@ -343,7 +349,7 @@ enum Opened {
     Requests(Entry),
 }
 
-fn refuse(mut call: Call, refused: &Refused) -> Response<Answer> {
+fn refuse(mut call: Box<Call>, refused: &Refused) -> Response<Answer> {
     call.refused(refused);
     match call.outcome.spoken {
         Spoken::Grpc => call.answered(refused.answer_in_grpc()),
@@ -351,7 +357,7 @@ fn refuse(mut call: Call, refused: &Refused) -> Response<Answer> {
     }
 }
 
-fn pass_on(mut call: Call, answered: Answered, caller: Raw) -> Response<Answer> {
+fn pass_on(mut call: Box<Call>, answered: Answered, caller: Raw) -> Response<Answer> {
     let Answered { answer, left, life, on_answer, cookie } = answered;
     let (mut head, body) = answer.into_parts();
     heads::answer(&mut head, Leg::AnswerIn);

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, pin::Pin, time::Duration};
 
+use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::{server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -32,8 +33,9 @@ pub async fn http2<S, F>(
     F: Future<Output = Response<Answer>> + Send + 'static,
 {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let answer = serve(request.map(Incoming::Http2));
-        async move { Ok::<_, Infallible>(answer.await) }
+        // Boxed: the task that hyper makes of it is moved about before it runs.
+        let answer = Box::pin(serve(request.map(Incoming::Http2)));
+        answer.map(Ok::<_, Infallible>)
     });
     let mut builder = conn::http2::Builder::new(TokioExecutor::new());
     builder

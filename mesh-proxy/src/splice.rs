@@ -70,10 +70,10 @@ async fn cut(life: Option<Life>, standing: Option<Standing>) -> Cut {
 }
 
 /// Joins two connections as soon as both have left HTTP.
-pub fn upgraded(mut call: Call, caller: Raw, callee: Raw, life: Option<Life>) {
+pub fn upgraded(mut call: Box<Call>, caller: Raw, callee: Raw, life: Option<Life>) {
     tokio::spawn(async move {
         match tokio::try_join!(caller.stream(), callee.stream()) {
-            Ok((caller, callee)) => join(Box::new(call), caller, callee, life).await,
+            Ok((caller, callee)) => join(call, caller, callee, life).await,
             Err(error) => call.over(Some(format!("the upgrade broke off: {error}"))),
         }
     });

@@ -87,7 +87,7 @@ impl Inbound {
                 stream.abort();
                 call.over(Some(refused.to_string()));
             }
-            Ok(app) => splice::join(Box::new(call), stream, app, None).await,
+            Ok(app) => splice::join(call, stream, app, None).await,
         }
     }
 }

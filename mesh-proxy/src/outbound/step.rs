@@ -36,7 +36,8 @@ impl Outbound {
             None => self.transport.request(admitted, &step.hop(), head, body).await,
             Some(app) => {
                 let head = step.in_plain(head)?;
-                let (answer, lease) = self.transport.plain_request(admitted, &app, head, body).await?;
+                let sent = Box::pin(self.transport.plain_request(admitted, &app, head, body));
+                let (answer, lease) = sent.await?;
                 Ok((unmarked(answer), lease))
             }
         }

@@ -89,7 +89,7 @@ impl Outbound {
             self.reach(source, port, &mut call).await
         };
         match reached.await {
-            Ok(tunnel) => Ok((Box::new(call), tunnel)),
+            Ok(tunnel) => Ok((call, tunnel)),
             Err(refused) => {
                 call.refused(&refused);
                 call.over(None);

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Cow,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -88,16 +89,19 @@ impl Outbound {
     /// Tries until there is an answer to pass on, or no reason to go on.
     pub(super) async fn answered(
         &self,
-        plan: Plan<'_>,
+        plan: Box<Plan<'_>>,
         admitted: Admitted,
         call: &mut Call,
     ) -> Result<Answered, Refused> {
         let idle = plan.idle_for(call.idle);
-        let tries = self.tries(&plan, &admitted, call);
-        let (answer, held, on_its_way) = tokio::select! {
-            answered = tries => answered?,
-            () = plan.time_over() => return Err(Refused::Late),
-            span = idle => return Err(Refused::Idle(span)),
+        let (answer, held, on_its_way) = {
+            // Pinned where it is: what is handed to `select!` or `timeout` is moved there, all of it.
+            let mut tries = pin!(self.tries(&plan, &admitted, call));
+            tokio::select! {
+                answered = tries.as_mut() => answered?,
+                () = plan.time_over() => return Err(Refused::Late),
+                span = idle => return Err(Refused::Idle(span)),
+            }
         };
         if let Some(upload) = &plan.upload {
             upload.settle();
@@ -170,10 +174,10 @@ impl Outbound {
         endpoint: &Endpoint,
         on_its_way: &OnItsWay,
     ) -> Result<(Response<Incoming>, Held), Missed> {
-        let sent = self.send(plan, admitted, endpoint);
+        let mut sent = pin!(self.send(plan, admitted, endpoint));
         let sent = match plan.timeouts.backend_request {
             None => sent.await,
-            Some(span) => timeout(span, sent).await.map_err(|_| {
+            Some(span) => timeout(span, sent.as_mut()).await.map_err(|_| {
                 self.experience.heard(on_its_way, plan.backend, Heard::GatewayError);
                 Missed::Late
             })?,
@@ -216,7 +220,8 @@ impl Outbound {
             heads::set_deadline(head.to_mut(), left);
         }
         if plan.upgrade {
-            let (answer, life) = self.step_and_leave(admitted, &step, &head).await?;
+            // Boxed: what few requests need would be a part of all others' state, and moved with it.
+            let (answer, life) = Box::pin(self.step_and_leave(admitted, &step, &head)).await?;
             return Ok((answer, Held { lease: None, life, unheard: false }));
         }
         let (answer, lease) = self.step(admitted, &step, &head, body).await?;

@@ -33,7 +33,7 @@ pub(super) enum Way<'a> {
     /// Nowhere: its rule has the answer; held up for so long, if at all.
     Own(Response<Answer>, Option<Duration>),
     /// To another proxy, and copies of it to further ones; held up for so long, if at all.
-    On(Plan<'a>, Copies, Option<Duration>),
+    On(Box<Plan<'a>>, Copies, Option<Duration>),
 }
 
 impl Outbound {
@@ -98,7 +98,7 @@ fn plan<'a>(
     seen: &RequestHead<'_>,
     routed: &Routed<'a>,
     body: Incoming,
-) -> Result<Plan<'a>, Refused> {
+) -> Result<Box<Plan<'a>>, Refused> {
     let (filters, backend) = (routed.filters, routed.backend.map_err(Clone::clone)?);
     call.outcome.destination = Some(backend.name.service.clone());
     call.outcome.mtls = !backend.plain;
@@ -108,7 +108,7 @@ fn plan<'a>(
     let grpc_timeout = deadline::forwarded(&timeouts).filter(|_| grpc);
     let upload = (!http_body::Body::is_end_stream(&body)).then(|| Kept::new(body));
     call.upload = upload.clone();
-    Ok(Plan {
+    Ok(Box::new(Plan {
         head: next(head, seen, filters, backend, grpc_timeout)?,
         ask: backend.conduct.balancer.ask(seen, &source, node),
         grpc,
@@ -121,7 +121,7 @@ fn plan<'a>(
         upgrade: heads::is_upgrade(head),
         upload,
         on_answer: filters.on_answer(seen),
-    })
+    }))
 }
 
 /// A request's head for another proxy, as these filters leave it.

@@ -304,7 +304,8 @@ impl<K: Clone + Eq + Hash> Exclusive<K> {
             }
             idle.line.close();
         }
-        let Dialled { io, stream_of } = dial().await?;
+        // Boxed: most find a line, and need not hold what dialling takes.
+        let Dialled { io, stream_of } = Box::pin(dial()).await?;
         let home = Home { lines: Arc::downgrade(&lines), stream_of };
         Ok(Line::new(io, Some(Arc::new(home))))
     }
