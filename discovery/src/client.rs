@@ -72,6 +72,8 @@ pub(crate) struct Fields {
     pub(crate) secret: &'static str,
     /// What says whom its certificate must come from.
     pub(crate) ca: &'static str,
+    /// What it lacks where it does not understand the question (400).
+    pub(crate) lacks: Option<&'static str>,
 }
 
 /// A directory, as it is called.
@@ -140,6 +142,9 @@ impl Directory {
             StatusCode::OK => return Ok(()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 format!(": show it by {} who asks, and let that one read", self.fields.secret)
+            }
+            StatusCode::BAD_REQUEST => {
+                self.fields.lacks.map(|lacks| format!(": {lacks}")).unwrap_or_default()
             }
             _ => String::new(),
         };
@@ -298,7 +303,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ca.pem").display().to_string();
         std::fs::write(&path, "words").expect("written");
-        let fields = Fields { secret: "spec.x.tokenFile", ca: "spec.x.caFile" };
+        let fields = Fields { secret: "spec.x.tokenFile", ca: "spec.x.caFile", lacks: None };
         for (papers, want) in [
             (Papers::files(Some(path.clone()), None), "has no certificate (PEM)"),
             (

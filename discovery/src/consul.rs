@@ -17,7 +17,10 @@ use crate::{
 mod read;
 
 /// What to mend where it refuses.
-const FIELDS: Fields = Fields { secret: "spec.consul.tokenFile", ca: "spec.consul.caFile" };
+const FIELDS: Fields = Fields { secret: "spec.consul.tokenFile", ca: "spec.consul.caFile", lacks: None };
+/// What to mend where it does not know what a namespace is.
+const NO_NAMESPACES: &str =
+    "only Consul Enterprise has namespaces; elsewhere leave out spec.consul.namespace";
 
 /// As many queries are open at once; the agent itself takes 200 connections from one address.
 pub const QUERIES_MAX: usize = 128;
@@ -31,6 +34,8 @@ pub(crate) type ConsulSource = BlockingSource<Consul>;
 #[derive(Debug, Clone)]
 pub(crate) struct Consul {
     datacenter: Option<String>,
+    /// Only Consul Enterprise has any.
+    namespace: Option<String>,
     passing_only: bool,
 }
 
@@ -39,10 +44,12 @@ pub(crate) fn open(spec: &Spec, filter: DiscoverySourceSpec, beat: Duration, fil
     let text = |text: &Option<Text<4096>>| text.as_ref().map(|text| text.as_str().to_owned());
     let dialect = Consul {
         datacenter: spec.datacenter.as_ref().map(|datacenter| datacenter.as_str().to_owned()),
+        namespace: spec.namespace.as_ref().map(|namespace| namespace.as_str().to_owned()),
         passing_only: spec.passing_only,
     };
     let papers = Papers::files(text(&spec.ca_file), None);
-    let directory = Directory::new(spec.address.as_str(), FIELDS, papers, files);
+    let fields = Fields { lacks: dialect.namespace.as_ref().map(|_| NO_NAMESPACES), ..FIELDS };
+    let directory = Directory::new(spec.address.as_str(), fields, papers, files);
     BlockingSource::new(dialect, (directory, text(&spec.token_file)), filter, beat)
 }
 
@@ -60,7 +67,7 @@ impl Dialect for Consul {
     }
 
     fn read_catalog(&self, body: &[u8]) -> Option<Catalog> {
-        let key = |name| FoundKey { namespace: None, name };
+        let key = |name| FoundKey { namespace: self.namespace.clone(), name };
         Some(read::services(body)?.into_iter().map(|(name, tags)| (key(name), tags)).collect())
     }
 
@@ -75,10 +82,11 @@ impl Dialect for Consul {
 
 impl Consul {
     fn question(&self, path: &[&str]) -> Question {
-        let datacenter = self.datacenter.iter().map(|datacenter| ("dc", datacenter.clone()));
+        let parameters = [("dc", &self.datacenter), ("ns", &self.namespace)];
+        let parameters = parameters.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
         Question {
             path: path.iter().map(|step| (*step).to_owned()).collect(),
-            parameters: datacenter.collect(),
+            parameters: parameters.collect(),
         }
     }
 }

@@ -19,7 +19,7 @@ mod read;
 use read::{Answer, Registry};
 
 /// What to mend where it refuses.
-const FIELDS: Fields = Fields { secret: "spec.eureka.passwordFile", ca: "spec.eureka.caFile" };
+const FIELDS: Fields = Fields { secret: "spec.eureka.passwordFile", ca: "spec.eureka.caFile", lacks: None };
 
 /// What an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);

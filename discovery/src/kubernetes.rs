@@ -60,8 +60,10 @@ pub(crate) struct KubernetesSource {
 /// What to mend where it refuses.
 fn fields(by_kubeconfig: bool) -> Fields {
     match by_kubeconfig {
-        true => Fields { secret: "spec.kubernetes.kubeconfig", ca: "spec.kubernetes.kubeconfig" },
-        false => Fields { secret: "spec.kubernetes.tokenFile", ca: "spec.kubernetes.caFile" },
+        true => {
+            Fields { secret: "spec.kubernetes.kubeconfig", ca: "spec.kubernetes.kubeconfig", lacks: None }
+        }
+        false => Fields { secret: "spec.kubernetes.tokenFile", ca: "spec.kubernetes.caFile", lacks: None },
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What to mend where it refuses.
-const FIELDS: Fields = Fields { secret: "spec.nomad.tokenFile", ca: "spec.nomad.caFile" };
+const FIELDS: Fields = Fields { secret: "spec.nomad.tokenFile", ca: "spec.nomad.caFile", lacks: None };
 
 /// As many queries are open at once; the agent itself takes 100 connections from one address.
 pub const QUERIES_MAX: usize = 64;
@@ -148,6 +148,16 @@ mod tests {
 
     fn nomad(namespace: &str) -> Nomad {
         Nomad { region: None, namespace: namespace.to_owned() }
+    }
+
+    #[test]
+    fn region_and_namespace_go_with_each_question() {
+        let nomad = Nomad { region: Some("eu".to_owned()), namespace: EVERY.to_owned() };
+        let key = FoundKey { namespace: Some("shop".to_owned()), name: "redis".to_owned() };
+        for (question, namespace) in [(nomad.catalog(), EVERY), (nomad.service(&key), "shop")] {
+            let want = [("region", "eu".to_owned()), ("namespace", namespace.to_owned())];
+            assert_eq!(question.parameters, want, "{:?}", question.path);
+        }
     }
 
     /// As the API's documentation shows it.

@@ -521,6 +521,7 @@ resource "mesh_discovery_source" "consul" {
       token_file   = "/etc/mesh/discovery/consul.token"
       ca_file      = "/etc/mesh/discovery/consul-ca.pem"
       datacenter   = "dc1"
+      namespace    = "shop"
       passing_only = true
     }
     namespace_mapping = { from = "namespace" }

@@ -93,6 +93,10 @@ mod patient {
         mesh.stands("closed", "Stale", "UnknownIssuer: say by spec.consul.caFile whom it must come from")
             .await;
         mesh.has("closed", &[here]).await;
+        // This edition of it has no namespaces, and says so.
+        mesh.follow("closed", &source(format!(", caFile: {ca:?}, namespace: shop"))).await;
+        mesh.stands("closed", "Stale", "answers 400 Bad Request: only Consul Enterprise has namespaces")
+            .await;
         mesh.follow("closed", &trusted).await;
         mesh.stands("closed", "Synced", "").await;
     }

@@ -38,6 +38,8 @@ enum Manner {
 #[derive(Debug)]
 struct World {
     manner: Manner,
+    /// The one that is asked for; `None` as in the edition that has none.
+    namespace: Option<&'static str>,
     /// Service to instances, `node/id address port status`.
     services: BTreeMap<String, Vec<String>>,
     /// Each question, as path and index.
@@ -62,7 +64,8 @@ impl Agent {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
-        let world = World { manner: Manner::Well, services: BTreeMap::new(), asked: Vec::new() };
+        let world =
+            World { manner: Manner::Well, namespace: None, services: BTreeMap::new(), asked: Vec::new() };
         let (world, (index, seen)) = (Arc::new(Mutex::new(world)), watch::channel(10));
         let shared = world.clone();
         let task = tokio::spawn(async move {
@@ -140,6 +143,16 @@ async fn answer(
     let wanted = query.get("index").map_or(0, |index| index.parse::<u64>().expect("a number"));
     assert!(query.get("dc") == Some(&"dc1"), "the datacenter is said: {target}");
     assert!(wanted > 0 || !query.contains_key("wait"), "a wait without an index: {target}");
+    let (asked, own) = (query.get("ns").copied(), world.lock().expect("nobody panics with it").namespace);
+    if asked.is_some() && own.is_none() {
+        // As Consul 1.8.7 says it.
+        return (
+            "400 Bad Request",
+            0,
+            "Invalid query parameter: \"ns\" - Namespaces are a Consul Enterprise feature".to_owned(),
+        );
+    }
+    assert_eq!(asked, own, "the namespace is said: {target}");
     world.lock().expect("nobody panics with it").asked.push((path.to_owned(), wanted));
     if wanted > 0 {
         let wait = query["wait"].strip_suffix("ms").expect("a unit").parse().expect("a number");
@@ -182,8 +195,20 @@ fn entry(service: &str, instance: &str) -> Value {
 
 /// A source of that agent.
 fn source(agent: &Agent, folder: &std::path::Path, after: Duration) -> ConsulSource {
+    source_in(None, agent, folder, after)
+}
+
+/// The same of a namespace.
+fn source_in(
+    namespace: Option<&str>,
+    agent: &Agent,
+    folder: &std::path::Path,
+    after: Duration,
+) -> ConsulSource {
     std::fs::write(folder.join("token"), format!("{TOKEN}\n")).expect("written");
-    let consul = json!({"address": agent.address, "datacenter": "dc1", "tokenFile": folder.join("token")});
+    let mut consul =
+        json!({"address": agent.address, "datacenter": "dc1", "tokenFile": folder.join("token")});
+    namespace.iter().for_each(|namespace| consul["namespace"] = json!(namespace));
     let spec = json!({"type": "Consul", "consul": consul, "filter": {"tags": ["mesh"]}});
     let object = json!({"kind": "DiscoverySource", "metadata": {"name": "old"}, "spec": spec});
     let Resource::DiscoverySource(spec) = Parsed::from_input(&object, None).expect("valid").resource else {
@@ -326,6 +351,24 @@ async fn a_wrong_token_is_told() {
         told = next(&mut source).await;
     }
     assert_eq!(told.expect("the token is read anew"), "full []");
+}
+
+#[tokio::test]
+async fn a_namespace_is_asked_for_where_there_are_such_and_is_a_fault_elsewhere() {
+    let (agent, folder) = (Agent::start().await, tempfile::tempdir().expect("a folder"));
+    agent.put("orders", &["o1 10.0.0.2 8080 passing"]);
+    let mut source = source_in(Some("shop"), &agent, folder.path(), Duration::from_secs(3));
+    let failure = next(&mut source).await.expect_err("it has none");
+    assert!(failure.ends_with(&format!("answers 400 Bad Request: {NO_NAMESPACES}")), "{failure}");
+    agent.change(|world| world.namespace = Some("shop"));
+    let told = loop {
+        match source.next().await {
+            Ok(News::Full(set)) => break set,
+            Ok(_) | Err(_) => {}
+        }
+    };
+    let keys: Vec<_> = told.into_keys().map(|key| (key.namespace, key.name)).collect();
+    assert_eq!(keys, [(Some("shop".to_owned()), "orders".to_owned())]);
 }
 
 /// What a client that is not ours makes of this agent.

@@ -319,6 +319,10 @@ mod tests {
                 with("consul", json!({"address": "https://a", "caFile": "ca"})),
                 "spec.consul.caFile: must be an absolute",
             ),
+            (
+                with("consul", json!({"address": "https://a", "namespace": "*"})),
+                "spec.consul.namespace: Consul lists the services of one",
+            ),
             (with("namespaceMapping", json!({})), "spec.namespaceMapping: must have either to or from"),
             (
                 with("namespaceMapping", json!({"from": "x"})),
