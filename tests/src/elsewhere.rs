@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     cluster::Cluster,
+    fake::held,
     host::{Host, LocalService},
     plain::Plain,
     scratch::{Said, Scratch},
@@ -48,6 +49,8 @@ pub struct Caller {
 #[derive(Debug)]
 pub struct Calls {
     over: Arc<AtomicBool>,
+    /// Who is not to answer any more.
+    gone: Arc<Mutex<Option<String>>>,
     task: JoinHandle<(u32, Vec<String>)>,
 }
 
@@ -205,12 +208,21 @@ impl Caller {
 
     /// Calls a service again and again, until the calls are ended.
     pub fn calls(&self, service: &str) -> Calls {
-        let over = Arc::new(AtomicBool::new(false));
+        let (over, gone) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let (ends, client) = (over.clone(), self.clients[service].clone());
+        let nobody: Arc<Mutex<Option<String>>> = Arc::clone(&gone);
         let task = tokio::spawn(async move {
             let (mut count, mut failed) = (0_u32, Vec::new());
             while !ends.load(Ordering::Relaxed) {
+                // Who was gone when the call began.
+                let gone = held(&nobody).clone();
                 match client.get("/").await {
+                    Ok(answer) if gone.is_some_and(|gone| *answer.body() == gone) => {
+                        failed.push(format!(
+                            "{} is gone, and answered",
+                            String::from_utf8_lossy(answer.body())
+                        ));
+                    }
                     Ok(answer) if answer.status().is_success() => count += 1,
                     Ok(answer) => failed.push(answer.status().to_string()),
                     Err(error) => failed.push(format!("{error:#}")),
@@ -220,11 +232,16 @@ impl Caller {
             }
             (count, failed)
         });
-        Calls { over, task }
+        Calls { over, gone, task }
     }
 }
 
 impl Calls {
+    /// From now on one that this one answers has failed.
+    pub fn without(&self, gone: &str) {
+        *held(&self.gone) = Some(gone.to_owned());
+    }
+
     /// Ends them.
     ///
     /// # Panics
