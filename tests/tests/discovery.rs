@@ -222,6 +222,7 @@ mod patient {
         mesh.caller.call("old-orders").await.expect("it is called");
         let metrics = mesh.servers.cluster.members[0].log();
         assert!(metrics.contains("fell silent: its endpoints are kept, marked stale"), "{metrics}");
+        alarm(&mesh, "0").await;
         let status = mesh.servers.status("old-hosts", "it is lost", |status| status["state"] == "Lost").await;
         assert_eq!(status["endpoints"], 0);
         std::fs::write(&mesh.file, text).expect("written");
@@ -229,6 +230,20 @@ mod patient {
             .status("old-hosts", "it is back", |status| status["state"] == "Synced" && status["error"] == "")
             .await;
         mesh.answers("first", SOON).await;
+        alarm(&mesh, "1").await;
+    }
+
+    /// What an alarm looks at comes to be this.
+    async fn alarm(mesh: &Mesh, want: &str) {
+        let url = format!("http://{}:8480/metrics", mesh.servers.cluster.members[0].address);
+        let line = format!("meshd_discovery_synced{{source=\"old-hosts\"}} {want}");
+        until(&line, SOON, || async {
+            let answer = reqwest::get(&url).await.map_err(|error| error.to_string())?;
+            let text = answer.text().await.map_err(|error| error.to_string())?;
+            if text.lines().any(|own| own == line) { Ok(()) } else { Err(text) }
+        })
+        .await
+        .expect("in time");
     }
 
     #[tokio::test]

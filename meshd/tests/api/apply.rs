@@ -145,3 +145,49 @@ DELETE /v1/namespaces/default/services/s
         )
         .await;
 }
+
+/// As many objects as one call takes: in one revision, or, where the last of them is wrong, none.
+#[tokio::test]
+async fn a_thousand_at_once_or_none_of_them() {
+    let mut world = World::new().await;
+    let many = |count: usize, port: u16, last: u16| {
+        let one = |n: usize| {
+            let port = if n + 1 == count { last } else { port };
+            format!(
+                r#"{{"kind":"Service","metadata":{{"namespace":"default","name":"s{n}"}},"spec":{{"ports":[{{"port":{port}}}]}}}}"#
+            )
+        };
+        format!(r#"{{"items":[{}]}}"#, (0..count).map(one).collect::<Vec<_>>().join(","))
+    };
+    let (all, spoiled, more) = (many(1_000, 80, 80), many(1_000, 81, 0), many(1_001, 81, 81));
+    let script = format!(
+        r#"
+POST /v1/apply
+| {all}
+= 200
+.results[0].outcome "created"
+.results[999] {{"kind":"Service","namespace":"default","name":"s999","outcome":"created"}}
+.results[1000] -
+$revision .metadata.revision
+GET /v1/namespaces/default/services/s0
+.metadata.revision $revision
+GET /v1/namespaces/default/services/s999
+.metadata.revision $revision
+POST /v1/apply
+| {spoiled}
+= 422
+.errors[0].path "items[999].spec.ports[0].port"
+.errors[1] -
+POST /v1/apply
+| {more}
+= 413
+~ 1000
+GET /v1/namespaces/default/services/s0
+.metadata.revision $revision
+.spec.ports[0].port 80
+GET /v1/namespaces/default/services/s1000
+= 404
+"#
+    );
+    world.play(&script).await;
+}
