@@ -47,14 +47,17 @@ fn pages() -> Vec<Page> {
 
 fn resource(resource: &ResourceType) -> Page {
     let kind = resource.kind;
-    let id = if kind.namespaced() { "NAMESPACE/NAME" } else { "NAME" };
+    let by = if kind.namespaced() { "NAMESPACE/NAME" } else { "NAME" };
+    let id = examples::id(examples::named(&resource.name));
     let renewed = if kind.has_secret() {
         "\nWhat it says cannot be changed, since its secret is out: another `spec` makes another token.\n"
     } else {
         ""
     };
-    let import =
-        format!("{renewed}\n## Import\n\n```sh\nterraform import {}.example {id}\n```\n", resource.name);
+    let import = format!(
+        "{renewed}\n## Import\n\nBy `{by}`:\n\n```sh\nterraform import {}.example {id}\n```\n",
+        resource.name
+    );
     let text =
         page(&format!("Resource {}", resource.name), kind.about(), &resource.name, &import, &resource.fields);
     Page { file: format!("{}.md", resource.name), text }

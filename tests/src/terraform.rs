@@ -12,14 +12,15 @@ use crate::{binaries, scratch::Said};
 
 /// Where the provider stands in a mirror.
 const PLACE: &str = "mesh.internal/mesh/mesh";
-/// What every configuration begins with.
-const HEAD: &str =
-    "terraform {\n  required_providers { mesh = { source = \"mesh.internal/mesh/mesh\" } }\n}\n";
+/// What tells people how to begin: what every configuration begins with, and where Terraform finds the provider.
+const PAGE: &str = include_str!("../../docs/terraform/README.md");
 
 /// A Terraform that reaches a control plane.
 #[derive(Debug, Clone)]
 pub struct Terraform {
     folder: PathBuf,
+    /// What every configuration begins with.
+    head: String,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -66,9 +67,7 @@ impl Terraform {
             "the real terraform (1.5 or newer) is needed in PATH"
         );
         let config = folder.join("terraform.rc");
-        let mirror = mirror.display();
-        let installation =
-            format!("provider_installation {{\n  filesystem_mirror {{ path = \"{mirror}\" }}\n}}\n");
+        let installation = shown("hcl", "/srv/terraform", &mirror.display().to_string());
         fs::write(&config, installation).expect("the folder takes files");
         let environment = vec![
             ("TF_CLI_CONFIG_FILE", config.display().to_string()),
@@ -78,7 +77,8 @@ impl Terraform {
             ("MESH_TOKEN", token.to_owned()),
             ("MESH_CACERT", cacert.display().to_string()),
         ];
-        Self { folder: folder.to_owned(), environment }
+        let head = shown("terraform", "https://cp1:8443,https://cp2:8443,https://cp3:8443", addresses);
+        Self { folder: folder.to_owned(), head, environment }
     }
 
     /// A configuration of its own, initialised.
@@ -88,7 +88,7 @@ impl Terraform {
     pub fn workspace(&self, name: &str, configuration: &str) -> Workspace {
         let workspace = Workspace { terraform: self.clone(), folder: self.folder.join(name) };
         fs::create_dir_all(&workspace.folder).expect("the folder takes folders");
-        workspace.write("head.tf", HEAD);
+        workspace.write("head.tf", &self.head);
         workspace.write("main.tf", configuration);
         workspace.run(&["init"]).fine();
         workspace
@@ -208,6 +208,15 @@ pub fn words(text: &str) -> String {
         .filter(|word| !word.chars().all(|c| "│╷╵".contains(c)))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// The page's block of a language, with what is of here in place of what is of its readers.
+fn shown(language: &str, theirs: &str, ours: &str) -> String {
+    let fence = format!("```{language}\n");
+    let block = PAGE.split_once(fence.as_str()).and_then(|(_, rest)| rest.split_once("```"));
+    let (block, _) = block.unwrap_or_else(|| panic!("docs/terraform/README.md has no block of {language}"));
+    assert!(block.contains(theirs), "docs/terraform/README.md says no {theirs} in:\n{block}");
+    block.replace(theirs, ours)
 }
 
 fn target() -> &'static str {

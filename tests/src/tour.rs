@@ -1,5 +1,6 @@
 //! A tour of the documents, typed as it stands: blocks of ` ```console ` whose lines say on which host what is typed
-//! (`cp1# meshd init`), and below it what is answered, with `…` for what differs each time.
+//! (`cp1# meshd init`), or in one shell (`$ meshctl get services`), and below it what is answered, with `…` for what
+//! differs each time.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -38,6 +39,8 @@ fn parse(text: &str) -> Vec<Step> {
                 here = line != "END";
                 step.command += &format!("\n{line}");
             }
+            // A block of one shell.
+            _ if line.starts_with("$ ") => inside = false,
             (_, last) => match (line.split_once("# "), last) {
                 (Some((host, command)), _) if !host.contains(' ') => {
                     here = command.contains("<<'END'");
@@ -47,6 +50,30 @@ fn parse(text: &str) -> Vec<Step> {
                 (_, Some(step)) => step.answer.push(line.to_owned()),
                 (_, None) => {}
             },
+        }
+    }
+    steps
+}
+
+/// What is typed in a block of one shell (`$ command`, here-documents included), and what is answered.
+///
+/// # Panics
+/// If it begins with an answer.
+pub fn typed(block: &str) -> Vec<(String, Vec<String>)> {
+    let mut steps: Vec<(String, Vec<String>)> = Vec::new();
+    let mut here = false;
+    for line in block.lines() {
+        match (line.strip_prefix("$ "), steps.last_mut()) {
+            (Some(command), _) if !here => {
+                here = command.contains("<<'END'");
+                steps.push((command.to_owned(), Vec::new()));
+            }
+            (_, Some((command, _))) if here => {
+                here = line != "END";
+                *command += &format!("\n{line}");
+            }
+            (_, Some((_, answer))) => answer.push(line.to_owned()),
+            (_, None) => panic!("{line:?} answers nothing"),
         }
     }
     steps
@@ -113,8 +140,7 @@ mod tests {
 
     #[test]
     fn steps_are_read_with_their_here_documents_and_answers() {
-        let text =
-            "x\n```console\na# one\nyes …\nb# cat > f <<'END'\n[x]\n# no\nEND\n```\n```\na# not this\n```\n";
+        let text = "x\n```console\na# one\nyes …\nb# cat > f <<'END'\n[x]\n# no\nEND\n```\n```\na# not this\n```\n```console\n$ nor\nthis\n```\n";
         let step = |host: &str, command: &str, answer: &[&str]| Step {
             host: host.to_owned(),
             command: command.to_owned(),

@@ -18,27 +18,6 @@ mod heavy {
         MANUAL.split(fence.as_str()).skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect()
     }
 
-    /// What is typed (here-documents included), and what is answered.
-    fn steps(block: &str) -> Vec<(String, Vec<String>)> {
-        let mut steps: Vec<(String, Vec<String>)> = Vec::new();
-        let mut here = false;
-        for line in block.lines() {
-            match (line.strip_prefix("$ "), steps.last_mut()) {
-                (Some(command), _) if !here => {
-                    here = command.contains("<<'END'");
-                    steps.push((command.to_owned(), Vec::new()));
-                }
-                (_, Some((command, _))) if here => {
-                    here = line != "END";
-                    *command += &format!("\n{line}");
-                }
-                (_, Some((_, answer))) => answer.push(line.to_owned()),
-                (_, None) => panic!("{line:?} answers nothing"),
-            }
-        }
-        steps
-    }
-
     fn run(dev: &Dev, mut command: Command) -> Said {
         command.env("MESH_ADDR", &dev.addr).env("MESH_TOKEN", &dev.token).env("MESH_CACERT", &dev.cacert);
         command.output().expect("it starts").into()
@@ -50,7 +29,7 @@ mod heavy {
         let dev = Dev::start(scratch.path()).await.expect("a server");
         let prelude = blocks("sh").concat();
         let mut typed = 0;
-        for (command, answer) in blocks("console").into_iter().flat_map(steps) {
+        for (command, answer) in blocks("console").into_iter().flat_map(tour::typed) {
             let mut shell = program("bash");
             shell.args(["-euo", "pipefail", "-c", &format!("{prelude}{command}")]);
             let said = run(&dev, shell).fine();

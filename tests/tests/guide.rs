@@ -6,11 +6,12 @@ mod heavy {
 
     use mesh_tests::{
         backend::Backend,
+        binaries,
         cluster::Cluster,
         dev::Dev,
         host::{Host, LocalService},
         plain::Plain,
-        scratch::Scratch,
+        scratch::{Said, Scratch},
         wait::until,
     };
 
@@ -72,6 +73,7 @@ mod heavy {
             }
         }
         assert!(taken >= 8, "the guide has {taken} examples");
+        typed_by_a_pipeline(&scratch, &dev);
         for kind in ["httproutes", "grpcroutes", "tcproutes", "trafficpolicies"] {
             let path = format!("/v1/namespaces/default/{kind}");
             let list: serde_json::Value =
@@ -80,6 +82,32 @@ mod heavy {
                 let conditions = item["status"]["conditions"].as_array().expect("conditions");
                 assert!(conditions.iter().all(|condition| condition["status"] == "True"), "{item}");
             }
+        }
+    }
+
+    /// What a pipeline types that waits until a route holds; there is no proxy to wait for.
+    fn typed_by_a_pipeline(scratch: &Scratch, dev: &Dev) {
+        const MANUAL: &str = include_str!("../../docs/api.md");
+        const ROUTING: &str = include_str!("../../docs/guide/routing.md");
+        let of = |text: &'static str| text.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```"));
+        let (api, _) = of(MANUAL).next().expect("it says what api is");
+        let waits: String = of(ROUTING).map(|(block, _)| block).collect();
+        let route = example("A canary by weight");
+        let parsed = model::manifest::parse(&route).expect("a manifest");
+        scratch.write("orders.json", serde_json::to_string(&parsed[0].object).expect("JSON"));
+        scratch.write("route.yaml", route);
+        let meshctl = binaries::path("meshctl");
+        let own = meshctl.parent().expect("a folder").display();
+        let path = format!("{own}:{}", std::env::var("PATH").unwrap_or_default());
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", &format!("{api}{waits}")]).current_dir(scratch.path());
+        bash.env("PATH", path).env("MESH_ADDR", &dev.addr);
+        bash.env("MESH_TOKEN", &dev.token).env("MESH_CACERT", &dev.cacert);
+        let said = Said::from(bash.output().expect("bash starts")).fine();
+        for wanted in
+            ["HTTPRoute default/orders configured", "HTTPRoute default/orders unchanged", "\"rollout\""]
+        {
+            assert!(said.contains(wanted), "no {wanted:?} in:\n{said}");
         }
     }
 

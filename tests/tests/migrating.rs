@@ -14,6 +14,7 @@ mod heavy {
         loopback::Network,
         plain::Plain,
         scratch::{Said, Scratch},
+        tour,
         wait::until,
     };
     use model::{kind::Kind, manifest};
@@ -78,9 +79,33 @@ mod heavy {
         for block in blocks("From Consul Connect", "yaml") {
             dev.client().expect("a client").apply(block.to_owned(), false).await.expect("it is taken");
         }
+        differs(&scratch);
         let whole = json(&said(import("consul", &files, &["-o", "json"])).fine());
         taken(&dev, &whole.to_string()).await;
         assert_eq!(whole["remarks"], json!([]));
+    }
+
+    /// The manual's example of a file that says more than the mesh has: its router with another path, typed as it stands.
+    fn differs(scratch: &Scratch) {
+        let [shown] = blocks("From Consul Connect", "text")[..] else { panic!("one block shows it") };
+        let [(command, remarks)] = &tour::typed(shown)[..] else { panic!("one command: {shown}") };
+        let folder = scratch.path().join("differs");
+        std::fs::create_dir(&folder).expect("a folder");
+        for block in blocks("From Consul Connect", "hcl") {
+            let name =
+                block.split('"').nth(1).and_then(|kind| kind.strip_prefix("service-")).expect("a kind");
+            let text = block.replace("PathPrefix = \"/\"\n", "PathPrefix = \"/api\"\n");
+            std::fs::write(folder.join(format!("orders-{name}.hcl")), text).expect("written");
+        }
+        let meshctl = binaries::path("meshctl");
+        let command = command.replacen("meshctl", &meshctl.display().to_string(), 1);
+        let mut shell = Command::new("bash");
+        shell.args(["-euo", "pipefail", "-c", &command]).current_dir(&folder);
+        let said = said(shell);
+        assert_eq!(
+            (said.code, said.err.lines().collect::<Vec<_>>()),
+            (Some(0), remarks.iter().map(String::as_str).collect())
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,11 @@
 //! it may run beside what needs the machine for itself.
 
 mod life {
-    use std::{collections::BTreeSet, time::Duration};
+    use std::{
+        collections::BTreeSet,
+        path::{Path, PathBuf},
+        time::Duration,
+    };
 
     use mesh_tests::{
         cluster::Cluster,
@@ -186,6 +190,38 @@ resource \"mesh_service\" \"orders\" {
         assert!(!shown.contains(&token) && shown.contains("(sensitive value)"), "{shown}");
         let bearer = dev.command(&["get", "services", "-o", "json"]).env("MESH_TOKEN", &token).output();
         assert!(bearer.expect("meshctl starts").status.success());
+
+        // One page's import is typed as it stands; Terraform is told the others' at once, which is the same for it.
+        let taken = terraform.workspace("taken", &EXAMPLES.concat());
+        let lines = import_lines();
+        let words: Vec<Vec<&str>> = lines.iter().map(|line| line.split(' ').collect()).collect();
+        taken.run(&words[0][1..]).fine();
+        let rest = words[1..].iter().map(|words| {
+            let [_, _, to, id] = words[..] else { panic!("{words:?}") };
+            format!("import {{\n  to = {to}\n  id = \"{id}\"\n}}\n")
+        });
+        taken.write("imports.tf", &rest.collect::<String>());
+        has(&taken.apply(), &[&format!("{} imported, 0 added, ", words.len() - 1), " 0 destroyed"]);
+        assert_eq!(taken.changes(), None);
+    }
+
+    /// What the pages say that is typed, one line for each resource.
+    fn import_lines() -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/terraform");
+        let pages = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let text = |page: PathBuf| std::fs::read_to_string(page).expect("a page");
+        let mut lines: Vec<String> = pages
+            .flat_map(|page| {
+                let text = text(page);
+                let typed = text.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("\n```"));
+                typed.map(|(line, _)| line.to_owned()).collect::<Vec<_>>()
+            })
+            .collect();
+        lines.sort();
+        assert!(lines.iter().all(|line| line.starts_with("terraform import ")), "{lines:?}");
+        let resources = EXAMPLES.iter().filter(|example| example.starts_with("resource ")).count();
+        assert_eq!(lines.len(), resources, "each resource's page says how it is imported: {lines:?}");
+        lines
     }
 
     #[tokio::test]

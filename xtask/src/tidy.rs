@@ -7,6 +7,7 @@ use crate::tree::Tree;
 
 mod arrows;
 mod evidence;
+mod examples;
 pub mod limits;
 mod links;
 mod places;
@@ -57,6 +58,7 @@ const CHECKS: &[Check] = &[
     links::links_resolve,
     evidence::standards_name_their_tests,
     evidence::architecture_names_its_tests,
+    examples::examples_are_run,
 ];
 
 /// All findings of all checks, by place.

@@ -46,6 +46,29 @@ fn wrong_service(text: &str, want: &str) {
     assert!(error.starts_with(want), "{error}\nis not\n{want}");
 }
 
+/// The manual's files of a sort.
+fn shown<'a>(manual: &'a str, language: &str) -> Vec<&'a str> {
+    let blocks = manual.split(language).skip(1).filter_map(|rest| rest.split_once("```"));
+    blocks.map(|(block, _)| block).collect()
+}
+
+#[test]
+fn what_the_manuals_show_is_read() {
+    let manual = include_str!("../../../docs/operating.md");
+    let read = shown(manual, "```toml proxy\n").into_iter().map(|text| parse_proxy(text, "proxy.toml"));
+    let read: Vec<_> = read.map(|read| read.expect("it is right")).collect();
+    let [names, traces] = &read[..] else { panic!("{} files", read.len()) };
+    let both = ["127.0.0.1:15053", "[::1]:15053"].map(|address| address.parse().expect("an address"));
+    assert_eq!(names.listen.dns.0, both);
+    assert!(traces.tracing.traces_url().is_some());
+
+    let manual = include_str!("../../../docs/local-identity.md");
+    let [text] = shown(manual, "```toml\n")[..] else { panic!("one file") };
+    let file = parse_service(text, "orders.toml", user).expect("it is right");
+    assert_eq!(file.service.to_string(), "default/orders");
+    assert_ne!(file.binding, Binding::default());
+}
+
 #[test]
 fn every_key_is_read() {
     let settings = parse_proxy(SAMPLE, "proxy.toml").expect("it is right");

@@ -45,6 +45,19 @@ log_kept = 50
 }
 
 #[test]
+fn what_the_manual_shows_is_read() {
+    const MANUAL: &str = include_str!("../../../docs/operating.md");
+    let shown = MANUAL.split("```toml meshd\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    let read: Vec<_> = shown.map(|(text, _)| parse(text, "meshd.toml").expect("it is right")).collect();
+    let [whole, snapshots] = &read[..] else { panic!("{} files", read.len()) };
+    assert_eq!(whole.seal, SealSource::Keyfile("/etc/mesh/seal.key".into()));
+    // It says which its defaults are.
+    let default = Settings::default();
+    assert_eq!((&whole.registry, &whole.limits), (&default.registry, &default.limits));
+    assert_ne!(snapshots.snapshots, default.snapshots);
+}
+
+#[test]
 fn an_empty_file_means_the_defaults() {
     let settings = parse("", "meshd.toml").expect("nothing is required");
     assert_eq!(settings, Settings::default());

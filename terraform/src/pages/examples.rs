@@ -34,3 +34,12 @@ pub(super) fn named(name: &str) -> &'static str {
     let found = ALL.iter().find(|(own, _)| *own == name);
     found.map_or_else(|| panic!("{name} has no example"), |(_, example)| example)
 }
+
+/// By what the object of an example is imported.
+pub(super) fn id(example: &str) -> String {
+    let value = |field: &str| {
+        let mut fields = example.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(" = "));
+        fields.find_map(|(name, value)| (name.trim_end() == field).then_some(value.trim_matches('"')))
+    };
+    value("namespace").into_iter().chain(value("name")).collect::<Vec<_>>().join("/")
+}
