@@ -263,3 +263,53 @@ impl<S: AsyncWrite + Unpin> Line<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::{FutureExt as _, poll};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use traffic::mesh1::Kind;
+
+    use super::*;
+
+    /// What has come by now.
+    fn came(far: &mut DuplexStream) -> String {
+        let mut bytes = vec![0; WRITE_BYTES];
+        let length = far.read(&mut bytes).now_or_never().map_or(0, |read| read.expect("it is open"));
+        String::from_utf8_lossy(&bytes[..length]).chars().filter(|byte| ('A'..='E').contains(byte)).collect()
+    }
+
+    /// One of two that writes alone costs no look at all sockets; as long as both write, each is waited for.
+    #[tokio::test]
+    async fn who_writes_alone_is_sent_at_once_and_several_are_sent_together() {
+        let mux = Mux::new(Side::Opener, CALLER, Arc::default());
+        let mut hello = Vec::new();
+        Mux::new(Side::Taker, CALLEE, Arc::default()).transmit(&mut hello, WRITE_BYTES);
+        assert!(mux.receive(&hello).expect("it keeps the rules").is_empty());
+        let (near, mut far) = tokio::io::duplex(WRITE_BYTES);
+        let line = Line(Mutex::new(near));
+        let mut sending = pin!(write(&mux, &line));
+        let open = || mux.open(Kind::Http1, 80).expect("there is room");
+        let (mut one, mut other) = (open(), open());
+        let say =
+            async |stream: &mut Stream, text: &str| stream.write_all(text.as_bytes()).await.expect("room");
+
+        assert!(poll!(&mut sending).is_pending());
+        assert_eq!(came(&mut far), "", "both were opened, and said nothing");
+        say(&mut one, "A").await;
+        assert!(poll!(&mut sending).is_pending());
+        assert_eq!(came(&mut far), "A", "alone: at once");
+        say(&mut one, "B").await;
+        say(&mut other, "C").await;
+        assert!(poll!(&mut sending).is_pending());
+        assert_eq!(came(&mut far), "BC", "one had written last time");
+        say(&mut one, "D").await;
+        assert!(poll!(&mut sending).is_pending());
+        assert_eq!(came(&mut far), "", "two had: the other may have something, too");
+        say(&mut other, "E").await;
+        assert!(poll!(&mut sending).is_pending());
+        assert_eq!(came(&mut far), "DE");
+    }
+}
