@@ -415,3 +415,50 @@ fn stopped_by_signals() -> io::Result<CancellationToken> {
     });
     Ok(stop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::{CStr, c_char, c_void};
+
+    use super::{FREED_KEPT_MS, return_what_is_freed};
+
+    #[expect(
+        unsafe_code,
+        reason = "mimalloc is asked in C, and by the names of its options: its crate has no such call"
+    )]
+    mod asked {
+        use super::{CStr, c_char, c_void};
+
+        unsafe extern "C" {
+            fn mi_options_print_out(out: libmimalloc_sys::mi_output_fun, argument: *mut c_void);
+        }
+
+        unsafe extern "C" fn keep(text: *const c_char, argument: *mut c_void) {
+            // SAFETY: mimalloc hands over a text that ends with a zero, and the argument that `options` gave it.
+            let (text, kept) = unsafe { (CStr::from_ptr(text), &mut *argument.cast::<String>()) };
+            kept.push_str(&text.to_string_lossy());
+        }
+
+        /// What is in force in this process, an option a line.
+        pub(super) fn options() -> String {
+            let mut kept = String::new();
+            // SAFETY: it calls `keep` with `kept` while this call lasts, and not later.
+            unsafe { mi_options_print_out(Some(keep), (&raw mut kept).cast()) };
+            kept
+        }
+    }
+
+    /// The option's number is not in the crate: another mimalloc may have another one there.
+    #[test]
+    fn the_allocator_says_that_it_returns_what_is_freed() {
+        let kept_ms = |options: &str| {
+            let line = options.lines().find_map(|line| line.strip_prefix("option 'purge_delay': "));
+            line.and_then(|value| value.trim().parse().ok())
+                .unwrap_or_else(|| panic!("no such option: {options}"))
+        };
+        let before: std::ffi::c_long = kept_ms(&asked::options());
+        assert_ne!(before, FREED_KEPT_MS, "nothing needs to be said any more");
+        return_what_is_freed();
+        assert_eq!(kept_ms(&asked::options()), FREED_KEPT_MS);
+    }
+}
