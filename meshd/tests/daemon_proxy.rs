@@ -220,6 +220,52 @@ async fn trust_is_told_when_it_changes_and_wrong_questions_are_refused() {
     assert_eq!(other.status(), 410);
 }
 
+/// A host that registered and never says that it runs anything holds every write that waits for all.
+#[tokio::test]
+async fn so_many_writes_wait_at_once_and_the_next_one_is_told_to_come_again() {
+    const WAITS_MAX: usize = 64;
+    let dev = Dev::start();
+    let host = dev.operator.host("a", &["default/*"]).await;
+    assert_eq!(register(&host, &["orders"]).await.status, 200);
+    let named = |n: usize, query: &str| format!("/v1/namespaces/default/services/s{n}?wait=applied&{query}");
+    let mut waiting = tokio::task::JoinSet::new();
+    for n in 0..WAITS_MAX {
+        let (operator, path) = (dev.operator.clone(), named(n, "timeout=60s"));
+        waiting.spawn(async move {
+            // The one below may have the last place for a moment.
+            while write(&operator, &path).await.status() == 503 {
+                // Poll: until it waits.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+    let refused = world::eventually("all wait", async || {
+        let answer = write(&dev.operator, &named(100, "timeout=1ms")).await;
+        (answer.status() == 503).then_some(answer)
+    });
+    let refused = refused.await;
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let said = refused.text().await.expect("a body");
+    assert!(said.contains("64 writes wait") && said.contains("nothing was written"), "{said}");
+    assert_eq!(write(&dev.operator, &named(101, "timeout=1ms")).await.status(), 503);
+    assert_eq!(dev.operator.get("/v1/namespaces/default/services/s101").await.status, 404);
+    let alone = write(&dev.operator, "/v1/namespaces/default/services/s101").await.status();
+    assert_eq!(alone, 201, "who does not wait is not counted");
+    assert!(waiting.try_join_next().is_none(), "one of them was answered");
+    // Who hangs up waits no more.
+    waiting.abort_all();
+    let answer = world::eventually("there is room", async || {
+        let status = write(&dev.operator, &named(101, "timeout=1ms")).await.status();
+        (status != 503).then_some(status)
+    });
+    assert_eq!(answer.await, 202);
+}
+
+/// Writes a Service.
+async fn write(operator: &Operator, path: &str) -> reqwest::Response {
+    operator.send(Method::PUT, path, json!({"spec": {"ports": [{"port": 80, "protocol": "http"}]}})).await
+}
+
 #[tokio::test]
 async fn a_stream_has_a_line_every_fifteen_seconds_and_ends_when_the_server_does() {
     let mut dev = Dev::start();

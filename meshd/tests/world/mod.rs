@@ -218,6 +218,12 @@ impl Operator {
         self.try_ask(method, path, body).await.unwrap_or_else(|| panic!("{} does not answer", self.address))
     }
 
+    /// The answer with its head, its body not read yet.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> reqwest::Response {
+        let request = self.http.request(method, format!("{}{path}", self.address)).bearer_auth(&self.token);
+        request.json(&body).send().await.expect("an answer")
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, None).await
     }
