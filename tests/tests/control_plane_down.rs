@@ -31,12 +31,19 @@ mod heavy {
         "two for URI=spiffe://mesh.internal/ns/default/svc/web",
     ];
 
+    /// In turn: by latency, an instance that was slow once, as when it starts, would get hardly a call for ten seconds.
     const MANIFEST: &str = "\
 kind: Service
 metadata: {namespace: default, name: orders}
 spec:
   ports: [{port: 80, protocol: http}]
   subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]
+---
+kind: TrafficPolicy
+metadata: {namespace: default, name: orders}
+spec:
+  targetRefs: [{kind: Service, name: orders}]
+  loadBalancer: {type: RoundRobin}
 ";
     const ONLY_TWO: &str = "\
 kind: HTTPRoute
