@@ -67,7 +67,7 @@ fn the_judge_finds_who_went_early_and_who_outlived_his_time() {
     assert_eq!(judged(story(&[1, 4, 7], Some(30)), 17, 60), [], "a new leader gives a full time");
 }
 
-mod heavy {
+mod patient {
     use std::{
         collections::BTreeMap,
         sync::{Arc, Mutex},
