@@ -12,10 +12,7 @@ use std::{
 };
 
 use http::{Request, Response, request};
-use model::{
-    identity::{Identity, SpiffeId},
-    name::ServiceName,
-};
+use model::identity::Identity;
 use rustls::ServerConfig;
 use svid::Accept;
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
@@ -25,16 +22,15 @@ use traffic::{
     headers::Leg,
     mesh1::{Code, Kind, Open},
     path,
-    policy::{self, Peer, Permit, authorize},
-    request::RequestHead,
-    snapshot::{App, OwnService},
+    policy::Permit,
+    snapshot::App,
 };
 
 use crate::{
     body::{self, Answer, Incoming, Kept},
     call::Call,
     clock,
-    heads::{self, Labels, Seen},
+    heads::{self, Labels},
     http1::{self, Edge, Raw},
     limits::CONNECTIONS_PER_LISTENER_MAX,
     listener::Refusals,
@@ -43,7 +39,7 @@ use crate::{
     shared::{Config, Shared},
     splice,
     standing::Standing,
-    telemetry::{Direction, Spoken, Telemetry, trace},
+    telemetry::{Direction, Spoken, Telemetry},
     transport::{
         Ahead, Transport,
         life::{Life, Rule},
@@ -52,9 +48,10 @@ use crate::{
     },
 };
 
+mod connection;
 mod plain;
 
-use plain::Plain;
+use connection::Connection;
 
 /// How long a caller's TLS handshake may take: meanwhile it takes one of the listener's places.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,22 +69,6 @@ pub struct Inbound {
     refusals: Refusals,
     /// For streams that share connections.
     places: Arc<Semaphore>,
-}
-
-/// A connection of a caller.
-struct Connection {
-    /// The service that it is for: by its SNI, or by where it was on its way to.
-    server_name: String,
-    /// Who calls, by its certificate.
-    id: Option<SpiffeId>,
-    /// The service that calls.
-    caller: Option<ServiceName>,
-    address: SocketAddr,
-    /// That of its certificate.
-    life: Option<Life>,
-    standing: Standing,
-    /// Where it was on its way to, if not to this proxy.
-    plain: Option<Plain>,
 }
 
 /// The TLS of listeners for other proxies; one for all threads, so that sessions are resumed on any.
@@ -376,54 +357,6 @@ impl Inbound {
                 Err(refused)
             }
         }
-    }
-}
-
-impl Connection {
-    /// What the request says of itself; of a caller that is no proxy nothing is taken.
-    fn labels(&self, head: &request::Parts) -> Labels {
-        match &self.plain {
-            None => heads::labels(&head.headers),
-            Some(plain) => Labels {
-                port: Some(plain.port),
-                spoke_http2: head.version == http::Version::HTTP_2,
-                ..Labels::default()
-            },
-        }
-    }
-
-    fn peer(&self) -> Peer<'_> {
-        self.id.as_ref().map_or(Peer::Unknown, Peer::Verified)
-    }
-
-    /// The own service that was called, and its application at that port.
-    fn called<'a>(&self, config: &'a Config, port: u16) -> Result<(&'a OwnService, &'a App), Refused> {
-        let own = config.snapshot.inbound().by_server_name(&self.server_name);
-        let app = own.and_then(|own| Some((own, own.app(port)?)));
-        app.ok_or_else(|| Refused::NotHere(self.server_name.clone(), port))
-    }
-
-    fn authorize(
-        &self,
-        call: &mut Call,
-        own: &OwnService,
-        port: u16,
-        request: Option<(&request::Parts, &path::NormalPath<'_>)>,
-    ) -> Result<Permit, Refused> {
-        let fields = request.map(|(head, _)| Seen(&head.headers));
-        let head = request.zip(fields.as_ref()).map(|((head, path), fields)| RequestHead {
-            method: head.method.as_str(),
-            path,
-            authority: heads::authority(head),
-            fields,
-        });
-        let asked = policy::Call { port, request: head.as_ref() };
-        let (peer, remarks) = (self.peer(), &mut call.outcome.judged.remarks);
-        authorize(&own.policies, peer, asked, remarks).map_err(|denied| {
-            let id = trace::id(clock::dice);
-            call.denied(&denied, id.clone());
-            Refused::Denied { denied, id }
-        })
     }
 }
 

@@ -25,10 +25,6 @@ use crate::{
 };
 
 /// Where a request goes.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "each is taken apart at once; a box would be one for each request"
-)]
 pub(super) enum Way<'a> {
     /// Nowhere: its rule has the answer; held up for so long, if at all.
     Own(Response<Answer>, Option<Duration>),
