@@ -14,7 +14,7 @@ mod heavy {
     };
     use serde_json::{Value, json};
 
-    /// Answers without an end, which no client of this kind waits for: `tests/tests/watch.rs` reads them.
+    /// Answers without an end, which no client of this kind waits for: `watches` holds them against the description.
     const ENDLESS: [&str; 2] = ["/v1/watch", "/v1/proxy/watch"];
     /// What each answer must be: no 5xx but 503 with its `Retry-After`, a status, a media type and a body as described; and 401
     /// without a token where one is asked for.
@@ -133,5 +133,132 @@ mod heavy {
         let said = linted(&scratch, spectral(), &description);
         assert_eq!(said.code, Some(1), "{}", said.out);
         assert!(said.out.contains("operation-operationId-unique"), "{}", said.out);
+    }
+}
+
+/// What watches tell, line by line, and what they answer to wrong calls.
+mod watches {
+    use std::time::Duration;
+
+    use mesh_tests::{
+        cluster::Cluster,
+        foreign::python,
+        scratch::{Said, Scratch},
+        stranger::{Stranger, trusting},
+    };
+    use reqwest::RequestBuilder;
+    use serde_json::{Value, json};
+
+    /// How long a line may take.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const SERVICE: &str =
+        "{kind: Service, metadata: {namespace: default, name: orders}, spec: {ports: [{port: 80}]}}";
+    const ROUTE: &str = "{kind: HTTPRoute, metadata: {namespace: default, name: orders}, spec: {parentRefs: [{name: orders}], rules: [{backendRefs: [{name: orders, port: 80}]}]}}";
+
+    /// An answer, as far as it was read.
+    struct Heard {
+        path: &'static str,
+        answer: reqwest::Response,
+        text: String,
+    }
+
+    impl Heard {
+        async fn open(path: &'static str, request: RequestBuilder) -> Self {
+            let answer = request.timeout(PATIENCE).send().await.expect("an answer");
+            Self { path, answer, text: String::new() }
+        }
+
+        /// Reads until all of these were told, and a line is at its end.
+        async fn tells(&mut self, wanted: &[&str]) {
+            while !self.text.ends_with('\n') || !wanted.iter().all(|words| self.text.contains(words)) {
+                let more =
+                    self.answer.chunk().await.expect("it does not break off").map(|more| more.to_vec());
+                let more = more.unwrap_or_else(|| panic!("it ended without {wanted:?}:\n{}", self.text));
+                self.text += &String::from_utf8(more).expect("text");
+            }
+        }
+
+        /// Reads to its end.
+        async fn ends(mut self) -> Self {
+            while let Some(more) = self.answer.chunk().await.expect("it does not break off") {
+                self.text += &String::from_utf8(more.to_vec()).expect("text");
+            }
+            self
+        }
+
+        fn seen(&self) -> Value {
+            let media = self.answer.headers()["content-type"].to_str().expect("text");
+            json!({"path": self.path, "status": self.answer.status().as_u16(), "media": media, "text": self.text})
+        }
+    }
+
+    /// What a judge that we did not write says of all that was heard.
+    async fn judged(scratch: &Scratch, description: &Value, heard: &[Value]) -> Said {
+        let mut judge = python("described.py");
+        judge.arg(scratch.write("openapi.json", description.to_string()));
+        judge.arg(scratch.write("heard.json", json!(heard).to_string()));
+        mesh_tests::foreign::said(judge).await
+    }
+
+    #[tokio::test]
+    async fn what_watches_tell_is_as_described_and_a_false_description_is_seen() {
+        let scratch = Scratch::new("watches");
+        let cluster = Cluster::start(scratch.path(), 1, |_| {}).await.expect("a server");
+        let host = Stranger::join(&cluster, "host-a", &["default/*"]).await.expect("it is let in");
+        let url = cluster.members[0].url();
+        let http = trusting(&cluster).expect("roots").build().expect("a client");
+        let watch = |query: &str| http.get(format!("{url}/v1/watch?{query}"));
+        let token = cluster.said(&["token", "access", "ops", "--role", "operator"]).await.fine();
+        let (path, own) = ("/v1/watch", "/v1/proxy/watch");
+        let kinds = watch("kinds=Service,HTTPRoute").bearer_auth(token.trim());
+        let mut lines = Heard::open(path, kinds).await;
+        let events = watch("").bearer_auth(&cluster.token).header("accept", "text/event-stream");
+        let mut events = Heard::open(path, events).await;
+        let mut proxy = Heard::open(own, host.get(&url, &format!("{own}?subscribe=default/orders"))).await;
+
+        let file = scratch.write("shop.yaml", format!("{SERVICE}\n---\n{ROUTE}\n")).display().to_string();
+        cluster.said(&["apply", "-f", &file]).await.fine();
+        proxy.tells(&["\"trust\"", "\"HTTPRoute\"", "\"sync\""]).await;
+        for kind in ["httproute", "service"] {
+            cluster.said(&["delete", kind, "orders"]).await.fine();
+        }
+        for heard in [&mut lines, &mut events] {
+            heard.tells(&["\"put\"", "\"delete\"", "\"bookmark\""]).await;
+        }
+        proxy.tells(&["\"delete\""]).await;
+        // Whoever may not watch any more is told so in the last line.
+        cluster.said(&["delete", "accesstoken", "ops"]).await.fine();
+        let lines = lines.ends().await;
+        assert!(lines.text.contains("\"error\""), "{}", lines.text);
+
+        let mut heard = vec![lines.seen(), events.seen(), proxy.seen()];
+        for (path, request, status) in [
+            (path, watch("kinds=Nothing").bearer_auth(&cluster.token), 422),
+            (path, watch("from=one").bearer_auth(&cluster.token), 422),
+            (path, watch("from=99999999").bearer_auth(&cluster.token), 410),
+            (path, watch("colour=red").bearer_auth(&cluster.token), 422),
+            (path, watch(""), 401),
+            (own, http.get(format!("{url}{own}")), 401),
+            (own, host.get(&url, &format!("{own}?subscribe=no-service")), 422),
+        ] {
+            let refused = Heard::open(path, request).await.ends().await;
+            assert_eq!(refused.answer.status(), status, "{path}: {}", refused.text);
+            heard.push(refused.seen());
+        }
+        let client = cluster.client(0).expect("a client");
+        let described = client.json::<Value>(reqwest::Method::GET, "/openapi.json", None).await;
+        let mut described = described.expect("a description");
+        let said = judged(&scratch, &described, &heard).await.fine();
+        println!("held against the description: {said}");
+
+        for (schema, line) in [("WatchLine", 2), ("ProxyWatchLine", 3)] {
+            let field = format!("/components/schemas/{schema}/oneOf/{line}/properties/revision");
+            let right = described
+                .pointer_mut(&field)
+                .map(|field| std::mem::replace(field, json!({"type": "string"})));
+            let red = judged(&scratch, &described, &heard).await.failed(1);
+            assert!(red.contains("violates the schema"), "{red}");
+            *described.pointer_mut(&field).expect("it is there") = right.expect("it is described");
+        }
     }
 }

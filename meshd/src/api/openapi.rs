@@ -14,7 +14,9 @@ use serde_json::{Map, Value, json};
 
 use super::{parameters::FRESHNESS, rollout::WRITE_PARAMETERS};
 
+mod answers;
 mod examples;
+mod lines;
 mod operations;
 
 use operations::JSON;
@@ -89,12 +91,16 @@ fn add(paths: &mut Map<String, Value>, path: &str, method: &str, operation: Valu
 
 fn describe(operation: &Operation) -> Value {
     let query = operation.query.iter().map(|name| query(name));
+    let (says, schema) = match lines::of(operation.path) {
+        Some(line) => ("Lines without an end; the schema is that of each.", line),
+        None => ("Done.", answers::of(operation.method, operation.path)),
+    };
     let mut described = json!({
         "operationId": operation_id(operation.method, operation.path),
         "summary": operation.about,
         "tags": [operation.tag()],
         "parameters": in_path(operation.path).chain(query).collect::<Vec<_>>(),
-        "responses": responses(json!({"description": "Done.", "content": {operation.answer: {"schema": {}}}}), &["200"]),
+        "responses": responses(json!({"description": says, "content": {operation.answer: {"schema": schema}}}), operation.codes()),
     });
     if operation.path == "/v1/watch" {
         described["responses"]["200"]["content"]["text/event-stream"] = json!({"schema": {}});
@@ -276,6 +282,7 @@ fn schemas() -> Value {
         "required": ["type", "title", "status"],
     });
     schemas.insert("Problem".to_owned(), problem);
+    schemas.extend(lines::schemas());
     Value::Object(schemas)
 }
 

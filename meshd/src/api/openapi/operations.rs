@@ -193,6 +193,15 @@ pub(super) const TAGS: &[(&str, &str)] = &[
 ];
 
 impl Operation {
+    /// The statuses of success.
+    pub(super) fn codes(&self) -> &'static [&'static str] {
+        match (self.method, self.path) {
+            ("post", "/v1/apply") => &["200", "202"],
+            ("post", "/v1/ca/requests") => &["200", "201"],
+            _ => &["200"],
+        }
+    }
+
     /// Which of [`TAGS`] it is of.
     pub(super) fn tag(&self) -> &'static str {
         match self.path.strip_prefix("/v1/").map(|rest| rest.split('/').next().unwrap_or(rest)) {
