@@ -137,8 +137,7 @@ impl Host {
             Some(from) => format!("/v1/proxy/watch?subscribe={subscribe}&from={from}"),
             None => format!("/v1/proxy/watch?subscribe={subscribe}"),
         };
-        let round = self.seen.round.load(Relaxed);
-        let (mut body, _sender) = match self.link.stream(&path, PATIENCE.2).await {
+        let (mut body, _sender, round) = match self.link.stream(&path, PATIENCE.2).await {
             Ok(stream) => stream,
             Err(Failed::Status(status, _)) => return Some(status.as_u16()),
             Err(Failed::Unreachable(_)) => return None,

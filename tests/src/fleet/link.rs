@@ -89,15 +89,20 @@ impl Links {
         .await
     }
 
-    /// A stream of lines.
-    pub(super) async fn stream(&self, path: &str, patience: Duration) -> Result<(Incoming, Sender), Failed> {
+    /// A stream of lines, and the round in which it was asked for: what is said before that is of a server that may be gone.
+    pub(super) async fn stream(
+        &self,
+        path: &str,
+        patience: Duration,
+    ) -> Result<(Incoming, Sender, u64), Failed> {
         self.each(|server| async move {
             let begin = async {
                 let mut sender = self.connected(server).await?;
+                let round = self.seen.round.load(Relaxed);
                 let request = self.request(server, Method::GET, path, Bytes::new());
                 let response = sender.send_request(request).await.map_err(unreachable)?;
                 match response.status() {
-                    StatusCode::OK => Ok((response.into_body(), sender)),
+                    StatusCode::OK => Ok((response.into_body(), sender, round)),
                     status => Err(Failed::Status(status, retry_after(&response))),
                 }
             };
