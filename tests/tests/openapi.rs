@@ -181,7 +181,7 @@ mod watches {
         /// Reads to its end.
         async fn ends(mut self) -> Self {
             while let Some(more) = self.answer.chunk().await.expect("it does not break off") {
-                self.text += &String::from_utf8(more.to_vec()).expect("text");
+                self.text += std::str::from_utf8(&more).expect("text");
             }
             self
         }
