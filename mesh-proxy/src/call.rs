@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, Response, header, request};
 use model::name::ServiceName;
-use traffic::{admission::Bounded, policy::Denied, rate::Told, retry, route::RuleName};
+use traffic::{admission::Bounded, policy::Denied, rate::Told, retry};
 
 use crate::{
     body::{Answer, BodyError, Kept, Watch},
@@ -18,7 +18,7 @@ use crate::{
     refused::Refused,
     shared::UnderWay,
     standing::Standing,
-    telemetry::{Direction, Judged, Note, Outcome, Spoken, Telemetry, trace},
+    telemetry::{Direction, Note, Outcome, Spoken, Telemetry, trace},
 };
 
 /// A call that is under way.
@@ -43,26 +43,7 @@ pub struct Call {
 impl Call {
     /// A call that has just come in. Boxed: it goes through many hands.
     pub fn new(direction: Direction, spoken: Spoken, telemetry: Telemetry, under_way: UnderWay) -> Box<Self> {
-        let outcome = Outcome {
-            direction,
-            source: None,
-            destination: None,
-            route: RuleName::default_rule(),
-            code: 0,
-            grpc_status: None,
-            spoken,
-            mtls: false,
-            began: clock::now(),
-            took: Default::default(),
-            request_bytes: 0,
-            response_bytes: 0,
-            judged: Judged::default(),
-            limited: None,
-            too_often: None,
-            not_bound: None,
-            bad_hello: None,
-            note: Note::default(),
-        };
+        let outcome = Outcome::of(direction, spoken);
         let (upload, standing, told, idle, held) = (None, None, None, None, Vec::new());
         Box::new(Self {
             outcome,

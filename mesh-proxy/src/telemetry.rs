@@ -92,18 +92,17 @@ pub struct Outcome {
     pub note: Note,
 }
 
-#[cfg(test)]
 impl Outcome {
-    /// Of a call of which nothing is known that need not be.
-    fn bare() -> Self {
+    /// Of a call that begins now, of which nothing else is known yet.
+    pub fn of(direction: Direction, spoken: Spoken) -> Self {
         Self {
-            direction: Direction::Inbound,
+            direction,
             source: None,
             destination: None,
             route: RuleName::default_rule(),
             code: 0,
             grpc_status: None,
-            spoken: Spoken::Tcp,
+            spoken,
             mtls: false,
             began: crate::clock::now(),
             took: Duration::ZERO,

@@ -223,3 +223,50 @@ fn distrust(leaf: &Facts, authorities: &[Facts], id: &SpiffeId, trust: &Trust) -
 pub(crate) fn unix(secs: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(secs))
 }
+
+#[cfg(test)]
+mod tests {
+    use model::trust::Distrusted;
+    use rcgen::{
+        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+        SanType,
+    };
+
+    use super::*;
+
+    fn named(uri: &str, usage: KeyUsagePurpose) -> (CertificateParams, KeyPair) {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("ASCII"))];
+        params.key_usages = vec![usage];
+        (params, KeyPair::generate().expect("a key"))
+    }
+
+    #[test]
+    fn what_was_verified_is_remembered_and_what_is_remembered_is_not_verified() {
+        let (mut params, key) = named("spiffe://mesh.internal", KeyUsagePurpose::KeyCertSign);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).expect("it signs").der().clone();
+        let issuer = Issuer::from_params(&params, &key);
+        let (mut leaf, key) =
+            named("spiffe://mesh.internal/ns/default/svc/web", KeyUsagePurpose::DigitalSignature);
+        leaf.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let sound = [leaf.signed_by(&key, &issuer).expect("it signs").der().clone()];
+        let domain = "mesh.internal".parse().expect("a domain");
+        let trust = Trust::new(domain, 1, vec![root], Distrusted::default()).expect("trust");
+        let now = unix(1_800_000_000);
+        let remembered =
+            |chain: &[CertificateDer<'_>], usage| trust.sound().find(&Chain::of(chain, usage), now).is_some();
+
+        assert!(!remembered(&sound, Usage::Client));
+        let peer = verify(&sound, &trust, Usage::Client, now).expect("sound");
+        assert!(remembered(&sound, Usage::Client) && !remembered(&sound, Usage::Server));
+
+        // Nobody would find this sound who looked at it.
+        let words = [CertificateDer::from(&b"words"[..])];
+        assert!(verify(&words, &trust, Usage::Client, now).is_err());
+        assert!(!remembered(&words, Usage::Client), "only what is sound is kept");
+        trust.sound().keep(Chain::of(&words, Usage::Client), peer.clone(), now);
+        assert_eq!(verify(&words, &trust, Usage::Client, now), Ok(peer));
+    }
+}

@@ -52,6 +52,15 @@ impl Pair {
 }
 
 #[test]
+fn each_handshake_brings_one_session() {
+    let pair = pair();
+    for resumed in [false, true] {
+        let shaken = shake(&pair.client, NAME, &pair.server).fine();
+        assert_eq!((shaken.resumed(), shaken.client.tls13_tickets_received()), (resumed, 1));
+    }
+}
+
+#[test]
 fn a_resumed_session_still_knows_both_chains() {
     let pair = Pair::settled();
     let shaken = shake(&pair.client, NAME, &pair.server).fine();

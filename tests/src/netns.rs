@@ -19,8 +19,10 @@ use crate::loopback::Network;
 const PREFIX: &str = "meshtest";
 /// The host from which clients call: it takes part in no fault.
 const CLIENTS: u8 = 0;
-/// As many hosts as a field has room for.
-const HOSTS_MAX: u8 = 9;
+/// As many hosts as a field has room for: the address after theirs is the clients' host's.
+const HOSTS_MAX: u8 = CLIENTS_ADDRESS - 1;
+/// The last octet of the clients' host: it has no number among the members.
+const CLIENTS_ADDRESS: u8 = 200;
 
 /// A network with hosts 1 to `hosts`, and the clients' host.
 #[derive(Debug)]
@@ -94,8 +96,7 @@ impl Field {
 
     /// A host's address.
     pub fn address(&self, host: u8) -> Ipv4Addr {
-        // The clients' host comes last: it has no number among the members.
-        self.network().address(if host == CLIENTS { 200 } else { host })
+        self.network().address(if host == CLIENTS { CLIENTS_ADDRESS } else { host })
     }
 
     /// What starts a program on the host of number `{n}`.

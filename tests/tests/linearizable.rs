@@ -22,8 +22,8 @@ mod heavy {
 
     /// How long the cluster may take to do what it does by itself, on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(30);
-    /// Hosts of a field: five members, and one that comes for each that is removed.
-    const HOSTS: u8 = 9;
+    /// Hosts of a field: five members, and one that comes for each that is removed, in a short run and in a full one.
+    const HOSTS: (u8, u8) = (9, 40);
     const CLIENTS: u32 = 10;
     const KEYS: u32 = 6;
     /// Reads of each consistency that wait for a stopped leader.
@@ -47,7 +47,7 @@ mod heavy {
         let seeds: Vec<u64> = named.map_or_else(|| (first..first + full(1, 10)).collect(), |seed| vec![seed]);
         let time = Duration::from_secs(full(15, 45));
         for seed in seeds {
-            netns::inside(HOSTS, async move |field| {
+            netns::inside(full(HOSTS.0, HOSTS.1), async move |field| {
                 run(field, Run { seed, members, faults, time }).await;
             });
         }
@@ -83,7 +83,7 @@ mod heavy {
     async fn start(field: &Field, folder: &Path, run: &Run) -> Cluster {
         let mut wrapper = field.wrapper();
         if run.faults.contains(&Fault::Clock) {
-            wrapper.extend(nemesis::clocks(folder, HOSTS).expect("faketime"));
+            wrapper.extend(nemesis::clocks(folder, full(HOSTS.0, HOSTS.1)).expect("faketime"));
         }
         let started = Cluster::start_on(field.network(), folder, run.members, wrapper, |_| {}).await;
         started.expect("the members come up")

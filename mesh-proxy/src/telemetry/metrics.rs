@@ -455,17 +455,15 @@ mod tests {
 
     fn call(destination: &str, code: u16, spoken: Spoken) -> Outcome {
         Outcome {
-            direction: Direction::Outbound,
             source: Some("default/web".parse().expect("a name")),
             destination: destination.parse().ok(),
             code,
             grpc_status: (spoken == Spoken::Grpc).then_some(14),
-            spoken,
             mtls: true,
             took: Duration::from_millis(3),
             request_bytes: 5,
             response_bytes: 7,
-            ..Outcome::bare()
+            ..Outcome::of(Direction::Outbound, spoken)
         }
     }
 

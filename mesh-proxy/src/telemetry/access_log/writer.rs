@@ -53,10 +53,14 @@ impl Desk {
     /// # Errors
     /// If there can be no more threads.
     pub(super) fn open(writer: impl Write + Send + 'static) -> io::Result<Self> {
+        Self::gathering(writer, GATHERING)
+    }
+
+    fn gathering(writer: impl Write + Send + 'static, gathering: Duration) -> io::Result<Self> {
         let inner = Arc::<Inner>::default();
         let own = inner.clone();
         let named = thread::Builder::new().name("access-log".to_owned());
-        let writer = named.spawn(move || own.write_all(writer))?;
+        let writer = named.spawn(move || own.write_all(writer, gathering))?;
         Ok(Self { inner, writer: Some(writer) })
     }
 
@@ -109,12 +113,15 @@ impl Drop for Desk {
 }
 
 impl Inner {
-    fn write_all(&self, mut writer: impl Write) {
+    fn write_all(&self, mut writer: impl Write, gathering: Duration) {
         let mut text = Vec::new();
         loop {
             let closed = self.closed.load(Ordering::SeqCst);
             if self.write(&mut writer, &mut text) {
-                thread::park_timeout(GATHERING);
+                // Who ended it waits, and nothing more comes.
+                if !closed {
+                    thread::park_timeout(gathering);
+                }
             } else if closed {
                 return;
             } else {
@@ -191,6 +198,40 @@ mod tests {
             assert_eq!(numbers, (0..2_000).collect::<Vec<_>>(), "of {name}");
         }
         assert_eq!(text.lines().count(), 8_000);
+    }
+
+    /// Who says how much it was given.
+    struct Telling(std::sync::mpsc::SyncSender<usize>);
+
+    impl Write for Telling {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// With an hour to gather, whatever comes in time comes by itself.
+    #[test]
+    fn the_first_line_is_written_at_once_and_much_before_the_time_is_over() {
+        let (tell, told) = std::sync::mpsc::sync_channel(8);
+        let desk = Desk::gathering(Telling(tell), Duration::from_secs(3_600)).expect("a thread");
+        let (lines, line) = (desk.lines(), vec![b'x'; 1_023]);
+        let leave = |count| (0..count).for_each(|_| desk.leave(&lines, |text| text.extend_from_slice(&line)));
+        let in_time = || told.recv_timeout(Duration::from_secs(10)).expect("it is written");
+        leave(1);
+        assert_eq!(in_time(), 1_024);
+        // Some of it goes by itself if the writer has fallen asleep meanwhile.
+        leave(3 * MUCH_BYTES / 1_024);
+        let mut written = 0;
+        while written < MUCH_BYTES {
+            written += in_time();
+        }
+        drop(desk);
+        assert_eq!(written + told.iter().sum::<usize>(), 3 * MUCH_BYTES, "the rest as it ends");
     }
 
     /// Somebody who lets nobody pass until he is told.

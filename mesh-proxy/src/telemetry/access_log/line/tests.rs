@@ -25,7 +25,7 @@ fn what_is_not_known_is_left_out() {
         "protocol": "tcp", "code": 0, "mtls": false, "durationMs": 0.0, "requestBytes": 0, "responseBytes": 0,
         "retries": 0,
     });
-    assert_eq!(read(&Outcome::bare()), want);
+    assert_eq!(read(&Outcome::of(Direction::Inbound, Spoken::Tcp)), want);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn all_that_is_known_of_a_call_stands_in_its_line() {
             reason: "a\nb\u{7f}\u{2028}".to_owned(),
             refusal: "r1".to_owned(),
         },
-        ..Outcome::bare()
+        ..Outcome::of(Direction::Inbound, Spoken::Tcp)
     };
     let want = json!({
         "time": NOW, "direction": "outbound", "source": "default/web", "destination": "shop-2/orders",
@@ -80,7 +80,8 @@ fn durations_are_rounded_to_microseconds() {
     for (nanos, want) in
         [(499, 0.0), (500, 0.001), (50_000, 0.05), (999_999_500, 1_000.0), (60_000_010_000, 60_000.01)]
     {
-        let outcome = Outcome { took: Duration::from_nanos(nanos), ..Outcome::bare() };
+        let outcome =
+            Outcome { took: Duration::from_nanos(nanos), ..Outcome::of(Direction::Inbound, Spoken::Tcp) };
         assert_eq!(read(&outcome)["durationMs"], json!(want), "{nanos}");
     }
 }
@@ -105,7 +106,7 @@ proptest! {
                 remarks: vec![Remark { kind: RemarkKind::Audited, rule: RuleId::Policy(remark.as_str().into()) }],
             },
             note: Note { host, reason: reason.clone(), refusal: refusal.clone(), ..Note::default() },
-            ..Outcome::bare()
+            ..Outcome::of(Direction::Inbound, Spoken::Tcp)
         };
         let mut want = Map::new();
         for (key, text) in [("authority", said), ("reason", reason), ("refusal", refusal), ("rule", rule)] {
