@@ -36,7 +36,10 @@ pub enum BodyError {
     Http2(#[from] hyper::Error),
     /// The side that sends it failed, in HTTP/1.1.
     #[error(transparent)]
-    Http1(#[from] Broke),
+    Http1(Broke),
+    /// It was ended on a stream between proxies: with what HTTP/2 is to say of it.
+    #[error("the stream was reset: {0}")]
+    Reset(#[source] h2::Error),
     /// Another try took its place.
     #[error("the request is sent another way by now")]
     Superseded,
@@ -106,6 +109,29 @@ pub trait Watch: Send {
     fn ended(&mut self);
     /// The body broke off.
     fn broke(&mut self, error: &BodyError);
+}
+
+impl From<Broke> for BodyError {
+    fn from(broke: Broke) -> Self {
+        match broke.http2_reason() {
+            Some(reason) => Self::Reset(reason.into()),
+            None => Self::Http1(broke),
+        }
+    }
+}
+
+impl BodyError {
+    /// What HTTP/2 says of it (RFC 9113 §7).
+    pub fn http2_reason(&self) -> h2::Reason {
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(one) = error {
+            if let Some(reason) = one.downcast_ref::<h2::Error>().and_then(h2::Error::reason) {
+                return reason;
+            }
+            error = one.source();
+        }
+        h2::Reason::INTERNAL_ERROR
+    }
 }
 
 impl Answer {

@@ -25,6 +25,10 @@ pub const ENDPOINT: HeaderName = HeaderName::from_static("x-mesh-endpoint");
 /// Between proxies: the caller spoke HTTP/2, and a port of protocol `auto` is to be spoken to likewise.
 pub const SPOKE_HTTP2: HeaderName = HeaderName::from_static("x-mesh-http2");
 
+/// Between proxies, of what is HTTP/2 and rides in HTTP/1.1: the Content-Length that it has. There it would leave no room for
+/// trailers.
+pub const LENGTH: HeaderName = HeaderName::from_static("x-mesh-content-length");
+
 /// gRPC's status, in trailers or in a head alone.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// What it says beside.
@@ -170,6 +174,34 @@ pub fn set_port(head: &mut request::Parts, port: u16) {
 /// Says in a head for another proxy how long its answer is waited for.
 pub fn set_deadline(head: &mut request::Parts, left: Duration) {
     head.headers.insert(DEADLINE, HeaderValue::from(deadline::between_proxies(left)));
+}
+
+/// Whether a request for another proxy came in HTTP/2.
+pub fn came_in_http2(head: &request::Parts) -> bool {
+    head.headers.contains_key(SPOKE_HTTP2)
+}
+
+/// Makes a request that rode in HTTP/1.1 the one of HTTP/2 that it was.
+pub fn restore_request(head: &mut request::Parts) {
+    if came_in_http2(head) && head.uri.authority().is_some() {
+        head.version = Version::HTTP_2;
+        head.headers.remove(header::HOST);
+        restore_framing(&mut head.headers);
+    }
+}
+
+/// The same for its answer.
+pub fn restore_answer(head: &mut response::Parts) {
+    restore_framing(&mut head.headers);
+}
+
+fn restore_framing(fields: &mut HeaderMap) {
+    fields.remove(header::TRANSFER_ENCODING);
+    fields.remove(header::CONTENT_LENGTH);
+    let said = fields.remove(LENGTH).filter(|said| said.as_bytes().iter().all(u8::is_ascii_digit));
+    if let Some(said) = said {
+        fields.insert(header::CONTENT_LENGTH, said);
+    }
 }
 
 /// What a request from another proxy says of itself, beside what an application sent.

@@ -5,9 +5,10 @@
 
 use std::io;
 
-use traffic::http1::Malformed;
+use traffic::{http1::Malformed, mesh1::Broken};
 
 mod asked;
+mod beside;
 mod fields;
 mod line;
 mod raw;
@@ -36,4 +37,15 @@ pub enum Broke {
     /// Its body is not as long as its head says.
     #[error("the body is not as long as was said")]
     OtherLength,
+}
+
+impl Broke {
+    /// What HTTP/2 says where another proxy ended the stream.
+    pub(crate) fn http2_reason(&self) -> Option<h2::Reason> {
+        let Self::Io(error) = self else { return None };
+        match error.get_ref()?.downcast_ref::<Broken>()? {
+            Broken::Reset(farewell) => farewell.code.http2().map(h2::Reason::from),
+            Broken::Unseen | Broken::Lost(_) | Broken::Ended => None,
+        }
+    }
 }

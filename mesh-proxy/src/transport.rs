@@ -2,13 +2,13 @@
 //! application behind it. Nothing is decided here; nothing is sent without the proof that it may be.
 //!
 //! Between proxies there are four protocols, told apart by ALPN inside TLS: `mesh/1` for streams of bytes, many on one
-//! connection, and for requests that came in HTTP/1.1, on streams of which each carries one after the other; `h2` for all
-//! other requests; `mesh-tcp/1` for one stream, with proxies that do not know `mesh/1`; and `http/1.1` for a request that wants to leave HTTP (WebSocket): it gets a connection of its own, on which the upgrade is what it is everywhere else, rather than an
+//! connection, and for requests, on streams of which each carries one after the other in HTTP/1.1; `h2` for requests that do
+//! not fit there, and with proxies that do not take requests of HTTP/2 on streams; `mesh-tcp/1` for one stream, with proxies that do not know `mesh/1`; and `http/1.1` for a request that wants to leave HTTP (WebSocket): it gets a connection of its own, on which the upgrade is what it is everywhere else, rather than an
 //! extended CONNECT (RFC 8441), which would put it behind other streams' flow control and needs a peer that announced it.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderValue, Request, Response, Version, request};
+use http::{HeaderName, HeaderValue, Request, Response, Version, request};
 use model::name::ServiceName;
 use tokio::net::TcpStream;
 use traffic::{
@@ -21,6 +21,7 @@ use crate::{
     body::{self, Incoming},
     clock, heads,
     http1::{Line, Question},
+    limits::HEAD_BYTES_MAX,
     telemetry::MuxCounts,
 };
 
@@ -114,7 +115,10 @@ impl Transport {
     ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
         if rides(head) && !self.lacks(hop) {
             match self.requests.line(hop, || self.dial_requests(admitted, hop)).await {
-                Ok(line) => return Ok((line.ask(Question::to_peer(head, hop), body).await?, None)),
+                Ok(line) if line.takes_http2() || !heads::came_in_http2(head) => {
+                    return Ok((line.ask(Question::to_peer(head, hop), body).await?, None));
+                }
+                Ok(line) => line.go_home(),
                 Err(_) if self.lacks(hop) => {}
                 Err(error) => return Err(error),
             }
@@ -322,10 +326,20 @@ impl SendError {
 /// Fields of a request that goes over a stream; some are added on the way. Those that have more go over HTTP/2.
 const STREAM_FIELDS_MAX: usize = traffic::http1::FIELDS_MAX - 8;
 
-/// Whether a request to another proxy goes over a stream, in HTTP/1.1: it came so. A server as a whole (`OPTIONS *`) has no
-/// absolute form, by which streams tell for whom a request is.
+/// The fields of such a request, in bytes: HTTP/2 packs more of them than a head of HTTP/1.1 may have.
+const STREAM_HEAD_BYTES_MAX: usize = HEAD_BYTES_MAX - 4 * 1_024;
+
+/// Whether a request to another proxy goes over a stream, in HTTP/1.1. A server as a whole (`OPTIONS *`) has no absolute form,
+/// by which streams tell for whom a request is.
 fn rides(head: &request::Parts) -> bool {
     head.uri.path() != "*"
-        && !head.headers.contains_key(heads::SPOKE_HTTP2)
         && head.headers.len() <= STREAM_FIELDS_MAX
+        && (!heads::came_in_http2(head) || bytes(head) <= STREAM_HEAD_BYTES_MAX)
+}
+
+/// What a head takes in HTTP/1.1, but for the target's scheme and the method.
+fn bytes(head: &request::Parts) -> usize {
+    let field =
+        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
+    heads::target(head).len() + head.headers.iter().map(field).sum::<usize>()
 }

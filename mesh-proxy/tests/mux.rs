@@ -306,7 +306,7 @@ async fn peer(world: &World, to: SocketAddr) -> TlsStream<TcpStream> {
     let tcp = TcpStream::connect(to).await.expect("connected");
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("a handshake");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(ALPN));
-    let hello = Hello { streams: 1, window_stream: 1_000, window_connection: 1_000 };
+    let hello = Hello { streams: 1, window_stream: 1_000, window_connection: 1_000, http2: true };
     stream.write_all(&bytes(&[Frame::Hello(hello)])).await.expect("written");
     stream
 }

@@ -1,7 +1,7 @@
 """A hostile HTTP client, on the packages hyperframe and hpack: `abuse.py ATTACK HOST PORT AUTHORITY`.
 
 Does one thing that no honest client does, until it is cut off or has done it often enough, and prints one line of JSON:
-how much it sent, and how it ended ("open" if it could have gone on).
+how much it sent, and how it ended ("open" if it could have gone on for as long as was waited).
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import sys
+import time
 
 import hpack
 import hyperframe.frame as frames
@@ -49,6 +50,12 @@ class Connection:
             self.frames()
             wait = 0.0
         return self.end is None
+
+    def ends(self, within):
+        """Reads until the other side has ended it, or the time is over: what is cut off may first be answered."""
+        until = time.monotonic() + within
+        while self.look(max(0.0, until - time.monotonic())) and time.monotonic() < until:
+            pass
 
     def frames(self):
         while len(self.came) >= 9:
@@ -145,7 +152,7 @@ def slow_read(address, authority, most=100):
         connection.send(headers(1, connection.head(authority, "/10000000"), "END_HEADERS", "END_STREAM"))
         connections.append(connection)
     select.select([], [], [], 5)
-    return len(connections), connections[0]
+    return len(connections), None
 
 
 def slowloris(address, authority, most=500):
@@ -172,8 +179,8 @@ ATTACKS = {
 def main():
     attack, host, port, authority = sys.argv[1:]
     sent, connection = ATTACKS[attack]((host, int(port)), authority)
-    if connection is not None and connection.end is None:
-        connection.look(1.0)
+    if connection is not None:
+        connection.ends(PATIENCE)
     end = (connection.end if connection else None) or "open"
     print(json.dumps({"attack": attack, "sent": sent, "end": end}))
 

@@ -31,12 +31,13 @@ pub use head::{Answer, Field, Fields, HeadEnd, Request, Spare, fields, spare};
 pub use malformed::Malformed;
 pub use write::{LAST_CHUNK, chunk_head, content_length, field, request_line, status_line};
 
-/// Fields of a head or of trailers: more is a mistake or an attack, and each costs a look-up.
+/// Fields of a head or of trailers: more is a mistake or an attack, and each costs a look-up. Answers of HTTP/2 come to it, too,
+/// where they ride between two proxies; requests that have more take another way.
 pub const FIELDS_MAX: usize = 128;
 /// Extensions of all chunks of one body, in bytes: nobody uses them, and reading past them is work for nothing.
 pub const EXTENSIONS_BYTES_MAX: usize = 4 * 1_024;
-/// The trailers of a body, in bytes: held until they are whole.
-pub const TRAILERS_BYTES_MAX: usize = 16 * 1_024;
+/// The trailers of a body, in bytes: held until they are whole. As many as a head may have: gRPC tells what went wrong in them.
+pub const TRAILERS_BYTES_MAX: usize = 64 * 1_024;
 
 /// Which version a message is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,14 +5,17 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
-use traffic::http1::{Decoder, Length, Malformed};
+use traffic::{
+    http1::{Decoder, Length, Malformed},
+    mesh1::Code,
+};
 
 use super::{Broke, Io, fields::Framing, wire::Wire};
 
@@ -35,6 +38,10 @@ pub(super) struct State {
     pub(super) drains: bool,
     /// It ends as soon as it carries nothing.
     pub(super) ends_idle: bool,
+    /// Somebody holds the body of the request.
+    held: bool,
+    /// Who waits until nothing more of it is wanted.
+    waits: Option<Waker>,
 }
 
 /// The body of a request.
@@ -50,6 +57,8 @@ impl Served {
             unasked: false,
             drains: false,
             ends_idle: false,
+            held: false,
+            waits: None,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -71,7 +80,7 @@ impl Served {
         let mut state = self.0.lock();
         state.decoder = Decoder::new(framing.body);
         state.to_say = if framing.expects_continue { CONTINUE } else { b"" };
-        state.unasked = false;
+        (state.unasked, state.held) = (false, true);
         Some(Asked(self.clone()))
     }
 
@@ -97,6 +106,17 @@ impl Served {
         }
     }
 
+    /// Waits until the body of the request has come, or nobody wants more of it: in HTTP/2 it may go on when the answer is
+    /// over.
+    pub(super) fn poll_taken(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.wire.is_none() || state.decoder.is_over() || !state.held {
+            return Poll::Ready(());
+        }
+        state.waits = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// The answer is sent. Whether another request may follow: the rest of the body is read if it is there, and is what
     /// was announced; nobody waits for it.
     pub(super) fn finish(&self, cx: &mut Context<'_>) -> bool {
@@ -117,7 +137,22 @@ impl State {
         }
     }
 
+    /// The same, and it is told why.
+    pub(super) fn reset(&self, why: Code) {
+        if let Some(wire) = &self.wire {
+            wire.io.reset(why);
+        }
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        let frame = ready!(self.poll_piece(cx));
+        if self.decoder.is_over() {
+            self.waits.take().into_iter().for_each(Waker::wake);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
         // What is left of the body will not come any more.
         let Some(wire) = &mut self.wire else { return Poll::Ready(Some(Err(Malformed::CutOff.into()))) };
         while !self.to_say.is_empty() {
@@ -146,6 +181,15 @@ impl Body for Asked {
 
     fn size_hint(&self) -> SizeHint {
         self.0.with(|state| state.decoder.left()).map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.with(|state| {
+            state.held = false;
+            state.waits.take().into_iter().for_each(Waker::wake);
+        });
     }
 }
 

@@ -125,6 +125,13 @@ pub(super) fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// How long what rides says that its body is.
+pub(super) fn write_length(out: &mut Vec<u8>, fields: &HeaderMap) {
+    if let Some(said) = fields.get(header::CONTENT_LENGTH) {
+        http1::field(out, heads::LENGTH.as_str(), said.as_bytes());
+    }
+}
+
 /// How long a head says that its body is.
 pub(super) fn said_length(fields: &HeaderMap) -> Option<u64> {
     let mut values = fields.get_all(header::CONTENT_LENGTH).iter();

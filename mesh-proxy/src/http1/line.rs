@@ -17,12 +17,15 @@ use traffic::{
 };
 
 use super::{
-    Broke, Io, fields,
+    Broke, Io,
+    beside::Beside,
+    fields,
     sending::{Sending, Unsent},
     wire::Wire,
 };
 use crate::{
     body::{self, Incoming},
+    heads,
     transport::{Home, Hop, SendError},
 };
 
@@ -33,9 +36,9 @@ const INTERIM_MAX: usize = 16;
 
 /// A connection for one request at a time.
 pub struct Line {
-    wire: Wire,
-    sending: Option<Sending<body::Request>>,
-    decoder: Decoder,
+    pub(super) wire: Wire,
+    pub(super) sending: Option<Sending<body::Request>>,
+    pub(super) decoder: Decoder,
     keep_alive: bool,
     home: Option<Arc<Home>>,
 }
@@ -49,7 +52,12 @@ pub struct Question<'a> {
 }
 
 /// The body of an answer. When it is over its line goes home.
-pub struct Answered(Option<Box<Line>>);
+pub enum Answered {
+    /// What is left to send of the request is sent while the answer is read; `None` when it was read.
+    Alone(Option<Box<Line>>),
+    /// The request goes on beside it.
+    Beside(Beside),
+}
 
 impl Line {
     /// Nothing was asked on it yet. It ends with its answer if it has no home.
@@ -79,12 +87,19 @@ impl Line {
     ) -> Result<Response<Incoming>, SendError> {
         let method = &question.head.method;
         self.sending = Some(sending(question, body));
-        let (head, length) = std::future::poll_fn(|cx| self.poll_answer(cx, method)).await?;
+        let (mut head, length) = std::future::poll_fn(|cx| self.poll_answer(cx, method)).await?;
         self.decoder = Decoder::new(length);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Response::from_parts(head, Incoming::Left(Box::new(self.wire.into_stream()))));
         }
-        let mut answered = Answered(Some(self));
+        if question.rides() {
+            heads::restore_answer(&mut head);
+        }
+        let mut answered = if question.rides() && self.sending.is_some() {
+            Answered::Beside(Beside::new(self))
+        } else {
+            Answered::Alone(Some(self))
+        };
         let body = if answered.went_home() { Incoming::None } else { Incoming::Answered(answered) };
         Ok(Response::from_parts(head, body))
     }
@@ -116,7 +131,7 @@ impl Line {
     }
 
     /// Sends what is there. A side that takes no more of a request may have answered it all the same.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), SendError> {
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), SendError> {
         let Some(sending) = &mut self.sending else { return Ok(()) };
         let error = match sending.poll(cx, &mut self.wire.io) {
             Poll::Pending => return Ok(()),
@@ -136,6 +151,11 @@ impl<'a> Question<'a> {
         Self { head, endpoint: Some(hop.endpoint.name().as_str()) }
     }
 
+    /// Whether it came in HTTP/2, and goes in HTTP/1.1 to a proxy that makes it HTTP/2 again.
+    fn rides(&self) -> bool {
+        self.endpoint.is_some() && heads::came_in_http2(self.head)
+    }
+
     /// For an application.
     pub fn to_app(head: &'a request::Parts) -> Self {
         Self { head, endpoint: None }
@@ -146,9 +166,18 @@ fn sending(question: Question<'_>, body: body::Request) -> Sending<body::Request
     let mut out = Vec::with_capacity(MESSAGE_BYTES);
     fields::write_question(&mut out, &question);
     let said = fields::said_length(&question.head.headers);
-    let coding = said.or(body.size_hint().exact()).map_or(Length::Chunked, Length::Exactly);
+    if question.rides() {
+        fields::write_length(&mut out, &question.head.headers);
+    }
+    let coding = match question.rides() {
+        // Trailers may come behind what length it says.
+        true if body.is_end_stream() => Length::Exactly(0),
+        true => Length::Chunked,
+        false => said.or(body.size_hint().exact()).map_or(Length::Chunked, Length::Exactly),
+    };
     match coding {
         // Methods that mean to bring something say that it is nothing (RFC 9110 §8.6).
+        Length::Exactly(0) if question.rides() => {}
         Length::Exactly(0) if said.is_none() && !brings(&question.head.method) => {}
         Length::Exactly(length) => http1::content_length(&mut out, length),
         _ => http1::field(&mut out, header::TRANSFER_ENCODING.as_str(), b"chunked"),
@@ -176,16 +205,32 @@ fn told(broke: Broke) -> SendError {
     SendError::Broken(broke.to_string())
 }
 
-impl Answered {
-    /// Gives the line back if its answer is over; a line that cannot be asked again ends.
-    fn went_home(&mut self) -> bool {
-        let Some(line) = self.0.take_if(|line| line.decoder.is_over()) else { return self.0.is_none() };
-        let fit = line.keep_alive && line.sending.is_none() && !line.wire.is_ahead();
-        match line.home.clone().filter(|_| fit) {
-            Some(home) => home.take_back(line),
-            None => line.close(),
+impl Line {
+    /// Whether it takes requests that came in HTTP/2.
+    pub fn takes_http2(&self) -> bool {
+        self.home.as_ref().is_some_and(|home| home.takes_http2())
+    }
+
+    /// Its answer is over, or it was not asked: it goes home, if it can be asked again, and ends otherwise.
+    pub fn go_home(self: Box<Self>) {
+        let fit = self.keep_alive && self.sending.is_none() && !self.wire.is_ahead();
+        match self.home.clone().filter(|_| fit) {
+            Some(home) => home.take_back(self),
+            None => self.close(),
         }
-        true
+    }
+}
+
+impl Answered {
+    /// Gives the line back if its answer is over.
+    fn went_home(&mut self) -> bool {
+        match self {
+            Self::Alone(line) => {
+                line.take_if(|line| line.decoder.is_over()).into_iter().for_each(Line::go_home);
+                line.is_none()
+            }
+            Self::Beside(beside) => beside.went_home(),
+        }
     }
 }
 
@@ -197,12 +242,16 @@ impl Body for Answered {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
-        let Some(line) = &mut self.0 else { return Poll::Ready(None) };
+        let line = match &mut *self {
+            Self::Beside(beside) => return beside.poll_frame(cx),
+            Self::Alone(None) => return Poll::Ready(None),
+            Self::Alone(Some(line)) => line,
+        };
         // The request may still be on its way; that it is not taken is not the answer's fault.
         let _ = line.poll_send(cx);
         let frame = ready!(line.wire.poll_body(&mut line.decoder, cx));
         if matches!(frame, Some(Err(_))) {
-            self.0 = None;
+            *self = Self::Alone(None);
         } else {
             self.went_home();
         }
@@ -210,11 +259,20 @@ impl Body for Answered {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_none()
+        match self {
+            Self::Alone(line) => line.is_none(),
+            Self::Beside(beside) => beside.is_over(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let left = self.0.as_ref().map_or(Some(0), |line| line.decoder.left());
-        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        match self {
+            Self::Alone(None) => SizeHint::with_exact(0),
+            Self::Alone(Some(line)) => {
+                line.decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+            // It is told in HTTP/2, whose frames say where it ends.
+            Self::Beside(_) => SizeHint::default(),
+        }
     }
 }

@@ -16,7 +16,10 @@ use tokio::{
     sync::oneshot,
     time::{Sleep, sleep, timeout},
 };
-use traffic::http1::{self, Length};
+use traffic::{
+    http1::{self, Length},
+    mesh1::Code,
+};
 
 use super::{
     Broke, Io, Stream,
@@ -126,7 +129,12 @@ where
         let then = match next(&served, patience.as_mut()).await {
             Ok(None) => Then::Over,
             Ok(Some(head)) => match fields::request(head) {
-                Ok((head, framing)) => one(&served, edge, head, framing, &take).await,
+                Ok((mut head, framing)) => {
+                    if edge == Edge::Proxy {
+                        heads::restore_request(&mut head);
+                    }
+                    one(&served, edge, head, framing, &take).await
+                }
                 Err(malformed) => refuse(&served, &malformed.into()).await,
             },
             Err(broke) => refuse(&served, &broke).await,
@@ -224,28 +232,42 @@ impl Turn {
         let mut sending = Sending::new(out, coding.map(|_| body), coding.unwrap_or(Length::Exactly(0)));
         let mut to = served.clone();
         let sent = poll_fn(|cx| match sending.poll(cx, &mut to) {
-            Poll::Ready(sent) => Poll::Ready(sent.map(|()| keep_alive && served.finish(cx))),
+            Poll::Ready(sent) => Poll::Ready(sent),
             // Who went away wants no more of it, however long the rest takes to come.
             Poll::Pending => {
                 served.poll_gone(cx).map(|()| Err(Unsent::Io(io::ErrorKind::ConnectionAborted.into())))
             }
         });
-        match sent.await {
-            Ok(_) if leaves => self.leave(served),
-            Ok(true) => Then::Next,
-            Ok(false) => Then::Linger,
+        let sent = sent.await;
+        match sent {
+            Ok(()) if leaves => self.leave(served),
+            Ok(()) => {
+                if self.rode() {
+                    poll_fn(|cx| served.poll_taken(cx)).await;
+                }
+                let next = keep_alive && poll_fn(|cx| Poll::Ready(served.finish(cx))).await;
+                if next { Then::Next } else { Then::Linger }
+            }
             Err(Unsent::Io(error)) => {
                 tracing::debug!(%error, "a caller's connection ended");
                 Then::Broken
             }
-            Err(Unsent::Body(_)) => {
-                if coding == Some(Length::UntilClose) {
+            Err(Unsent::Body(error)) => {
+                if self.rode() {
+                    let why = Code::of_http2(error.http2_reason().into());
+                    served.with(|state| state.reset(why));
+                } else if coding == Some(Length::UntilClose) {
                     // Its end must not look like the answer's.
                     served.with(|state| state.break_off());
                 }
                 Then::Broken
             }
         }
+    }
+
+    /// Whether it is a request of HTTP/2 that came in HTTP/1.1.
+    fn rode(&self) -> bool {
+        self.version == Version::HTTP_2
     }
 
     /// Whether the connection leaves HTTP with this answer.
@@ -263,6 +285,10 @@ impl Turn {
         if bodiless {
             return None;
         }
+        if self.rode() {
+            // Trailers may come behind what length it says.
+            return Some(if body.is_end_stream() { Length::Exactly(0) } else { Length::Chunked });
+        }
         let length = fields::said_length(&head.headers).or(body.size_hint().exact());
         Some(match (length, self.version) {
             (Some(length), _) => Length::Exactly(length),
@@ -279,6 +305,9 @@ impl Turn {
         coding: Option<Length>,
         keep_alive: bool,
     ) {
+        if self.rode() {
+            fields::write_length(out, &head.headers);
+        }
         match coding {
             Some(Length::Exactly(length)) => http1::content_length(out, length),
             Some(Length::Chunked) => http1::field(out, "transfer-encoding", b"chunked"),

@@ -64,7 +64,10 @@ struct Waiting {
 }
 
 /// The side of a connection that opens streams. When it is dropped the connection ends with its last stream.
-pub(super) struct Opener(Arc<Mux>);
+pub(super) struct Opener {
+    mux: Arc<Mux>,
+    takes_http2: bool,
+}
 
 // === impl Mux ===
 
@@ -181,16 +184,27 @@ impl Mux {
 // === impl Opener ===
 
 impl Opener {
+    /// Once the other side has said its first word.
+    fn new(mux: Arc<Mux>) -> Self {
+        let takes_http2 = mux.state.lock().core.takes_http2();
+        Self { mux, takes_http2 }
+    }
+
+    /// Whether its streams take requests that came in HTTP/2.
+    pub(super) fn takes_http2(&self) -> bool {
+        self.takes_http2
+    }
+
     /// A stream of bytes to a port, as soon as its application is reached. Nothing is sent before.
     pub(super) async fn tunnel(&self, port: u16) -> Result<Stream, Missed> {
-        let mut stream = self.0.open(Kind::Tcp, port).map_err(Missed::Unopened)?;
+        let mut stream = self.mux.open(Kind::Tcp, port).map_err(Missed::Unopened)?;
         stream.answered().await.map_err(Missed::Broken)?;
         Ok(stream)
     }
 
     /// A stream for requests, one after the other. Nobody has heard of it yet.
     pub(super) fn requests(&self) -> Result<Stream, Missed> {
-        self.0.open(Kind::Http1, REQUESTS_PORT).map_err(Missed::Unopened)
+        self.mux.open(Kind::Http1, REQUESTS_PORT).map_err(Missed::Unopened)
     }
 }
 
@@ -224,21 +238,21 @@ impl From<Missed> for SendError {
 
 impl Carrier for Opener {
     fn load(&self) -> usize {
-        self.0.state.lock().core.streams()
+        self.mux.state.lock().core.streams()
     }
 
     fn usable(&self) -> bool {
-        self.0.state.lock().core.opens()
+        self.mux.state.lock().core.opens()
     }
 
     fn used(&self) -> Instant {
-        self.0.state.lock().used
+        self.mux.state.lock().used
     }
 }
 
 impl Drop for Opener {
     fn drop(&mut self) {
-        self.0.go_away();
+        self.mux.go_away();
     }
 }
 

@@ -339,6 +339,11 @@ pub(super) struct Dialled {
 }
 
 impl Home {
+    /// Whether a line from here takes requests that came in HTTP/2.
+    pub fn takes_http2(&self) -> bool {
+        self.stream_of.as_ref().is_some_and(|opener| opener.takes_http2())
+    }
+
     /// Whether a line from here may still be asked.
     pub fn is_open(&self) -> bool {
         self.stream_of.as_ref().is_none_or(|opener| opener.usable())

@@ -24,7 +24,10 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{client, server};
-use traffic::preamble::{Decoded, Preamble};
+use traffic::{
+    mesh1::Code,
+    preamble::{Decoded, Preamble},
+};
 
 use super::{Ahead, SendError};
 
@@ -151,6 +154,9 @@ pub async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, reached: Result<(), &
 pub trait Abort {
     /// When it is dropped it breaks off.
     fn abort(&self) {}
+
+    /// It breaks off at once, and its other side is told why, where it can be.
+    fn reset(&self, _why: Code) {}
 }
 
 /// By a RST: what was not read is lost there, and the application learns that it was cut off.
@@ -172,6 +178,10 @@ impl Abort for TokioIo<Upgraded> {}
 impl<T: Abort + ?Sized> Abort for Box<T> {
     fn abort(&self) {
         (**self).abort();
+    }
+
+    fn reset(&self, why: Code) {
+        (**self).reset(why);
     }
 }
 

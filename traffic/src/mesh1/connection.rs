@@ -118,6 +118,7 @@ impl Connection {
             streams: STREAMS_MAX,
             window_stream: WINDOW_STREAM_BYTES,
             window_connection: WINDOW_CONNECTION_BYTES,
+            http2: true,
         };
         let mut control = Vec::new();
         Frame::Hello(hello).encode(&mut control);
@@ -167,6 +168,11 @@ impl Connection {
     pub fn opens(&self) -> bool {
         let ends = self.going || self.gone || self.over;
         self.side == Side::Opener && self.peer.is_some() && !ends && self.highest < StreamId::MAX
+    }
+
+    /// Whether the other side takes requests of HTTP/2 on its streams for requests; not before its HELLO.
+    pub fn takes_http2(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.http2)
     }
 
     /// The application of a stream is reached.

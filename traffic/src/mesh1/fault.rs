@@ -28,6 +28,19 @@ impl Code {
     pub const SILENT: Self = Self(7);
     /// The other side's certificate is no longer believed.
     pub const DISTRUSTED: Self = Self(8);
+    /// From here on: what was said in HTTP/2 (RFC 9113 §7) where an application ended a request or its answer.
+    const HTTP2: u32 = 0x1_0000;
+
+    /// For an error code of HTTP/2.
+    pub fn of_http2(reason: u32) -> Self {
+        Self(Self::HTTP2.saturating_add(reason))
+    }
+
+    /// The error code of HTTP/2 that it stands for. Who lost interest says CANCEL there, too.
+    pub fn http2(self) -> Option<u32> {
+        const CANCEL: u32 = 8;
+        if self == Self::CANCEL { Some(CANCEL) } else { self.0.checked_sub(Self::HTTP2) }
+    }
 }
 
 impl fmt::Display for Code {

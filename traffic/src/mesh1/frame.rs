@@ -57,6 +57,8 @@ pub struct Hello {
     pub window_stream: u32,
     /// What all together may, in bytes.
     pub window_connection: u32,
+    /// Whether this side takes requests that came in HTTP/2 on its streams for requests.
+    pub http2: bool,
 }
 
 /// What a stream is for.
@@ -73,9 +75,12 @@ pub struct Open {
 pub enum Kind {
     /// Bytes, as TCP does.
     Tcp = 1,
-    /// One request and its answer, in HTTP/1.1.
+    /// Requests and their answers, one after the other, in HTTP/1.1.
     Http1 = 2,
 }
+
+/// In the flags of HELLO: [`Hello::http2`].
+const TAKES_HTTP2: u32 = 1;
 
 /// Why a stream or a connection ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +146,8 @@ impl Frame {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Hello(hello) => {
-                let fields = [hello.streams, hello.window_stream, hello.window_connection];
+                let flags = if hello.http2 { TAKES_HTTP2 } else { 0 };
+                let fields = [hello.streams, hello.window_stream, hello.window_connection, flags];
                 put(out, kind::HELLO, 0, &fields.map(u32::to_be_bytes).concat());
             }
             Self::Open(stream, open) => {
@@ -211,8 +217,12 @@ fn token(payload: &[u8]) -> Option<u64> {
 
 fn hello(payload: &[u8]) -> Option<Result<Hello, FrameError>> {
     let (streams, stream, connection) = (word(payload, 0)?, word(payload, 4)?, word(payload, 8)?);
-    let read =
-        || Ok(Hello { streams, window_stream: window(stream)?, window_connection: window(connection)? });
+    // Who says nothing of flags has none.
+    let http2 = word(payload, 12).unwrap_or(0) & TAKES_HTTP2 != 0;
+    let read = || {
+        let (window_stream, window_connection) = (window(stream)?, window(connection)?);
+        Ok(Hello { streams, window_stream, window_connection, http2 })
+    };
     Some(read())
 }
 

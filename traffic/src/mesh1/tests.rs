@@ -251,7 +251,7 @@ proptest! {
 }
 
 fn sample_frames() -> Vec<Frame> {
-    let hello = Hello { streams: 7, window_stream: 100, window_connection: 1_000 };
+    let hello = Hello { streams: 7, window_stream: 100, window_connection: 1_000, http2: true };
     let farewell = Farewell::new(Code::UNREACHED, "it sleeps");
     vec![
         Frame::Hello(hello),

@@ -90,7 +90,7 @@ where
             }
         }
     };
-    Ok(Driven::new(Opener(mux), driver))
+    Ok(Driven::new(Opener::new(mux), driver))
 }
 
 /// Serves the streams of a connection until it ends: each is handed to `take`, in a task of its own. Returns what the

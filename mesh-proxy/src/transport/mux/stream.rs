@@ -60,7 +60,11 @@ impl Stream {
 }
 
 /// Dropped before its end, it is reset.
-impl Abort for Stream {}
+impl Abort for Stream {
+    fn reset(&self, why: Code) {
+        self.mux.with(|state| state.core.reset(self.id, Farewell::new(why, "")));
+    }
+}
 
 impl AsyncRead for Stream {
     fn poll_read(
