@@ -33,8 +33,10 @@ pub const LENGTH: HeaderName = HeaderName::from_static("x-mesh-content-length");
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// What it says beside.
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const DEADLINE: HeaderName = HeaderName::from_static(headers::DEADLINE);
-const PORT: HeaderName = HeaderName::from_static(headers::PORT);
+/// Between proxies: how long the caller waits.
+pub const DEADLINE: HeaderName = HeaderName::from_static(headers::DEADLINE);
+/// Between proxies: the service's port.
+pub const PORT: HeaderName = HeaderName::from_static(headers::PORT);
 /// Says that a request did not reach the application, and why.
 pub const UNSENT: HeaderName = HeaderName::from_static(headers::UNSENT);
 const CLIENT_CERT: HeaderName = HeaderName::from_static(headers::FORWARDED_CLIENT_CERT);

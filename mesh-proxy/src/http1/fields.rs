@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request, response, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, header::InvalidHeaderName, request,
+    response, uri::PathAndQuery,
 };
 use traffic::{
     headers,
@@ -10,7 +11,7 @@ use traffic::{
 };
 
 use super::line::Question;
-use crate::heads;
+use crate::{heads, telemetry::trace};
 
 /// Fields that are added to a head on its way; more make its map grow.
 const FIELDS_ADDED: usize = 8;
@@ -77,12 +78,27 @@ pub(super) fn trailers(lines: Bytes) -> Result<Option<HeaderMap>, Malformed> {
 fn map(fields: http1::Fields<'_, '_>, head: &Bytes) -> Result<HeaderMap, Malformed> {
     let mut map = HeaderMap::with_capacity(fields.len() + FIELDS_ADDED);
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Field)?;
+        let name = name(field.name).map_err(|_| Malformed::Field)?;
         let value =
             HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| Malformed::Field)?;
         map.append(name, value);
     }
     Ok(map)
+}
+
+/// A field's name. Those that most heads have, and HTTP does not know, are not made anew each time.
+fn name(text: &str) -> Result<HeaderName, InvalidHeaderName> {
+    Ok(match text {
+        "traceparent" => trace::TRACEPARENT,
+        "x-request-id" => trace::REQUEST_ID,
+        headers::PORT => heads::PORT,
+        "x-mesh-endpoint" => heads::ENDPOINT,
+        headers::DEADLINE => heads::DEADLINE,
+        "x-mesh-http2" => heads::SPOKE_HTTP2,
+        "grpc-status" => heads::GRPC_STATUS,
+        "grpc-message" => heads::GRPC_MESSAGE,
+        _ => HeaderName::from_bytes(text.as_bytes())?,
+    })
 }
 
 /// A question's head. Its target is a URI where its authority is known: another proxy tells by it whom it is for.
@@ -142,4 +158,28 @@ pub(super) fn said_length(fields: &HeaderMap) -> Option<u64> {
 /// It is written by who knows the body.
 fn frames(name: &HeaderName) -> bool {
     name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_same_whichever_way_it_is_made() {
+        let known = [
+            trace::TRACEPARENT,
+            trace::REQUEST_ID,
+            heads::PORT,
+            heads::ENDPOINT,
+            heads::DEADLINE,
+            heads::SPOKE_HTTP2,
+            heads::GRPC_STATUS,
+            heads::GRPC_MESSAGE,
+        ];
+        for want in known {
+            assert_eq!(name(want.as_str()).expect("a name"), want);
+            assert_eq!(name(&want.as_str().to_ascii_uppercase()).expect("a name"), want);
+        }
+        assert!(name("x y").is_err());
+    }
 }
