@@ -16,8 +16,12 @@ mod heavy {
     };
 
     use http::{Request, Response, StatusCode};
-    use hyper::{server::conn::http1, service::service_fn};
-    use hyper_util::rt::TokioIo;
+    use http_body_util::BodyExt;
+    use hyper::service::service_fn;
+    use hyper_util::{
+        rt::{TokioExecutor, TokioIo},
+        server::conn::auto,
+    };
     use serde_json::json;
     use tokio::{
         net::TcpListener,
@@ -25,7 +29,10 @@ mod heavy {
         task::{JoinHandle, JoinSet},
     };
 
-    use super::world::{client::Http1, *};
+    use super::world::{
+        client::{self, Http1},
+        *,
+    };
 
     /// How long it lasts, before it is measured for the first time and after; the second with `MESH_FULL` set.
     const SPANS: (Duration, Duration, Duration) =
@@ -37,7 +44,11 @@ mod heavy {
     /// Steps after which the logs are thrown away.
     const STEPS_OF_LOG: u64 = 20;
     const ENDPOINTS: usize = 4;
-    const CALLERS: usize = 8;
+    /// How callers call, each on a connection of its own.
+    const CALLERS: [Call; 8] =
+        [Call::Get, Call::Get, Call::Get, Call::Get, Call::Put, Call::Put, Call::Http2, Call::Http2];
+    /// The body of a PUT.
+    const BODY: &str = "something that is kept until a try has an answer, as it may have to be sent again; ";
     /// Descriptors and tasks that may be there more than before: connections that were made anew wait to be closed, a
     /// minute at the most.
     const LEFT_MAX: usize = 64;
@@ -54,6 +65,17 @@ mod heavy {
         Slow,
         /// No answer comes, as of a process that is stopped: its connections are taken, and stay.
         Stopped,
+    }
+
+    /// What a caller does.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Call {
+        /// GET in HTTP/1.1.
+        Get,
+        /// PUT in HTTP/1.1.
+        Put,
+        /// PUT in HTTP/2, which rides on a stream between the proxies.
+        Http2,
     }
 
     /// An application that can be given a mood, killed and started again.
@@ -102,15 +124,17 @@ mod heavy {
         loop {
             let (stream, _) = listener.accept().await.expect("accepted");
             let mood = mood.clone();
-            let service = service_fn(move |_: Request<hyper::body::Incoming>| {
+            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
                 let mut mood = mood.clone();
                 async move {
+                    let (version, body) = (request.version(), request.into_body().collect().await);
+                    let bytes = body.map_or(0, |body| body.to_bytes().len());
                     if *mood.borrow() == Mood::Slow {
                         // Pace: an application that takes its time.
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                     let now = mood.wait_for(|mood| *mood != Mood::Stopped).await.map(|mood| *mood);
-                    let mut answer = Response::new("well".to_owned());
+                    let mut answer = Response::new(format!("well: {version:?}, {bytes} bytes"));
                     if now.is_ok_and(|mood| mood == Mood::Failing) {
                         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                     }
@@ -118,7 +142,9 @@ mod heavy {
                 }
             });
             while connections.try_join_next().is_some() {}
-            connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            connections.spawn(async move {
+                auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await
+            });
         }
     }
 
@@ -158,7 +184,7 @@ mod heavy {
             let mut endpoints = Vec::new();
             for name in ["host-b", "host-c", "host-d", "host-e"] {
                 let application = Application::start().await;
-                let local = local("orders", 80, "http", application.address);
+                let local = local("orders", 80, "auto", application.address);
                 endpoints.push((world.proxy(name, &[], vec![local]), application));
             }
             assert_eq!(endpoints.len(), ENDPOINTS);
@@ -248,8 +274,8 @@ mod heavy {
         async fn run(&mut self, span: Duration) -> (u64, Vec<String>, Load) {
             let (calls, over) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
             let mut callers = JoinSet::new();
-            for _ in 0..CALLERS {
-                callers.spawn(call_on(self.upstream, calls.clone(), over.clone()));
+            for call in CALLERS {
+                callers.spawn(call_on(self.upstream, call, calls.clone(), over.clone()));
             }
             let mut beat = tokio::time::interval(PACE);
             for _ in 0..span.as_millis() / PACE.as_millis() {
@@ -271,13 +297,32 @@ mod heavy {
     }
 
     /// Calls until it is over, on one connection; every answer other than the application's own.
-    async fn call_on(upstream: SocketAddr, calls: Arc<AtomicU64>, over: Arc<AtomicBool>) -> Vec<String> {
-        let (mut connection, mut failed) = (Http1::connect(upstream).await, Vec::new());
+    async fn call_on(
+        upstream: SocketAddr,
+        call: Call,
+        calls: Arc<AtomicU64>,
+        over: Arc<AtomicBool>,
+    ) -> Vec<String> {
+        let put = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{BODY}", BODY.len());
+        let (text, want) = match call {
+            Call::Get => ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "well: HTTP/1.1, 0 bytes".to_owned()),
+            Call::Put => (put.as_str(), format!("well: HTTP/1.1, {} bytes", BODY.len())),
+            Call::Http2 => ("", format!("well: HTTP/2.0, {} bytes", BODY.len())),
+        };
+        let (mut connection, mut sender) = (Http1::connect(upstream).await, client::h2(upstream).await);
+        let mut failed = Vec::new();
         while !over.load(Ordering::SeqCst) {
-            connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-            let answer = connection.answer().await;
-            if (answer.status, answer.body.as_str()) != (200, "well") {
-                failed.push(format!("{} {}", answer.status, answer.body));
+            let (status, body) = if call == Call::Http2 {
+                let request = Request::put("http://orders/").body(client::full(BODY)).expect("a request");
+                let (head, body, _) = client::h2_call(&mut sender, request).await;
+                (head.status().as_u16(), String::from_utf8_lossy(&body).into_owned())
+            } else {
+                connection.send(text.as_bytes()).await;
+                let answer = connection.answer().await;
+                (answer.status, answer.body)
+            };
+            if (status, &body) != (200, &want) {
+                failed.push(format!("{call:?}: {status} {body}"));
             }
             calls.fetch_add(1, Ordering::SeqCst);
         }
