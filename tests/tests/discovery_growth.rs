@@ -2,9 +2,10 @@
 //! bounded by the change, and what it holds stops growing.
 
 mod heavy {
-    use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
+    use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Duration};
 
-    use mesh_tests::{dev::Dev, elsewhere::PATIENCE, scratch::Scratch, wait::until};
+    use mesh_tests::{dev::Dev, elsewhere::PATIENCE, scratch::Scratch, steady::now, wait::until};
+    use tokio::time::{MissedTickBehavior, interval};
 
     /// Endpoints of one service.
     const PER_SERVICE: usize = 10;
@@ -16,15 +17,21 @@ mod heavy {
     /// By so much a server may grow between the first third of the changes and the last, in MB: its history fills up.
     const GROWTH_MB: f64 = 48.0;
 
-    /// How many endpoints there are, and how many become others in how many rounds.
+    /// The file is replaced this often, whether the server has taken it up or not: what it passes over stands in the next.
+    const BEAT: Duration = Duration::from_millis(200);
+    /// Endpoints that are others in the next file: a hundred a second.
+    const CHANGES: usize = 20;
+    /// Of a hundred changes so many are written when the last file is there: the server lags by one uptake, whatever that takes.
+    const CARRIED_PERCENT: u64 = 95;
+
+    /// How many endpoints there are, and how many files. None becomes another twice within `endpoints / CHANGES` files.
     struct Load {
         endpoints: usize,
-        changes: usize,
-        rounds: usize,
+        files: usize,
     }
 
-    const CI: Load = Load { endpoints: 2_000, changes: 25, rounds: 8 };
-    const FULL: Load = Load { endpoints: 10_000, changes: 60, rounds: 360 };
+    const CI: Load = Load { endpoints: 2_000, files: 25 };
+    const FULL: Load = Load { endpoints: 10_000, files: 1_500 };
 
     struct Source {
         dev: Dev,
@@ -37,6 +44,7 @@ mod heavy {
     #[derive(Debug, Clone, Copy)]
     struct Weight {
         changes: u64,
+        revision: u64,
         log: u64,
         written: u64,
         memory_mb: f64,
@@ -107,50 +115,78 @@ mod heavy {
             let of = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.dev.process.id()));
             Weight {
                 changes: metrics["meshd_discovery_changes_total"],
+                revision: metrics["meshd_revision"],
                 log: metrics["meshd_wal_written_bytes_total"],
                 written: number(&of("io").expect("it runs"), "wchar:"),
                 memory_mb: number(&of("status").expect("it runs"), "RssAnon:") as f64 / 1_024.0,
             }
         }
 
-        /// Other endpoints each time, one in each service until all had their turn.
-        async fn round(&mut self, round: usize, changes: usize) {
-            let before = self.weight().await.changes;
+        /// Replaces the file with its `number`th: other endpoints each time, one in each service until all had their turn.
+        fn next(&mut self, number: usize) {
             let services = self.ports.len() / PER_SERVICE;
-            for change in round * changes..(round + 1) * changes {
+            for change in number * CHANGES..(number + 1) * CHANGES {
                 let at = change % services * PER_SERVICE + change / services % PER_SERVICE;
                 self.ports[at] += 1;
             }
             self.list();
-            self.counts(before + changes as u64).await;
+        }
+
+        /// So many files by the clock, whatever the server makes of them; what was counted after the first third, and at the
+        /// moment of the last.
+        async fn drive(&mut self, files: usize) -> (Weight, Weight) {
+            let mut beat = interval(BEAT);
+            // A file that came late is followed by the next one at once: the rate is the asked one all the same.
+            beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            let mut third = None;
+            for number in 1..=files {
+                // Pace: the rate that is asked.
+                beat.tick().await;
+                self.next(number);
+                if number == files / 3 {
+                    third = Some(self.weight().await);
+                }
+            }
+            beat.tick().await;
+            (third.expect("it was weighed"), self.weight().await)
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_change_costs_what_it_changes_among_thousands_of_endpoints() {
         let full = std::env::var_os("MESH_FULL").is_some();
-        let Load { endpoints, changes, rounds } = if full { FULL } else { CI };
+        let Load { endpoints, files } = if full { FULL } else { CI };
         let mut source = Source::open(endpoints).await;
         // What the first listing left to do is done before it counts.
-        source.round(0, changes).await;
-        let (first, mut third) = (source.weight().await, None);
-        for round in 1..=rounds {
-            source.round(round, changes).await;
-            if round == rounds / 3 {
-                third = Some(source.weight().await);
-            }
-        }
-        let (last, third) = (source.weight().await, third.expect("it was weighed"));
-        let made = last.changes - first.changes;
-        assert_eq!(made, (rounds * changes) as u64, "nothing else was written");
-        let (log, written) = ((last.log - first.log) / made, (last.written - first.written) / made);
+        source.next(0);
+        source.counts((endpoints + endpoints / PER_SERVICE + CHANGES) as u64).await;
+        let first = source.weight().await;
+        let began = now();
+        let (third, driven) = source.drive(files).await;
+        let seconds = (now() - began).as_secs_f64();
+        let asked = (files * CHANGES) as u64;
+        source.counts(first.changes + asked).await;
+        let last = source.weight().await;
+        assert_eq!(last.changes - first.changes, asked, "nothing else was written");
+        let carried = driven.changes - first.changes;
+        let (log, written) = ((last.log - first.log) / asked, (last.written - first.written) / asked);
         println!(
-            "{made} changes among {endpoints} endpoints: {log} bytes of log and {written} written for each; {:.0} MB, {:.0} after a third, {:.0} at last",
-            first.memory_mb, third.memory_mb, last.memory_mb
+            "{asked} changes among {endpoints} endpoints, {:.0} a second, in {files} files: {carried} were written when the last file came, {:.1} a second, and all after it; {files} files became {} revisions; {log} bytes of log and {written} written for each change; {:.0} MB, {:.0} after a third, {:.0} at last",
+            asked as f64 / seconds,
+            carried as f64 / seconds,
+            last.revision - first.revision,
+            first.memory_mb,
+            third.memory_mb,
+            last.memory_mb
         );
         assert!(log <= LOG_BYTES_MAX, "{log} bytes of log for each change");
         // On a busy machine the index writes the first listing only now: among few changes that would count as theirs.
         assert!(!full || written <= WRITTEN_BYTES_MAX, "{written} bytes written for each change");
+        // Among few, those of one uptake are many.
+        assert!(
+            !full || carried * 100 >= asked * CARRIED_PERCENT,
+            "{carried} of {asked} changes were carried"
+        );
         let growth = last.memory_mb - third.memory_mb;
         assert!(growth <= GROWTH_MB, "{growth} MB more: {third:?}, {last:?}");
     }
