@@ -3,8 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use model::answer;
 use registry::{Registry, raft::Checkpoint};
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{authority::Authority, peer::Peer};
@@ -12,13 +12,15 @@ use crate::{authority::Authority, peer::Peer};
 /// Between two rounds.
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
-/// `GET /v1/cluster/checkpoints`, for members.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Checkpoints {
-    /// Another version may add to the state what this one does not have.
-    version: String,
-    checkpoints: Vec<Checkpoint>,
+answer! {
+    /// `GET /v1/cluster/checkpoints`, for members.
+    #[derive(Debug)]
+    pub struct Checkpoints {
+        /// The member's version: another may add to the state what this one does not have.
+        "version" version: String,
+        /// Of its last entries, some.
+        "checkpoints" checkpoints: Vec<Checkpoint>,
+    }
 }
 
 impl Checkpoints {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ca::Intermediate;
 use model::{
+    answer,
     identity::TrustDomain,
     name::Name,
     token::{JoinToken, TokenError},
@@ -51,18 +52,19 @@ pub struct ServerPlace {
     pub incarnation: Uuid,
 }
 
-/// What a server gets when it joined.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServerJoinAnswer {
-    /// Its id.
-    pub member: MemberId,
-    /// The cluster.
-    pub cluster: Uuid,
-    /// Its intermediate (PEM).
-    pub certificate: String,
-    /// Whom to trust.
-    pub bundle: TrustBundle,
+answer! {
+    /// What a server gets when it joined.
+    #[derive(Debug)]
+    pub struct ServerJoinAnswer {
+        /// Its id.
+        "member" pub member: MemberId,
+        /// The cluster.
+        "cluster" pub cluster: Uuid as String,
+        /// Its intermediate (PEM).
+        "certificate" pub certificate: String,
+        /// Whom to trust.
+        "bundle" pub bundle: TrustBundle,
+    }
 }
 
 /// What a server joins with.

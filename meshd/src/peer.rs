@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use model::{
+    answer,
     identity::TrustDomain,
     problem::Problem,
     token::JoinToken,
@@ -31,12 +32,13 @@ pub struct IntermediateRequest {
     pub csr: String,
 }
 
-/// The answer to an [`IntermediateRequest`].
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct IntermediateAnswer {
-    /// The one certificate (PEM).
-    pub certificate: String,
+answer! {
+    /// The answer to an [`IntermediateRequest`].
+    #[derive(Debug)]
+    pub struct IntermediateAnswer {
+        /// The one certificate (PEM).
+        "certificate" pub certificate: String,
+    }
 }
 
 /// Why another server's API did not help.

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
+    answer,
     name::Name,
     proxy::Nack,
     rollout::{Nacked, Rollout},
 };
 use registry::State;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     proxy_scope::{Scope, Subscription},
@@ -19,18 +19,19 @@ use crate::{
 /// As many names of proxies stand in an answer: who has more to look at asks `GET /v1/proxies`.
 pub const LISTED_MAX: usize = 100;
 
-/// A proxy that watches at some member.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watching {
-    /// Its host.
-    pub node: Name,
-    /// Whether it is told of the revision.
-    pub concerned: bool,
-    /// The revision that it runs.
-    pub revision: u64,
-    /// What it could not take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nack: Option<Nack>,
+answer! {
+    /// A proxy that watches at some member.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Watching {
+        /// Its host.
+        "node" pub node: Name,
+        /// Whether it is told of the revision.
+        "concerned" pub concerned: bool,
+        /// The revision that it runs.
+        "revision" pub revision: u64,
+        /// What it could not take.
+        "nack" #[serde(default, skip_serializing_if = "Option::is_none")] pub nack: Option<Nack>,
+    }
 }
 
 /// How far it has come, and how many have refused it.

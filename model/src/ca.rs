@@ -1,8 +1,11 @@
 //! Pure. The bodies of `/v1/ca/...`: joining, and certificates for keys that never leave their host.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
+    answer,
+    answer::{Answer, Field},
     duration::Millis,
     identity::TrustDomain,
     name::{Name, ServiceName},
@@ -27,20 +30,21 @@ pub struct JoinRequest {
     pub version: String,
 }
 
-/// What a host gets when it joined.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct JoinAnswer {
-    /// Its name.
-    pub node: Name,
-    /// The mesh's trust domain.
-    pub trust_domain: TrustDomain,
-    /// The cluster's history, by its UUID.
-    pub epoch: String,
-    /// Its certificate and the intermediate (PEM).
-    pub certificate: String,
-    /// Whom to trust.
-    pub bundle: TrustBundle,
+answer! {
+    /// What a host gets when it joined.
+    #[derive(Debug, Clone)]
+    pub struct JoinAnswer {
+        /// Its name.
+        "node" pub node: Name,
+        /// The mesh's trust domain.
+        "trustDomain" pub trust_domain: TrustDomain,
+        /// The cluster's history, by its UUID.
+        "epoch" pub epoch: String,
+        /// Its certificate and the intermediate (PEM).
+        "certificate" pub certificate: String,
+        /// Whom to trust.
+        "bundle" pub bundle: TrustBundle,
+    }
 }
 
 /// `POST /v1/ca/certificates`: a host asks for certificates.
@@ -75,11 +79,13 @@ pub struct CertificateRequest {
     pub current: Option<String>,
 }
 
-/// The answer to [`CertificateRequests`], in the same order.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Certificates {
-    /// One for each request.
-    pub certificates: Vec<CertificateAnswer>,
+answer! {
+    /// The answer to [`CertificateRequests`], in the same order.
+    #[derive(Debug, Clone)]
+    pub struct Certificates {
+        /// One for each request.
+        "certificates" pub certificates: Vec<CertificateAnswer>,
+    }
 }
 
 /// One certificate, or why not.
@@ -98,6 +104,24 @@ pub struct CertificateAnswer {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// Whose it is stands beside its fields, so that it is put together by hand: with `service` or with `node`.
+impl Answer for CertificateAnswer {
+    fn schema() -> Value {
+        let of = |whose| {
+            answer::record([
+                whose,
+                Field::of::<Option<String>>("certificate", "The certificate and the intermediate (PEM)."),
+                Field::of::<Option<Millis>>("notAfter", "When it ends."),
+                Field::of::<Option<String>>("error", "Why there is none."),
+            ])
+        };
+        json!({"oneOf": [
+            of(Field::of::<ServiceName>("service", "Whose: a service of the mesh.")),
+            of(Field::of::<Name>("node", "Whose: the host.")),
+        ]})
+    }
 }
 
 /// Without the secret: requests end up in logs.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    answer,
     duration::Timespan,
     name::{Name, ServiceName},
     object::{Labels, Object},
@@ -55,16 +56,17 @@ pub struct RegisteredService {
     pub labels: Labels,
 }
 
-/// The answer to a [`Registration`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Registered {
-    /// The session's generation: part of each keep-alive.
-    pub generation: u64,
-    /// How long the session lasts without a keep-alive.
-    pub ttl: Timespan,
-    /// The revision at which it is registered.
-    pub revision: u64,
+answer! {
+    /// The answer to a [`Registration`].
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Registered {
+        /// The session's generation: part of each keep-alive.
+        "generation" pub generation: u64,
+        /// How long the session lasts without a keep-alive.
+        "ttl" pub ttl: Timespan,
+        /// The revision at which it is registered.
+        "revision" pub revision: u64,
+    }
 }
 
 /// `POST /v1/proxy/keepalive`.
@@ -94,22 +96,26 @@ pub struct LeftAlone {
     pub reason: String,
 }
 
-/// Why a proxy stays at its old configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nack {
-    /// The revision that it could not take.
-    pub revision: u64,
-    /// Why not.
-    pub reason: String,
+answer! {
+    /// Why a proxy stays at its old configuration.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Nack {
+        /// The revision that it could not take.
+        "revision" pub revision: u64,
+        /// Why not.
+        "reason" pub reason: String,
+    }
 }
 
-/// The answer to a [`KeepAlive`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptAlive {
-    /// The leader's term.
-    pub term: u64,
-    /// How long the session lasts from now.
-    pub ttl: Timespan,
+answer! {
+    /// The answer to a [`KeepAlive`].
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct KeptAlive {
+        /// The leader's term.
+        "term" pub term: u64,
+        /// How long the session lasts from now.
+        "ttl" pub ttl: Timespan,
+    }
 }
 
 /// A line of `GET /v1/proxy/watch`.

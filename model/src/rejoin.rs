@@ -5,9 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    answer,
     ca::JoinAnswer,
     duration::{Millis, Timespan},
     name::Name,
+    shape::choice,
 };
 
 /// So long a request waits for an operator, and so long an approved one for its host, in log time.
@@ -60,18 +62,18 @@ pub struct Verdict {
     pub reason: String,
 }
 
-/// How a request stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Standing {
-    /// It waits for an operator.
-    Pending,
-    /// The host may have its certificate.
-    Approved,
-    /// It may not.
-    Denied,
-    /// It is too late.
-    Expired,
+choice! {
+    /// How a request stands.
+    pub enum Standing {
+        /// It waits for an operator.
+        Pending = "pending",
+        /// The host may have its certificate.
+        Approved = "approved",
+        /// It may not.
+        Denied = "denied",
+        /// It is too late.
+        Expired = "expired",
+    }
 }
 
 /// `POST /v1/ca/requests`: a host asks to come back. Sent only over a connection verified against roots that it knows.
@@ -87,46 +89,44 @@ pub struct RejoinRequest {
     pub version: String,
 }
 
-/// A request as the API shows it: to the host that polls without what is only the operators' matter.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RejoinStatus {
-    /// By what it is asked for: made of node and key, so that it cannot be guessed without knowing the key.
-    pub id: String,
-    /// The host.
-    pub node: Name,
-    /// SHA-256 over the SubjectPublicKeyInfo of its new key, lower-case hex.
-    pub fingerprint: String,
-    /// How it stands.
-    pub state: Standing,
-    /// When it was filed.
-    pub filed_at: Millis,
-    /// Until when it is worth something.
-    pub expires_at: Millis,
-    /// Where it came from; only for operators.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// The proxy's version; only for operators.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// Who approved or denied it; only for operators.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-    /// Why it was denied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// What the host gets; only for the host, and only if it was approved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub joined: Option<JoinAnswer>,
+answer! {
+    /// A request as the API shows it: to the host that polls without what is only the operators' matter.
+    #[derive(Debug, Clone)]
+    pub struct RejoinStatus {
+        /// By what it is asked for: made of node and key, so that it cannot be guessed without knowing the key.
+        "id" pub id: String,
+        /// The host.
+        "node" pub node: Name,
+        /// SHA-256 over the SubjectPublicKeyInfo of its new key, lower-case hex.
+        "fingerprint" pub fingerprint: String,
+        /// How it stands.
+        "state" pub state: Standing,
+        /// When it was filed.
+        "filedAt" pub filed_at: Millis,
+        /// Until when it is worth something.
+        "expiresAt" pub expires_at: Millis,
+        /// Where it came from; only for operators.
+        "from" #[serde(default, skip_serializing_if = "Option::is_none")] pub from: Option<String>,
+        /// The proxy's version; only for operators.
+        "version" #[serde(default, skip_serializing_if = "Option::is_none")] pub version: Option<String>,
+        /// Who approved or denied it; only for operators.
+        "by" #[serde(default, skip_serializing_if = "Option::is_none")] pub by: Option<String>,
+        /// Why it was denied.
+        "reason" #[serde(default, skip_serializing_if = "Option::is_none")] pub reason: Option<String>,
+        /// What the host gets; only for the host, and only if it was approved.
+        "joined" #[serde(default, skip_serializing_if = "Option::is_none")] pub joined: Option<JoinAnswer>,
+    }
 }
 
-/// `GET /v1/ca/requests`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RejoinRequests {
-    /// The server's clock: what ages are told by.
-    pub at: Millis,
-    /// All that are kept, the oldest first.
-    pub items: Vec<RejoinStatus>,
+answer! {
+    /// `GET /v1/ca/requests`.
+    #[derive(Debug, Clone)]
+    pub struct RejoinRequests {
+        /// The server's clock: what ages are told by.
+        "at" pub at: Millis,
+        /// All that are kept, the oldest first.
+        "items" pub items: Vec<RejoinStatus>,
+    }
 }
 
 /// `POST /v1/ca/requests/{id}/approve`.

@@ -7,9 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use crate::{duration::Millis, identity::TrustDomain};
+use crate::{answer, duration::Millis, identity::TrustDomain};
 
 /// What a file starts with.
 pub const MAGIC: &[u8; 8] = b"MESHSAVE";
@@ -26,28 +24,29 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The largest file, in bytes: it is read whole where it is restored, and the state stands in memory beside it.
 pub const SAVED_BYTES_MAX: usize = 512 * 1024 * 1024;
 
-/// What a file says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Head {
-    /// The cluster that it was saved from.
-    pub cluster: String,
-    /// That cluster's history then.
-    pub epoch: String,
-    /// What all identities in it stand under.
-    pub trust_domain: Option<TrustDomain>,
-    /// The state's revision.
-    pub revision: u64,
-    /// Log time: when the last entry in it was made.
-    pub time: Millis,
-    /// When it was saved, by the clock of who saved it.
-    pub saved_at: Millis,
-    /// The version of the program that saved it.
-    pub program: String,
-    /// How many objects of each kind are in it.
-    pub objects: BTreeMap<String, u64>,
-    /// What its records add up to, in hexadecimal.
-    pub hash: String,
+answer! {
+    /// What a file says of itself.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Head {
+        /// The cluster that it was saved from.
+        "cluster" pub cluster: String,
+        /// That cluster's history then.
+        "epoch" pub epoch: String,
+        /// What all identities in it stand under.
+        "trustDomain" #[serde(skip_serializing_if = "Option::is_none")] pub trust_domain: Option<TrustDomain>,
+        /// The state's revision.
+        "revision" pub revision: u64,
+        /// Log time: when the last entry in it was made.
+        "time" pub time: Millis,
+        /// When it was saved, by the clock of who saved it.
+        "savedAt" pub saved_at: Millis,
+        /// The version of the program that saved it.
+        "program" pub program: String,
+        /// How many objects of each kind are in it.
+        "objects" pub objects: BTreeMap<String, u64>,
+        /// What its records add up to, in hexadecimal.
+        "hash" pub hash: String,
+    }
 }
 
 /// Why bytes are no saved snapshot.

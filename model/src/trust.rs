@@ -3,9 +3,8 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
+    answer,
     identity::{Identity, SpiffeId, TrustDomain},
     name::Name,
 };
@@ -13,37 +12,39 @@ use crate::{
 /// How far before the moment of signing a certificate's `notBefore` lies: a peer's clock may be this much behind.
 pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
-/// The body of `GET /v1/ca/bundle`, and the trust object that every proxy watches. Unknown fields are ignored, so that
-/// one version of skew works both ways.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TrustBundle {
-    /// The domain that the roots vouch for.
-    pub trust_domain: TrustDomain,
-    /// The cluster's history: generations of different epochs cannot be compared.
-    pub epoch: String,
-    /// Raised by each change of what follows.
-    pub generation: u64,
-    /// Root certificates, each a PEM text of one certificate; more than one while roots rotate.
-    pub roots: Vec<String>,
-    /// What is refused although a root vouches for it.
-    #[serde(default)]
-    pub distrusted: Distrusted,
+answer! {
+    /// The body of `GET /v1/ca/bundle`, and the trust object that every proxy watches. Unknown fields are ignored, so that
+    /// one version of skew works both ways.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct TrustBundle {
+        /// The domain that the roots vouch for.
+        "trustDomain" pub trust_domain: TrustDomain,
+        /// The cluster's history: generations of different epochs cannot be compared.
+        "epoch" pub epoch: String,
+        /// Raised by each change of what follows.
+        "generation" pub generation: u64,
+        /// Root certificates, each a PEM text of one certificate; more than one while roots rotate.
+        "roots" pub roots: Vec<String>,
+        /// What is refused although a root vouches for it.
+        "distrusted" #[serde(default)] pub distrusted: Distrusted,
+    }
 }
 
-/// Certificates that are refused before they expire. Each entry carries the moment, in seconds since 1970, at which
-/// it was made: a leaf signed up to that moment is refused, one signed later (a host set up anew under an old name)
-/// is not. Hence entries need to be kept only while such a leaf can be alive, and [`Distrusted::prune`] drops them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Distrusted {
-    /// Intermediates by key: lower-case hex of SHA-256 over the DER of the SubjectPublicKeyInfo, so that every
-    /// certificate for a leaked key goes at once. Refused whatever the moment.
-    pub intermediates: BTreeMap<String, u64>,
-    /// Nodes: their own certificates, and those of the services that were signed for them.
-    pub nodes: BTreeMap<Name, u64>,
-    /// Single SPIFFE ids.
-    pub ids: BTreeMap<SpiffeId, u64>,
+answer! {
+    /// Certificates that are refused before they expire. Each entry carries the moment, in seconds since 1970, at which
+    /// it was made: a leaf signed up to that moment is refused, one signed later (a host set up anew under an old name)
+    /// is not. Hence entries need to be kept only while such a leaf can be alive, and [`Distrusted::prune`] drops them.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    #[serde(default)]
+    pub struct Distrusted {
+        /// Intermediates by key: lower-case hex of SHA-256 over the DER of the SubjectPublicKeyInfo, so that every
+        /// certificate for a leaked key goes at once. Refused whatever the moment.
+        "intermediates" pub intermediates: BTreeMap<String, u64>,
+        /// Nodes: their own certificates, and those of the services that were signed for them.
+        "nodes" pub nodes: BTreeMap<Name, u64>,
+        /// Single SPIFFE ids.
+        "ids" pub ids: BTreeMap<SpiffeId, u64>,
+    }
 }
 
 /// Which entry of [`Distrusted`] a certificate fell under.

@@ -1,5 +1,6 @@
-"""Holds answers of watches against a description, with jsonschema-rs: DESCRIPTION ANSWERS, the latter as JSON, a list of
-objects with path, status, media and text. Lines of JSON, and data of server-sent events, are judged one by one."""
+"""Holds answers against a description, with jsonschema-rs: DESCRIPTION ANSWERS, the latter as JSON, a list of objects with
+method, path, status, media and text. Lines of JSON, and data of server-sent events, are judged one by one; of bytes it is the
+media type that counts."""
 
 import collections
 import json
@@ -27,22 +28,28 @@ def parts(media, text):
 
 for answer in answers:
     path, status, media = answer["path"], answer["status"], answer["media"]
-    responses = description["paths"][path]["get"]["responses"]
-    response = responses.get(str(status), responses["default"])
+    what = f"{answer['method']} {path} {status}"
+    response = description["paths"][path][answer["method"]]["responses"].get(str(status))
+    if response is None:
+        faults.append(f"{what}: is not described")
+        continue
     if "$ref" in response:
         response = description["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
     if media not in response["content"]:
-        faults.append(f"{path} {status}: {media} is not described")
+        faults.append(f"{what}: {media} is not described")
         continue
     # An event has in its data what a line is.
     lines = "application/x-ndjson" if media == "text/event-stream" else media
     schema = response["content"][lines]["schema"]
     if not schema:
-        faults.append(f"{path} {status}: {lines} has no schema")
+        faults.append(f"{what}: {lines} has no schema")
+    if media == "application/octet-stream":
+        judged[what] += 1
+        continue
     for part in parts(media, answer["text"]):
-        judged[f"{path} {status}"] += 1
+        judged[what] += 1
         for error in validator(schema).iter_errors(json.loads(part)):
-            faults.append(f"{path} {status}: violates the schema: {error.message}: {part}")
+            faults.append(f"{what}: violates the schema: {error.message}: {part}")
 print(dict(judged))
 if faults:
     sys.exit("\n".join(faults))

@@ -274,6 +274,19 @@ pub fn trusting(cluster: &Cluster) -> anyhow::Result<reqwest::ClientBuilder> {
     Ok(reqwest::Client::builder().tls_certs_only(roots).timeout(PATIENCE))
 }
 
+/// A client of the API that presents `papers`, whosever they are.
+///
+/// # Errors
+/// If the bundle or the client cannot be made.
+pub fn caller(trust: &TrustBundle, papers: &Papers) -> anyhow::Result<reqwest::Client> {
+    let store = TrustStore::new(Trust::from_bundle(trust)?);
+    let mut config =
+        svid::client_config(None, store, Expect::Meshd, &[b"http/1.1"], Arc::new(DefaultTimeProvider));
+    config.client_auth_cert_resolver = papers.certified();
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(config);
+    Ok(builder.no_proxy().http1_only().timeout(PATIENCE).build()?)
+}
+
 async fn read(response: reqwest::Response) -> anyhow::Result<(u16, Value)> {
     let status = response.status().as_u16();
     let text = response.text().await?;

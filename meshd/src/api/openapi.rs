@@ -3,9 +3,11 @@
 //! router, both ways.
 
 use model::{
+    answer::Answer,
+    duration::Millis,
     kind::{Kind, Scope},
     name::Name,
-    problem::MEDIA_TYPE,
+    object::MetadataInput,
     read::Consistency,
     resource::Resource,
     shape::Shape,
@@ -18,9 +20,11 @@ mod answers;
 mod examples;
 mod lines;
 mod operations;
+mod refusals;
 
 use operations::JSON;
 pub use operations::{Access, OPERATIONS, Operation, class, is_open};
+use refusals::Call;
 
 /// The methods of a path, as `Allow` lists them; `path` as the router has it.
 pub fn methods(path: &str) -> String {
@@ -68,7 +72,7 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas(),
-            "responses": {"Problem": problem()},
+            "responses": refusals::components(),
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "An AccessToken: mesha1.…"},
                 "certificate": {"type": "mutualTLS", "description": "An X.509-SVID of a node or a member."},
@@ -95,15 +99,23 @@ fn describe(operation: &Operation) -> Value {
         Some(line) => ("Lines without an end; the schema is that of each.", line),
         None => ("Done.", answers::of(operation.method, operation.path)),
     };
+    let call = Call {
+        method: operation.method,
+        path: operation.path,
+        access: operation.access,
+        query: !operation.query.is_empty(),
+        body: operation.body.is_some(),
+    };
     let mut described = json!({
         "operationId": operation_id(operation.method, operation.path),
         "summary": operation.about,
         "tags": [operation.tag()],
         "parameters": in_path(operation.path).chain(query).collect::<Vec<_>>(),
-        "responses": responses(json!({"description": says, "content": {operation.answer: {"schema": schema}}}), operation.codes()),
+        "responses": responses(json!({"description": says, "content": {operation.answer: {"schema": schema}}}), operation.codes(), &call),
     });
     if operation.path == "/v1/watch" {
-        described["responses"]["200"]["content"]["text/event-stream"] = json!({"schema": {}});
+        let events = json!({"type": "string", "description": "The same lines, each the data of an event."});
+        described["responses"]["200"]["content"]["text/event-stream"] = json!({"schema": events});
     }
     if let Some(media) = operation.body {
         let mut content = json!({media: {"schema": {"type": "object"}}});
@@ -132,12 +144,15 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
     let (one, lists) = self::paths(kind);
     let object = json!({"$ref": format!("#/components/schemas/{kind}")});
     let named = |verb: &str, path: &str, summary: String, query: &[&str], codes: &[&str], schema: &Value| {
+        let body = matches!(verb, "put" | "patch");
+        let method = if verb == "list" { "get" } else { verb };
+        let call = Call { method, path, access: Access::Token, query: true, body };
         json!({
             "operationId": format!("{verb}{}{kind}", if path.contains("{namespace}") && !path.contains("{name}") { "Namespaced" } else { "" }),
             "summary": summary,
             "tags": [kind],
             "parameters": in_path_of(kind, path).chain(query.iter().map(|name| self::query(name))).collect::<Vec<_>>(),
-            "responses": responses(json!({"description": "Done.", "content": {JSON: {"schema": schema}}}), codes),
+            "responses": responses(json!({"description": "Done.", "content": {JSON: {"schema": schema}}}), codes, &call),
         })
     };
     let list = json!({"$ref": format!("#/components/schemas/{kind}List")});
@@ -193,7 +208,7 @@ fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
     add(paths, &one, "delete", delete);
 }
 
-fn responses(success: Value, codes: &[&str]) -> Value {
+fn responses(success: Value, codes: &[&str], call: &Call) -> Value {
     let mut responses = Map::new();
     for code in codes {
         let answer = match *code {
@@ -202,7 +217,7 @@ fn responses(success: Value, codes: &[&str]) -> Value {
         };
         responses.insert((*code).to_owned(), answer);
     }
-    responses.insert("default".to_owned(), json!({"$ref": "#/components/responses/Problem"}));
+    responses.extend(call.refusals());
     Value::Object(responses)
 }
 
@@ -268,7 +283,7 @@ fn schemas() -> Value {
         let list = json!({"type": "object", "properties": {"items": items, "metadata": metadata}, "required": ["items", "metadata"]});
         schemas.insert(format!("{kind}List"), list);
     }
-    schemas.insert("Metadata".to_owned(), <model::object::MetadataInput as Shape>::schema());
+    schemas.insert("Metadata".to_owned(), metadata());
     let errors = json!({
         "type": "array",
         "items": {"type": "object", "properties": {"path": {"type": "string"}, "message": {"type": "string"}}, "required": ["path", "message"]},
@@ -286,6 +301,20 @@ fn schemas() -> Value {
     Value::Object(schemas)
 }
 
+/// As it is written, and what only the mesh says in it.
+fn metadata() -> Value {
+    let mut metadata = <MetadataInput as Shape>::schema();
+    let (number, time) = (u64::schema(), <Millis as Shape>::schema());
+    for (field, schema) in [("revision", &number), ("createdAt", &time), ("updatedAt", &time)] {
+        let said = &mut metadata["properties"][field];
+        let about = said["description"].take();
+        *said = schema.clone();
+        said["description"] = about;
+        said["readOnly"] = true.into();
+    }
+    metadata
+}
+
 fn object_schema(kind: Kind) -> Value {
     json!({
         "type": "object",
@@ -298,13 +327,6 @@ fn object_schema(kind: Kind) -> Value {
             "status": {"type": "object", "description": "What the mesh says of it; ignored in input.", "readOnly": true},
         },
         "required": ["metadata"],
-    })
-}
-
-fn problem() -> Value {
-    json!({
-        "description": "Why not (RFC 9457), with every wrong field.",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     })
 }
 

@@ -10,7 +10,7 @@ use axum::{
 };
 use futures_util::future::join_all;
 use http::{StatusCode, request::Parts};
-use model::{duration::Timespan, rollout::Rollout};
+use model::{answer, duration::Timespan, rollout::Rollout};
 use registry::Member;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
@@ -66,10 +66,13 @@ struct Question {
     revision: u64,
 }
 
-/// What they answer: who watches at this member.
-#[derive(Debug, Serialize, Deserialize)]
-struct Said {
-    watching: Vec<Watching>,
+answer! {
+    /// What they answer: who watches at this member.
+    #[derive(Debug)]
+    pub(super) struct Said {
+        /// Each proxy, with what it runs.
+        "watching" watching: Vec<Watching>,
+    }
 }
 
 /// The path by which members ask each other.

@@ -16,9 +16,11 @@ use axum::{
 use futures_util::stream;
 use http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use model::saved::{Head, SAVED_BYTES_MAX};
+use model::{
+    answer,
+    saved::{Head, SAVED_BYTES_MAX},
+};
 use registry::saved::{self, Saved};
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -31,6 +33,19 @@ const CHUNK_BYTES: usize = 64 << 10;
 const CHUNKS_MAX: usize = 4;
 /// How long a snapshot may take to come: the largest at 1 MB/s.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+
+answer! {
+    /// What was put in force, or would be.
+    #[derive(Debug)]
+    pub(super) struct Restored {
+        /// The cluster's history: a new one, unless it was a dry run.
+        "epoch" #[serde(skip_serializing_if = "Option::is_none")] epoch: Option<Uuid> as Option<String>,
+        /// The state's revision.
+        "revision" revision: u64,
+        /// What the snapshot says of itself.
+        "snapshot" snapshot: Head,
+    }
+}
 
 /// The path of snapshots.
 pub fn routes() -> Router<Api> {
@@ -70,7 +85,7 @@ async fn restore(
     caller: Caller,
     parameters: Parameters,
     body: Body,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Restored>, ApiError> {
     caller.require_admin()?;
     let dry_run = parameters.only(&["dryRun"])?.flag("dryRun")?;
     let busy = |_| ApiError::TooMany("this server is restoring a snapshot already".to_owned());
@@ -82,16 +97,12 @@ async fn restore(
         decoded.map_err(|damaged| ApiError::Malformed(format!("the snapshot cannot be used: {damaged}")))?;
     if dry_run {
         let now = api.registry.applied();
-        return Ok(Json(answer(&head, now.epoch(), now.revision())));
+        return Ok(Json(Restored { epoch: now.epoch(), revision: now.revision(), snapshot: head }));
     }
     let restored = api.registry.restore(&state, caller.actor(), Uuid::new_v4()).await?;
     let epoch = restored.epoch();
     tracing::warn!(target: "audit", actor = caller.actor(), revision = head.revision, ?epoch, "snapshot restored");
-    Ok(Json(answer(&head, epoch, restored.revision())))
-}
-
-fn answer(head: &Head, epoch: Option<Uuid>, revision: u64) -> Value {
-    json!({"epoch": epoch, "revision": revision, "snapshot": head})
+    Ok(Json(Restored { epoch, revision: restored.revision(), snapshot: head }))
 }
 
 async fn read(body: Body) -> Result<Bytes, ApiError> {

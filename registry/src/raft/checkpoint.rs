@@ -4,20 +4,22 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
+use model::answer;
 
 /// Entries between two checkpoints.
 const EVERY: u64 = 16;
 /// Checkpoints kept: members that are less than some 8,000 entries apart have common ones.
 const KEPT_MAX: usize = 512;
 
-/// A state's hash at an entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checkpoint {
-    /// The entry.
-    pub index: u64,
-    /// The hash, in hex.
-    pub hash: String,
+answer! {
+    /// A state's hash at an entry.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Checkpoint {
+        /// The entry.
+        "index" pub index: u64,
+        /// The hash, in hex.
+        "hash" pub hash: String,
+    }
 }
 
 /// The newest ones.

@@ -1,9 +1,9 @@
 //! Pure. What the lines of the watches are: their answers have no end, so that each line is described by itself.
 
-use model::kind::Kind;
+use model::{answer::Answer, kind::Kind, trust::TrustBundle};
 use serde_json::{Map, Value, json};
 
-use super::answers::{object, trust};
+use super::answers::object;
 
 /// By path, what a line of it is called.
 const LINES: [(&str, &str); 2] = [("/v1/watch", "WatchLine"), ("/v1/proxy/watch", "ProxyWatchLine")];
@@ -43,7 +43,7 @@ fn of_a_proxy() -> Value {
     json!({"description": "A line of the answer.", "oneOf": [
         line("put", "An object that the proxy has to know.", json!({"object": object()}), &["object"]),
         line("delete", "One that it has to forget; its key counts.", json!({"object": key()}), &["object"]),
-        line("trust", "Whom to trust, whole.", json!({"trust": trust()}), &["trust"]),
+        line("trust", "Whom to trust, whole.", json!({"trust": TrustBundle::schema()}), &["trust"]),
         line("sync", "The set is whole, as of this revision.", revision, &["revision"]),
         line("error", "The last line: start again without `from`.", json!({"status": {"type": "integer"}}), &["status"]),
     ]})

@@ -198,6 +198,7 @@ impl Operation {
         match (self.method, self.path) {
             ("post", "/v1/apply") => &["200", "202"],
             ("post", "/v1/ca/requests") => &["200", "201"],
+            ("post", "/v1/ca/join") => &["201"],
             _ => &["200"],
         }
     }
