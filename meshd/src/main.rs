@@ -130,13 +130,13 @@ const FREED_KEPT_MS: c_long = 10;
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 fn main() -> ExitCode {
-    return_what_is_freed();
+    let told = return_what_is_freed();
     let cli = Cli::parse();
     host::log::start("info,openraft=error");
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("a crypto provider was installed already");
     }
-    let obeyed = runtime().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(obey(cli)));
+    let obeyed = runtime(&told).map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(obey(cli)));
     match obeyed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -147,7 +147,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn return_what_is_freed() {
+/// The allocator was told: without it nothing runs.
+struct Told(());
+
+fn return_what_is_freed() -> Told {
     #[expect(
         unsafe_code,
         reason = "mimalloc is told in C; it takes any number, of any option that it has, and leaves what the environment says"
@@ -156,11 +159,12 @@ fn return_what_is_freed() {
     unsafe {
         libmimalloc_sys::mi_option_set_default(PURGE_DELAY, FREED_KEPT_MS);
     }
+    Told(())
 }
 
 /// Half of the cores: a request passes from task to task, which costs least on one thread, and the log has threads of its
 /// own.
-fn runtime() -> io::Result<Runtime> {
+fn runtime(_: &Told) -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(2, NonZero::get);
     Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build()
 }
@@ -458,7 +462,7 @@ mod tests {
         };
         let before: std::ffi::c_long = kept_ms(&asked::options());
         assert_ne!(before, FREED_KEPT_MS, "nothing needs to be said any more");
-        return_what_is_freed();
+        let _told = return_what_is_freed();
         assert_eq!(kept_ms(&asked::options()), FREED_KEPT_MS);
     }
 }
