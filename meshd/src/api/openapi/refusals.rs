@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::operations::Access;
+use super::operations::{Access, NAMED};
 
 /// By status: what the description calls it, and what it means.
 const WORDS: &[(&str, &str, &str)] = &[
@@ -46,11 +46,17 @@ impl Call<'_> {
             "401" => self.access != Access::Open,
             "403" => self.access != Access::Open || changes,
             "404" => self.path.contains('{') || changes,
-            "409" | "412" => changes,
+            "409" => changes,
+            "412" => changes && self.expects(),
             "408" | "413" | "415" => self.body,
             "422" => self.body || self.query,
             _ => true,
         }
+    }
+
+    /// Whether it may be asked for only while what it changes is still of a revision.
+    fn expects(&self) -> bool {
+        self.path.ends_with(NAMED) || ["/v1/apply", "/v1/rollback"].contains(&self.path)
     }
 }
 

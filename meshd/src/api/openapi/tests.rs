@@ -169,6 +169,8 @@ fn how_a_call_may_fail_is_described() {
     assert_eq!(failures("get", "/healthz"), "400 410 429 503");
     assert_eq!(failures("get", "/v1/cluster"), "400 401 403 410 429 503");
     assert_eq!(failures("get", "/v1/ca/requests/{id}"), "400 404 410 429 503");
+    assert_eq!(failures("post", "/v1/ca/join"), "400 403 404 408 409 410 413 415 422 429 503");
+    assert_eq!(failures("delete", "/v1/cluster/members/{id}"), "400 401 403 404 409 410 429 503");
     assert_eq!(
         failures("put", "/v1/namespaces/{namespace}/services/{name}"),
         "400 401 403 404 408 409 410 412 413 415 422 429 503"
