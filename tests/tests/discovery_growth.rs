@@ -30,7 +30,7 @@ mod heavy {
         files: usize,
     }
 
-    const CI: Load = Load { endpoints: 2_000, files: 25 };
+    const CI: Load = Load { endpoints: 2_000, files: 15 };
     const FULL: Load = Load { endpoints: 10_000, files: 1_500 };
 
     struct Source {
