@@ -7,7 +7,7 @@ use std::time::Duration;
 use traffic::{
     Moment,
     mesh1::{
-        CONTROL_BYTES_MAX, Code, Connection, Decoder, Event, Farewell, Kind, Patience, QUEUES_BYTES_MAX,
+        CONTROL_BYTES_MAX, Code, Connection, Decoder, Event, Farewell, Kind, Outgoing, Patience, QUEUES_BYTES_MAX,
         Read, STREAMS_MAX, Side, StreamId, WINDOW_CONNECTION_BYTES,
     },
 };
@@ -56,8 +56,9 @@ impl World {
 
     /// What is sent is read by our own decoder.
     fn transmit(&mut self, most: usize) {
-        let mut out = Vec::new();
+        let mut out = Outgoing::default();
         self.connection.transmit(&mut out, most);
+        let out = out.to_vec();
         let mut rest = &out[..];
         while self.said.next(&mut rest).expect("we keep the rules").is_some() {}
     }

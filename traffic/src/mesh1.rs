@@ -10,6 +10,8 @@ mod connection;
 mod decoder;
 mod fault;
 mod frame;
+mod outgoing;
+mod pieces;
 mod stream;
 
 pub use by_number::ByNumber;
@@ -17,6 +19,7 @@ pub use connection::{Connection, Event, Patience, Read, Side, Unopened};
 pub use decoder::{Decoder, Piece};
 pub use fault::{Broken, Code, Fault};
 pub use frame::{Farewell, Frame, FrameError, Hello, Kind, Open, StreamId};
+pub use outgoing::Outgoing;
 
 /// The name in the TLS handshake (ALPN).
 pub const ALPN: &[u8] = b"mesh/1";
@@ -39,8 +42,11 @@ pub const WINDOW_CONNECTION_BYTES: u32 = 8 * 1_024 * 1_024;
 pub const WINDOW_BYTES_MAX: u32 = 1 << 30;
 /// What a stream sends before the next one's turn, in bytes: it fills one TLS record with its header.
 pub const QUANTUM_BYTES: usize = 16 * 1_024 - frame::HEADER_BYTES;
-/// What a stream holds of what is to be sent, in bytes: two turns.
-pub const QUEUE_BYTES_MAX: usize = 32 * 1_024;
+/// What a stream holds of what is to be sent, in bytes: four turns, as much as is written at once.
+pub const QUEUE_BYTES_MAX: usize = 4 * QUANTUM_BYTES;
+/// A piece from here on is sent from where it lies, in bytes. It may keep a buffer of four times its length (what is read of
+/// a body at once), so that what is queued keeps no more than four times [`QUEUES_BYTES_MAX`].
+pub const GIVEN_BYTES_LEAST: usize = 16 * 1_024;
 /// What all streams of a connection hold of what is to be sent, in bytes; beyond it each may hold
 /// [`QUEUE_BYTES_LEAST`] only, so that streams which are stuck do not stop the others.
 pub const QUEUES_BYTES_MAX: usize = 8 * 1_024 * 1_024;

@@ -2,7 +2,8 @@
 //! writes while the other waits.
 
 use std::{
-    io::{self, IoSlice},
+    collections::VecDeque,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -17,7 +18,7 @@ use traffic::{
     mesh1::Code,
 };
 
-use super::{Broke, Io, fields::Framing, wire::Wire};
+use super::{Broke, Io, fields::Framing, sending::Outlet, wire::Wire};
 
 /// What a caller that waits for it is told before its body is read.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -199,20 +200,31 @@ impl AsyncWrite for Served {
         self.on_io(|io| io.poll_write(cx, bytes))
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.on_io(|io| io.poll_write_vectored(cx, slices))
-    }
-
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.on_io(|io| io.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.on_io(|io| io.poll_shutdown(cx))
+    }
+}
+
+/// The same for whole messages.
+impl Outlet for Served {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        pieces: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0.lock().wire {
+            Some(wire) => wire.poll_write(cx, head, pieces),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(self), cx)
     }
 }
 

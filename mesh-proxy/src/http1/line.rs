@@ -133,7 +133,7 @@ impl Line {
     /// Sends what is there. A side that takes no more of a request may have answered it all the same.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), SendError> {
         let Some(sending) = &mut self.sending else { return Ok(()) };
-        let error = match sending.poll(cx, &mut self.wire.io) {
+        let error = match sending.poll(cx, &mut self.wire) {
             Poll::Pending => return Ok(()),
             Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(Unsent::Io(error))) => Some(told(error.into())),

@@ -1,15 +1,15 @@
 //! A message on its way out: its head, then its body as it comes. What is small goes together.
 
 use std::{
-    io::{self, IoSlice},
+    collections::VecDeque,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use tokio::io::AsyncWrite;
 use traffic::http1::{self, LAST_CHUNK, Length};
 
 use super::{Broke, fields};
@@ -17,8 +17,10 @@ use crate::body::BodyError;
 
 /// Pieces of a body up to here are copied behind what goes before them, in bytes; a larger one is written from where it is.
 const COPIED_BYTES: usize = 4 * 1_024;
-/// What is gathered before it is written, in bytes.
+/// What is gathered by copies before it is written, in bytes.
 const GATHERED_BYTES: usize = 16 * 1_024;
+/// What is gathered of large pieces before it is written, in bytes: four TLS records, as they come from another proxy.
+const PIECES_BYTES: usize = 60 * 1_024;
 
 /// A message that is sent.
 pub(super) struct Sending<B> {
@@ -27,13 +29,29 @@ pub(super) struct Sending<B> {
     /// The head, and what was gathered behind it, from `written` on.
     gathered: Vec<u8>,
     written: usize,
-    /// A large piece, which goes behind what was gathered.
-    piece: Bytes,
-    /// It is a chunk, whose end goes behind it.
+    /// Large pieces, which go behind what was gathered. A chunk is one, and alone.
+    pieces: VecDeque<Bytes>,
+    pieces_bytes: usize,
+    /// The last is a chunk, whose end goes behind it.
     owes_end: bool,
     unflushed: bool,
     /// The body broke off; what came before goes first.
     failed: Option<BodyError>,
+}
+
+/// Where a message goes.
+pub(super) trait Outlet {
+    /// Writes `head`, then `pieces`, which are taken as far as they are written; how much of `head` that was. Something was,
+    /// if it is ready.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        pieces: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Sends on what was written.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 /// Why a message was not sent whole.
@@ -53,7 +71,8 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
             coding,
             gathered: head,
             written: 0,
-            piece: Bytes::new(),
+            pieces: VecDeque::new(),
+            pieces_bytes: 0,
             owes_end: false,
             unflushed: false,
             failed: None,
@@ -61,11 +80,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
     }
 
     /// Sends until all is sent.
-    pub(super) fn poll<W: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut W,
-    ) -> Poll<Result<(), Unsent>> {
+    pub(super) fn poll<W: Outlet>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<Result<(), Unsent>> {
         loop {
             let starved = self.gather(cx).unwrap_or_else(|error| {
                 (self.body, self.failed) = (None, Some(error));
@@ -74,7 +89,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
             ready!(self.poll_write(cx, to)).map_err(Unsent::Io)?;
             if starved || self.body.is_none() {
                 if self.unflushed {
-                    ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Unsent::Io)?;
+                    ready!(to.poll_flush(cx)).map_err(Unsent::Io)?;
                     self.unflushed = false;
                 }
                 return match self.failed.take() {
@@ -88,7 +103,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
 
     /// Takes of the body what is there; whether there was less than would go.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, BodyError> {
-        while self.piece.is_empty() && self.gathered.len() < GATHERED_BYTES {
+        while self.has_room() {
             if std::mem::take(&mut self.owes_end) {
                 self.gathered.extend_from_slice(b"\r\n");
             }
@@ -101,6 +116,11 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
             }
         }
         Ok(false)
+    }
+
+    fn has_room(&self) -> bool {
+        let pieces = if self.coding == Length::Chunked { 1 } else { PIECES_BYTES };
+        self.pieces_bytes < pieces && self.gathered.len() < GATHERED_BYTES
     }
 
     fn take(&mut self, frame: Frame<Bytes>) -> Result<(), BodyError> {
@@ -122,18 +142,23 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
             Length::Chunked => {
                 http1::chunk_head(&mut self.gathered, data.len());
                 self.push(data);
-                if self.piece.is_empty() {
+                if self.pieces.is_empty() {
                     self.gathered.extend_from_slice(b"\r\n");
                 } else {
                     self.owes_end = true;
                 }
             }
         }
-        if ends && self.piece.is_empty() { self.end(None) } else { Ok(()) }
+        if ends && !self.owes_end { self.end(None) } else { Ok(()) }
     }
 
     fn push(&mut self, data: Bytes) {
-        if data.len() <= COPIED_BYTES { self.gathered.extend_from_slice(&data) } else { self.piece = data }
+        if self.pieces.is_empty() && data.len() <= COPIED_BYTES {
+            self.gathered.extend_from_slice(&data);
+        } else {
+            self.pieces_bytes += data.len();
+            self.pieces.push_back(data);
+        }
     }
 
     fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), BodyError> {
@@ -147,24 +172,87 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
         Ok(())
     }
 
-    fn poll_write<W: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut W,
-    ) -> Poll<io::Result<()>> {
-        while self.written < self.gathered.len() || !self.piece.is_empty() {
-            let slices = [IoSlice::new(&self.gathered[self.written..]), IoSlice::new(&self.piece)];
-            let length = ready!(Pin::new(&mut *to).poll_write_vectored(cx, &slices))?;
-            if length == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            let gathered = length.min(self.gathered.len() - self.written);
-            self.written += gathered;
-            self.piece.advance(length - gathered);
+    fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut impl Outlet) -> Poll<io::Result<()>> {
+        while self.written < self.gathered.len() || !self.pieces.is_empty() {
+            self.written += ready!(to.poll_write(cx, &self.gathered[self.written..], &mut self.pieces))?;
             self.unflushed = true;
         }
         self.gathered.clear();
-        self.written = 0;
+        (self.written, self.pieces_bytes) = (0, 0);
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    /// Takes at most so much at once.
+    struct Narrow {
+        most: usize,
+        came: Vec<u8>,
+        writes: usize,
+    }
+
+    impl Outlet for Narrow {
+        fn poll_write(
+            &mut self,
+            _: &mut Context<'_>,
+            head: &[u8],
+            pieces: &mut VecDeque<Bytes>,
+        ) -> Poll<io::Result<usize>> {
+            let (before, written) = (self.came.len(), head.len().min(self.most));
+            self.came.extend_from_slice(&head[..written]);
+            self.writes += 1;
+            while let Some(piece) = pieces.pop_front() {
+                let mut piece = piece;
+                let part = piece.split_to(piece.len().min(self.most - (self.came.len() - before)));
+                self.came.extend_from_slice(&part);
+                if !piece.is_empty() {
+                    pieces.push_front(piece);
+                    break;
+                }
+            }
+            Poll::Ready(Ok(written))
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What is written of a body of pieces of these lengths, and in how many writes.
+    fn sent(lengths: &[usize], coding: Length, most: usize) -> (Vec<u8>, usize) {
+        let pieces = lengths.iter().zip(b'a'..).map(|(length, byte)| Bytes::from(vec![byte; *length]));
+        let frames: Vec<_> = pieces.map(|piece| Ok::<_, BodyError>(Frame::data(piece))).collect();
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let mut sending = Sending::new(b"head ".to_vec(), Some(body), coding);
+        let mut to = Narrow { most, came: Vec::new(), writes: 0 };
+        let sent = sending.poll(&mut Context::from_waker(std::task::Waker::noop()), &mut to);
+        assert!(matches!(sent, Poll::Ready(Ok(()))));
+        (to.came, to.writes)
+    }
+
+    #[test]
+    fn pieces_go_together_in_order_however_little_is_taken_at_once() {
+        let lengths = [300, 16_000, 16_000, 5, 16_000, 16_000, 7, 20_000];
+        let body: Vec<u8> =
+            lengths.iter().zip(b'a'..).flat_map(|(length, byte)| vec![byte; *length]).collect();
+        let whole = Length::Exactly(body.len() as u64);
+        for most in [usize::MAX, 7_001, 1] {
+            let (came, writes) = sent(&lengths, whole, most);
+            assert!(came == [b"head ", &body[..]].concat(), "{} bytes, {most} at once", came.len());
+            assert!(most != usize::MAX || writes == 2, "{writes} writes: four records' worth goes in one");
+            let (came, _) = sent(&lengths, Length::Chunked, most);
+            let mut decoder = http1::Decoder::new(Length::Chunked);
+            let (mut rest, mut read) = (&came[5..], Vec::new());
+            while let http1::Next::Data { at, length } = decoder.next(rest).expect("chunks") {
+                read.extend_from_slice(&rest[at..at + length]);
+                rest = &rest[at + length..];
+            }
+            assert!(decoder.is_over() && read == body, "chunks, {most} at once");
+        }
     }
 }

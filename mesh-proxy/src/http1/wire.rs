@@ -1,7 +1,8 @@
 //! One connection: what came and was not used, and where more comes from.
 
 use std::{
-    io,
+    collections::VecDeque,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, Waker, ready},
 };
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 use traffic::http1::{Decoder, HeadEnd, Malformed, Next};
 
-use super::{Broke, Stream, fields};
+use super::{Broke, Stream, fields, sending::Outlet};
 use crate::{
     limits::HEAD_BYTES_MAX,
     listener::Rewound,
@@ -26,6 +27,9 @@ impl<T: AsyncRead + AsyncWrite + Abort + Send + Unpin> Io for T {}
 
 /// What is read at once of a large body, in bytes: it stays where it was read.
 const LARGE_READ_BYTES: usize = 64 * 1_024;
+
+/// How many pieces are written at once: a head, and as many records of TLS as are read of a large body at once, and some.
+const SLICES: usize = 8;
 
 /// A connection that is read.
 pub(super) struct Wire {
@@ -87,6 +91,17 @@ impl Wire {
                 Next::More => {
                     self.ahead.clear();
                     let left = decoder.left().map_or(0, |left| usize::try_from(left).unwrap_or(usize::MAX));
+                    if left > READ_BYTES
+                        && let Some(stream) = self.io.by_pieces()
+                    {
+                        let Some(piece) = ready!(stream.poll_take(cx, left))? else {
+                            decoder.cut()?;
+                            return Poll::Ready(None);
+                        };
+                        // No more than is left was asked for: all of it is the body's.
+                        decoder.next(&piece)?;
+                        return Poll::Ready(Some(Ok(Frame::data(piece))));
+                    }
                     if !ready!(self.poll_fill(cx, left))? {
                         decoder.cut()?;
                         return Poll::Ready(None);
@@ -144,5 +159,41 @@ impl Wire {
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
         }
+    }
+}
+
+impl Outlet for Wire {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        pieces: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(stream) = self.io.by_pieces() {
+            return stream.poll_give(cx, head, pieces);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        slices[0] = IoSlice::new(head);
+        let count =
+            slices[1..].iter_mut().zip(&*pieces).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
+        let length = ready!(Pin::new(&mut *self.io).poll_write_vectored(cx, &slices[..=count]))?;
+        if length == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        let written = length.min(head.len());
+        let mut left = length - written;
+        while let Some(piece) = pieces.front_mut().filter(|_| left > 0) {
+            let part = left.min(piece.len());
+            piece.advance(part);
+            left -= part;
+            if piece.is_empty() {
+                pieces.pop_front();
+            }
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io).poll_flush(cx)
     }
 }

@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use traffic::{
     Moment,
     mesh1::{
-        Broken, ByNumber, Code, Connection, Event, Farewell, Fault, Kind, Open, Patience, Side, StreamId,
-        Unopened,
+        Broken, ByNumber, Code, Connection, Event, Farewell, Fault, Kind, Open, Outgoing, Patience, Side,
+        StreamId, Unopened,
     },
 };
 
@@ -127,7 +127,7 @@ impl Mux {
     }
 
     /// Bytes to send; how many turns streams had in them.
-    fn transmit(&self, out: &mut Vec<u8>, most: usize) -> usize {
+    fn transmit(&self, out: &mut Outgoing, most: usize) -> usize {
         let (turns, _) = self.with(|state| {
             state.stirred = false;
             state.core.transmit(out, most)

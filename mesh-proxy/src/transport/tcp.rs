@@ -29,7 +29,7 @@ use traffic::{
     preamble::{Decoded, Preamble},
 };
 
-use super::{Ahead, SendError};
+use super::{Ahead, SendError, mux};
 
 /// How long a local application may take to accept. While its queue is full its kernel lets a SYN fall, which is sent again
 /// after a second: a crowd of streams that share a connection comes all at once.
@@ -150,13 +150,18 @@ pub async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, reached: Result<(), &
     stream.flush().await
 }
 
-/// A stream that can end so that its other side does not take the end for a whole one.
+/// A stream that can end so that its other side does not take the end for a whole one, and may be more than bytes.
 pub trait Abort {
     /// When it is dropped it breaks off.
     fn abort(&self) {}
 
     /// It breaks off at once, and its other side is told why, where it can be.
     fn reset(&self, _why: Code) {}
+
+    /// The stream of `mesh/1` that it is: that one takes and gives bodies as they lie.
+    fn by_pieces(&mut self) -> Option<&mut mux::Stream> {
+        None
+    }
 }
 
 /// By a RST: what was not read is lost there, and the application learns that it was cut off.
@@ -182,6 +187,10 @@ impl<T: Abort + ?Sized> Abort for Box<T> {
 
     fn reset(&self, why: Code) {
         (**self).reset(why);
+    }
+
+    fn by_pieces(&mut self) -> Option<&mut mux::Stream> {
+        (**self).by_pieces()
     }
 }
 

@@ -1,5 +1,5 @@
-//! Pure. One side of a `mesh/1` connection. What the application does with its streams stands here; what comes from the
-//! other side in `receive`, what goes there in `transmit`.
+//! Pure. One side of a `mesh/1` connection. What the application does with its streams stands here, and with
+//! their bytes in `bytes`; what comes from the other side in `receive`, what goes there in `transmit`.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    Broken, ByNumber, Code, Decoder, Farewell, Fault, Frame, Hello, Kind, Open, QUEUE_BYTES_LEAST,
-    QUEUE_BYTES_MAX, QUEUES_BYTES_MAX, STREAMS_MAX, StreamId, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES,
-    stream::Stream,
+    Broken, ByNumber, Code, Decoder, Farewell, Fault, Frame, Hello, Kind, Open, STREAMS_MAX, StreamId,
+    WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES, stream::Stream,
 };
 use crate::Moment;
 
+mod bytes;
 mod receive;
 mod transmit;
 
@@ -51,9 +51,9 @@ pub enum Event {
 
 /// What a stream has to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Read {
-    /// So many bytes.
-    Bytes(usize),
+pub enum Read<T = usize> {
+    /// These bytes, or so many.
+    Bytes(T),
     /// Nothing yet: [`Event::Read`] says when.
     Nothing,
     /// Nothing more.
@@ -195,60 +195,12 @@ impl Connection {
         broken.map(Err)
     }
 
-    /// Takes bytes to send; how many, which is 0 when the stream is full: [`Event::Write`] says when it no longer is.
-    ///
-    /// # Errors
-    /// If nobody will read them.
-    pub fn write(&mut self, id: StreamId, bytes: &[u8]) -> Result<usize, Broken> {
-        let most = if self.queued < QUEUES_BYTES_MAX { QUEUE_BYTES_MAX } else { QUEUE_BYTES_LEAST };
-        let stream = self.streams.get_mut(&id).ok_or(Broken::Ended)?;
-        if let Some(broken) = &stream.broken {
-            return Err(broken.clone());
-        }
-        if stream.finishing {
-            return Err(Broken::Ended);
-        }
-        let length = bytes.len().min(most.saturating_sub(stream.queue.len()));
-        stream.wants_write = length < bytes.len();
-        stream.queue.extend(&bytes[..length]);
-        self.queued += length;
-        if self.side == Side::Taker && !std::mem::replace(&mut stream.answered, true) {
-            self.resets = 0;
-        }
-        self.list(id);
-        Ok(length)
-    }
-
     /// Nothing more will be written to a stream.
     pub fn finish(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.finishing = true;
             self.list(id);
         }
-    }
-
-    /// Moves bytes that came into `into`.
-    ///
-    /// # Errors
-    /// If the stream broke off, and what came before was read.
-    pub fn read(&mut self, id: StreamId, into: &mut [u8]) -> Result<Read, Broken> {
-        let stream = self.streams.get_mut(&id).ok_or(Broken::Ended)?;
-        let length = stream.read(into);
-        if length == 0 {
-            return match &stream.broken {
-                _ if stream.peer_ended => Ok(Read::End),
-                Some(broken) => Err(broken.clone()),
-                None => {
-                    stream.wants_read = true;
-                    Ok(Read::Nothing)
-                }
-            };
-        }
-        if stream.owes_credit() && !std::mem::replace(&mut stream.credited, true) {
-            self.credits.push_back(id);
-        }
-        self.give_back(length);
-        Ok(Read::Bytes(length))
     }
 
     /// Ends a stream both ways; what was not sent is dropped.
@@ -264,7 +216,7 @@ impl Connection {
     pub fn release(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.released = true;
-        let unread = std::mem::take(&mut stream.received).len();
+        let unread = stream.received.clear();
         let last_words = stream.finishing && !stream.ended;
         if !last_words && !stream.over() {
             self.reset(id, Farewell::new(Code::CANCEL, ""));
@@ -379,7 +331,7 @@ impl Connection {
     fn lose(&mut self, id: StreamId, broken: Broken) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.broken.get_or_insert(broken);
-        self.queued -= std::mem::take(&mut stream.queue).len();
+        self.queued -= stream.queue.clear();
         self.wake(id, true);
         self.forget(id);
     }

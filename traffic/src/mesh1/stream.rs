@@ -1,16 +1,14 @@
 //! Pure. One stream of a `mesh/1` connection: what came and was not read, what was written and not sent, both windows.
 
-use std::collections::VecDeque;
-
-use super::{Broken, Fault, StreamId, WINDOW_STREAM_BYTES, WINDOW_STREAM_BYTES_MAX};
+use super::{Broken, Fault, StreamId, WINDOW_STREAM_BYTES, WINDOW_STREAM_BYTES_MAX, pieces::Pieces};
 
 /// Seen from one side. What is told to the other side is its connection's matter.
 #[derive(Debug)]
 pub(super) struct Stream {
     /// What came and was not read.
-    pub(super) received: VecDeque<u8>,
+    pub(super) received: Pieces,
     /// What was written and not sent.
-    pub(super) queue: VecDeque<u8>,
+    pub(super) queue: Pieces,
     /// What may be sent.
     pub(super) send_window: u32,
     /// What may come.
@@ -42,8 +40,8 @@ impl Stream {
     /// Nothing was sent yet; `send_window` may be.
     pub(super) fn new(send_window: u32) -> Self {
         Self {
-            received: VecDeque::new(),
-            queue: VecDeque::new(),
+            received: Pieces::default(),
+            queue: Pieces::default(),
             send_window,
             granted: WINDOW_STREAM_BYTES,
             window: WINDOW_STREAM_BYTES,
@@ -68,22 +66,17 @@ impl Stream {
         }
         let length = u32::try_from(part.len()).map_err(|_| Fault::Beyond(id))?;
         self.granted = self.granted.checked_sub(length).ok_or(Fault::Beyond(id))?;
-        self.received.extend(part);
+        self.received.copy(part);
         Ok(())
     }
 
-    /// Moves what came into `into`; how much that was.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> usize {
-        let mut length = 0;
-        let (front, back) = self.received.as_slices();
-        for part in [front, back] {
-            let part = &part[..part.len().min(into.len() - length)];
-            into[length..length + part.len()].copy_from_slice(part);
-            length += part.len();
-        }
-        self.received.drain(..length);
+    /// Lets `read` have some of what came; how much that was.
+    pub(super) fn read<T>(&mut self, read: impl FnOnce(&mut Pieces) -> T) -> (T, usize) {
+        let before = self.received.len();
+        let read = read(&mut self.received);
+        let length = before - self.received.len();
         self.read = self.read.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
-        length
+        (read, length)
     }
 
     /// Whether the other side should hear that it may send more: not with every byte.
@@ -118,21 +111,14 @@ impl Stream {
     /// Breaks it off; how much of what came, and of what was to be sent, is dropped. What a side sent before its own end
     /// stays readable.
     pub(super) fn break_off(&mut self, broken: Broken) -> (usize, usize) {
-        let received = if self.peer_ended { 0 } else { self.received.len() };
-        if !self.peer_ended {
-            self.received = VecDeque::new();
-        }
+        let received = if self.peer_ended { 0 } else { self.received.clear() };
         self.broken.get_or_insert(broken);
-        let queued = std::mem::take(&mut self.queue).len();
-        (received, queued)
+        (received, self.queue.clear())
     }
 
     /// Gives back memory that is not used.
     pub(super) fn shrink(&mut self) {
-        for buffer in [&mut self.received, &mut self.queue] {
-            if buffer.is_empty() {
-                *buffer = VecDeque::new();
-            }
-        }
+        self.received.shrink();
+        self.queue.shrink();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -15,7 +15,7 @@ use tokio::{
     task::yield_now,
     time::{MissedTickBehavior, interval, timeout},
 };
-use traffic::mesh1::{Code, Fault, Open, Patience, Side};
+use traffic::mesh1::{Code, Fault, Open, Outgoing, Patience, Side};
 
 use super::{Mux, Opener, Stream};
 use crate::{
@@ -32,6 +32,10 @@ use crate::{
 const WRITE_BYTES: usize = 64 * 1_024;
 /// What of that is kept for the next time, in bytes.
 const KEPT_BYTES: usize = 32 * 1_024;
+/// How many pieces are handed to TLS at once: the headers and pieces of four turns, some of which lie in two.
+const SLICES: usize = 16;
+/// What is read before those who wait for it have their turn, in bytes: it is still in the processor's caches then.
+const READ_BYTES: usize = 256 * 1_024;
 /// How often the time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How long a caller waits for a word of a connection that carries streams, and for an answer when it asks.
@@ -156,18 +160,26 @@ async fn read<S: AsyncBufRead + Unpin>(
     line: &Line<S>,
     opened: impl Fn(Stream, Open),
 ) -> Ended {
+    let mut came = 0;
     loop {
-        match line.read(|bytes| mux.receive(bytes)).await {
+        match line.read(|bytes| (bytes.len(), mux.receive(bytes))).await {
             Ok(None) => return Ended::Lost("the other side closed it".to_owned()),
-            Ok(Some(Ok(streams))) => streams.into_iter().for_each(|(id, open)| opened(mux.stream(id), open)),
-            Ok(Some(Err(fault))) => return Ended::Fault(fault),
+            Ok(Some((length, Ok(streams)))) => {
+                streams.into_iter().for_each(|(id, open)| opened(mux.stream(id), open));
+                came += length;
+                if came >= READ_BYTES {
+                    came = 0;
+                    yield_now().await;
+                }
+            }
+            Ok(Some((_, Err(fault)))) => return Ended::Fault(fault),
             Err(error) => return error.into(),
         }
     }
 }
 
 async fn write<S: AsyncWrite + Unpin>(mux: &Mux, line: &Line<S>) -> Ended {
-    let (mut out, mut busy) = (Vec::new(), false);
+    let (mut out, mut busy) = (Outgoing::default(), false);
     loop {
         mux.stirred.notified().await;
         // Whoever is ready to run may have something to send, too. Where but one stream had, last time, nobody is
@@ -186,10 +198,9 @@ async fn write<S: AsyncWrite + Unpin>(mux: &Mux, line: &Line<S>) -> Ended {
 }
 
 /// Sends all that there is; how many turns streams had in it.
-async fn flush<S: AsyncWrite + Unpin>(mux: &Mux, line: &Line<S>, out: &mut Vec<u8>) -> io::Result<usize> {
+async fn flush<S: AsyncWrite + Unpin>(mux: &Mux, line: &Line<S>, out: &mut Outgoing) -> io::Result<usize> {
     let mut turns = 0;
     loop {
-        out.clear();
         turns += mux.transmit(out, WRITE_BYTES);
         if out.is_empty() {
             break;
@@ -203,7 +214,7 @@ async fn flush<S: AsyncWrite + Unpin>(mux: &Mux, line: &Line<S>, out: &mut Vec<u
 
 /// Says the last word, and waits until the other side has heard it: a socket that is closed before may lose it.
 async fn farewell<S: AsyncBufRead + AsyncWrite + Unpin>(mux: &Mux, line: &Line<S>) -> io::Result<()> {
-    flush(mux, line, &mut Vec::new()).await?;
+    flush(mux, line, &mut Outgoing::default()).await?;
     line.with(|stream, cx| stream.poll_shutdown(cx)).await?;
     while line.read(|_| ()).await?.is_some() {}
     Ok(())
@@ -253,11 +264,16 @@ impl<S: AsyncBufRead + Unpin> Line<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Line<S> {
-    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.with(|stream, cx| stream.poll_write(cx, bytes)).await? {
+    async fn write_all(&self, out: &mut Outgoing) -> io::Result<()> {
+        while !out.is_empty() {
+            let written = self.with(|stream, cx| {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = out.slices(&mut slices);
+                stream.poll_write_vectored(cx, &slices[..count])
+            });
+            match written.await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
-                length => bytes = &bytes[length..],
+                length => out.advance(length),
             }
         }
         Ok(())
@@ -266,10 +282,11 @@ impl<S: AsyncWrite + Unpin> Line<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::{collections::VecDeque, pin::pin};
 
+    use bytes::Bytes;
     use futures_util::{FutureExt as _, poll};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
     use traffic::mesh1::Kind;
 
     use super::*;
@@ -285,9 +302,9 @@ mod tests {
     #[tokio::test]
     async fn who_writes_alone_is_sent_at_once_and_several_are_sent_together() {
         let mux = Mux::new(Side::Opener, CALLER, Arc::default());
-        let mut hello = Vec::new();
+        let mut hello = Outgoing::default();
         Mux::new(Side::Taker, CALLEE, Arc::default()).transmit(&mut hello, WRITE_BYTES);
-        assert!(mux.receive(&hello).expect("it keeps the rules").is_empty());
+        assert!(mux.receive(&hello.to_vec()).expect("it keeps the rules").is_empty());
         let (near, mut far) = tokio::io::duplex(WRITE_BYTES);
         let line = Line(Mutex::new(near));
         let mut sending = pin!(write(&mux, &line));
@@ -311,5 +328,60 @@ mod tests {
         say(&mut other, "E").await;
         assert!(poll!(&mut sending).is_pending());
         assert_eq!(came(&mut far), "DE");
+    }
+
+    /// A pair whose sides have heard each other's HELLO.
+    fn pair() -> (Arc<Mux>, Arc<Mux>) {
+        let (opener, taker) =
+            (Mux::new(Side::Opener, CALLER, Arc::default()), Mux::new(Side::Taker, CALLEE, Arc::default()));
+        for (from, to) in [(&opener, &taker), (&taker, &opener)] {
+            let mut hello = Outgoing::default();
+            from.transmit(&mut hello, WRITE_BYTES);
+            assert!(to.receive(&hello.to_vec()).expect("it keeps the rules").is_empty());
+        }
+        (opener, taker)
+    }
+
+    /// A body goes through a socket that takes little at once, in pieces; its end comes behind it.
+    #[tokio::test]
+    async fn pieces_come_whole_through_a_narrow_line_and_the_end_behind_them() {
+        let (opener, taker) = pair();
+        let (near, far) = tokio::io::duplex(1_000);
+        let (near, far) = (Line(Mutex::new(near)), Line(Mutex::new(BufReader::new(far))));
+        let mut from = opener.open(Kind::Http1, 80).expect("there is room");
+        let body: Vec<u8> = (0..60_000_u32).map(|n| (n % 251) as u8).collect();
+        let mut pieces: VecDeque<Bytes> =
+            [&body[..20_000], &body[20_000..20_009], &body[20_009..]].map(Bytes::copy_from_slice).into();
+        let given = poll_fn(|cx| from.poll_give(cx, b"head", &mut pieces)).await.expect("there is room");
+        assert_eq!((given, pieces.len()), (4, 0), "all of it has room");
+        from.shutdown().await.expect("said");
+        let (streams, mut out) = (Mutex::new(Vec::new()), Outgoing::default());
+        let reading = read(&taker, &far, |stream, _| streams.lock().push(stream));
+        tokio::select! {
+            biased;
+            sent = flush(&opener, &near, &mut out) => drop(sent.expect("it is taken")),
+            _ = reading => unreachable!("the line stays open"),
+        }
+        while let Some(()) = far.read(|bytes| drop(taker.receive(bytes))).now_or_never().map(drop) {}
+        let mut to = streams.lock().pop().expect("it was opened");
+        let mut came = Vec::new();
+        while let Some(piece) = poll_fn(|cx| to.poll_take(cx, 30_000)).await.expect("nothing broke") {
+            came.extend_from_slice(&piece);
+        }
+        assert!(came == [b"head", &body[..]].concat(), "{} bytes", came.len());
+    }
+
+    /// Who waits for what came is not kept waiting while more and more comes.
+    #[tokio::test]
+    async fn readers_have_their_turn_while_more_comes() {
+        let (_, taker) = pair();
+        let ping = [0, 0, 8, 7, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let pings = ping.repeat(2 * READ_BYTES / ping.len());
+        let line = Line(Mutex::new(BufReader::with_capacity(16 * 1_024, &pings[..])));
+        let mut reading = pin!(read(&taker, &line, |_, _| ()));
+        assert!(poll!(&mut reading).is_pending(), "it lets others run");
+        assert_eq!(line.0.lock().get_ref().len(), READ_BYTES, "half of it is read");
+        assert!(poll!(&mut reading).is_pending(), "and again");
+        assert!(poll!(&mut reading).is_ready(), "that was the end");
     }
 }

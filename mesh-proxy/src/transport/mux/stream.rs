@@ -1,6 +1,7 @@
 //! One stream, to be read and written like a connection of its own.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     io,
     pin::Pin,
@@ -9,11 +10,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::timeout,
 };
-use traffic::mesh1::{Broken, Code, Farewell, Read, StreamId};
+use traffic::mesh1::{Broken, Code, Connection, Farewell, Read, StreamId};
 
 use super::{Mux, broken};
 use crate::transport::tcp::Abort;
@@ -59,10 +61,76 @@ impl Stream {
     }
 }
 
+/// Bodies, without a copy: pieces go into it and come out of it as they lie.
+impl Stream {
+    /// Writes `head`, then `pieces`, which are taken as far as there is room for them; how much of `head` that was.
+    pub fn poll_give(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        pieces: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        let mut state = self.mux.state.lock();
+        match give(&mut state.core, self.id, head, pieces) {
+            Ok((0, 0)) => {
+                Mux::wait_to_write(&mut state, self.id, cx);
+                Poll::Pending
+            }
+            Ok((length, _)) => {
+                self.mux.stir(&mut state);
+                Poll::Ready(Ok(length))
+            }
+            Err(ended) => Poll::Ready(Err(broken(&ended))),
+        }
+    }
+
+    /// The next bytes that came, at most `most` of them; `None` at the end.
+    pub fn poll_take(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<Option<Bytes>>> {
+        let mut state = self.mux.state.lock();
+        match state.core.take(self.id, most) {
+            Ok(Read::Nothing) => {
+                Mux::wait_to_read(&mut state, self.id, cx);
+                Poll::Pending
+            }
+            Ok(Read::Bytes(piece)) => {
+                self.mux.stir(&mut state);
+                Poll::Ready(Ok(Some(piece)))
+            }
+            Ok(Read::End) => Poll::Ready(Ok(None)),
+            Err(ended) => Poll::Ready(Err(broken(&ended))),
+        }
+    }
+}
+
+/// How much of the head was taken, and how much of the pieces.
+fn give(
+    core: &mut Connection,
+    id: StreamId,
+    head: &[u8],
+    pieces: &mut VecDeque<Bytes>,
+) -> Result<(usize, usize), Broken> {
+    let written = if head.is_empty() { 0 } else { core.write(id, head)? };
+    let mut given = 0;
+    while written == head.len()
+        && let Some(piece) = pieces.front_mut()
+    {
+        given += core.give(id, piece)?;
+        if !piece.is_empty() {
+            break;
+        }
+        pieces.pop_front();
+    }
+    Ok((written, given))
+}
+
 /// Dropped before its end, it is reset.
 impl Abort for Stream {
     fn reset(&self, why: Code) {
         self.mux.with(|state| state.core.reset(self.id, Farewell::new(why, "")));
+    }
+
+    fn by_pieces(&mut self) -> Option<&mut Stream> {
+        Some(self)
     }
 }
 

@@ -3,14 +3,16 @@
 
 use super::Connection;
 use crate::mesh1::{
-    Code, Event, Farewell, Frame, QUANTUM_BYTES, QUEUE_BYTES_MAX, StreamId, WINDOW_CONNECTION_BYTES,
+    Code, Event, Farewell, Frame, Outgoing, QUANTUM_BYTES, QUEUE_BYTES_MAX, StreamId,
+    WINDOW_CONNECTION_BYTES,
     frame::{self, kind},
+    pieces::Pieces,
 };
 
 impl Connection {
     /// Writes what is to be sent behind what is in `out`, until that holds `most` bytes or more, or all is written. Returns
     /// how many turns streams had.
-    pub fn transmit(&mut self, out: &mut Vec<u8>, most: usize) -> usize {
+    pub fn transmit(&mut self, out: &mut Outgoing, most: usize) -> usize {
         if !self.over {
             self.credit();
         }
@@ -18,7 +20,7 @@ impl Connection {
             Frame::Pong(token).encode(&mut self.control);
         }
         self.told = self.highest;
-        out.append(&mut self.control);
+        out.with(|bytes| bytes.append(&mut self.control));
         // Streams that may not send now, one after the other: the round is over when none was met that may.
         let (mut stuck, mut turns) = (0, 0);
         while out.len() < most && stuck < self.round.len() {
@@ -43,7 +45,7 @@ impl Connection {
     }
 
     /// One stream's turn; whether it sent anything.
-    fn turn(&mut self, id: StreamId, out: &mut Vec<u8>) -> bool {
+    fn turn(&mut self, id: StreamId, out: &mut Outgoing) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else { return true };
         if !stream.sendable(u32::MAX) {
             stream.listed = false;
@@ -52,12 +54,8 @@ impl Connection {
         let leave = stream.send_window.min(self.send_window) as usize;
         let length = stream.queue.len().min(QUANTUM_BYTES).min(leave);
         if length > 0 {
-            out.extend(frame::header(kind::DATA, id, length));
-            let (front, back) = stream.queue.as_slices();
-            let cut = length.min(front.len());
-            out.extend_from_slice(&front[..cut]);
-            out.extend_from_slice(&back[..length - cut]);
-            stream.queue.drain(..length);
+            out.with(|bytes| bytes.extend(frame::header(kind::DATA, id, length)));
+            send(&mut stream.queue, length, out);
             self.queued -= length;
             let sent = u32::try_from(length).expect("a turn is no longer than a frame");
             (stream.send_window, self.send_window) = (stream.send_window - sent, self.send_window - sent);
@@ -65,7 +63,7 @@ impl Connection {
         let ends = stream.queue.is_empty() && stream.finishing;
         if ends {
             stream.ended = true;
-            Frame::End(id).encode(out);
+            out.with(|bytes| Frame::End(id).encode(bytes));
         }
         if stream.wants_write && stream.queue.len() < QUEUE_BYTES_MAX {
             stream.wants_write = false;
@@ -82,10 +80,10 @@ impl Connection {
     }
 
     /// A stream whose last byte is sent and that nobody asks for: what the other side may still send, nobody reads.
-    fn let_go(&mut self, id: StreamId, out: &mut Vec<u8>) {
+    fn let_go(&mut self, id: StreamId, out: &mut Outgoing) {
         let Some(stream) = self.streams.get(&id).filter(|stream| stream.released) else { return };
         if !stream.peer_ended {
-            Frame::Reset(id, Farewell::new(Code::CANCEL, "")).encode(out);
+            out.with(|bytes| Frame::Reset(id, Farewell::new(Code::CANCEL, "")).encode(bytes));
         }
         self.streams.remove(&id);
     }
@@ -109,5 +107,18 @@ impl Connection {
 
     fn owes_credit(&self) -> bool {
         !self.over && self.read >= WINDOW_CONNECTION_BYTES / 2
+    }
+}
+
+/// Moves so many bytes of a queue: what is short is copied, the rest goes as it lies.
+fn send(queue: &mut Pieces, length: usize, out: &mut Outgoing) {
+    if let Some(short) = queue.short() {
+        out.with(|bytes| bytes.extend_from_slice(&short[..length]));
+        return queue.pass(length);
+    }
+    let mut left = length;
+    while let Some(piece) = queue.take(left) {
+        left -= piece.len();
+        out.push(piece);
     }
 }
