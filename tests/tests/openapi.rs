@@ -20,6 +20,9 @@ mod heavy {
     /// without a token where one is asked for.
     const CHECKS: &str = "not_a_server_error,unavailable_says_when,status_code_conformance,content_type_conformance,response_schema_conformance,ignored_auth";
 
+    /// How long an answer may take: a long poll (`from`) that does not say how long it waits waits for 30 s.
+    const ANSWER_SECONDS: &str = "40";
+
     async fn description(dev: &Dev) -> Value {
         let client = dev.client().expect("a client");
         client.json(reqwest::Method::GET, "/openapi.json", None).await.expect("a description")
@@ -55,7 +58,7 @@ mod heavy {
         command.args(["-H", &format!("Authorization: Bearer {}", dev.token)]);
         command.args(ENDLESS.iter().flat_map(|path| ["--exclude-path", path]));
         // An idle connection that the server closes at the moment in which it is used again is asked once more.
-        command.args(["--workers", "2", "--request-timeout", "10", "--request-retries", "2"]);
+        command.args(["--workers", "2", "--request-timeout", ANSWER_SECONDS, "--request-retries", "2"]);
         command
             .args(["--generation-database", "none"])
             .args(more)
