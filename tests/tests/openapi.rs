@@ -310,10 +310,12 @@ mod machines {
                 let request = self.http.post(format!("{}/v1/snapshot{query}", self.url)).bearer_auth(token);
                 request.header("content-type", "application/octet-stream").body(bytes.to_vec())
             };
+            let roots = self.http.get(format!("{}/v1/ca/bundle", self.url));
             let save = self.http.get(format!("{}/v1/snapshot", self.url)).bearer_auth(token);
             let saved = Heard::open("/v1/snapshot", save).await.ends(200).await;
             let mut heard = Vec::new();
             for (path, request, status) in [
+                ("/v1/ca/bundle", roots.header("accept", "application/x-pem-file"), 200),
                 ("/v1/snapshot", snapshot("?dryRun=true", &saved.body), 200),
                 ("/v1/snapshot", snapshot("", b"something else"), 400),
                 (asked, self.post(member, asked, &body), 200),
@@ -412,9 +414,10 @@ mod machines {
         {
             let status = answer.status().as_str().to_owned();
             let content = &mut description["paths"][path][method]["responses"][&status]["content"];
-            let Some(schema) = content.get_mut("application/json").map(|json| &mut json["schema"]) else {
+            if answer.headers()["content-type"] != "application/json" {
                 continue;
-            };
+            }
+            let schema = &mut content["application/json"]["schema"];
             let either: Vec<_> = match schema.get("oneOf") {
                 Some(_) => schema["oneOf"].as_array_mut().expect("alternatives").iter_mut().collect(),
                 None => vec![schema],

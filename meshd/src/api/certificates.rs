@@ -39,7 +39,7 @@ mod join;
 mod requests;
 
 /// The media type of certificates as PEM.
-const PEM: &str = "application/x-pem-file";
+pub(super) const PEM: &str = "application/x-pem-file";
 
 /// The paths of the certificate authority.
 pub fn routes() -> Router<Api> {

@@ -14,7 +14,7 @@ use model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{parameters::FRESHNESS, rollout::WRITE_PARAMETERS};
+use super::{certificates::PEM, parameters::FRESHNESS, rollout::WRITE_PARAMETERS};
 
 mod answers;
 mod examples;
@@ -113,9 +113,9 @@ fn describe(operation: &Operation) -> Value {
         "parameters": in_path(operation.path).chain(query).collect::<Vec<_>>(),
         "responses": responses(json!({"description": says, "content": {operation.answer: {"schema": schema}}}), operation.codes(), &call),
     });
-    if operation.path == "/v1/watch" {
-        let events = json!({"type": "string", "description": "The same lines, each the data of an event."});
-        described["responses"]["200"]["content"]["text/event-stream"] = json!({"schema": events});
+    if let Some((media, about)) = other_media(operation.path) {
+        let text = json!({"type": "string", "description": about});
+        described["responses"]["200"]["content"][media] = json!({"schema": text});
     }
     if let Some(media) = operation.body {
         let mut content = json!({media: {"schema": {"type": "object"}}});
@@ -138,6 +138,15 @@ fn describe(operation: &Operation) -> Value {
         Access::Node | Access::Member => json!([{"certificate": []}]),
     };
     described
+}
+
+/// In what else a path answers, if it is asked for by `Accept`, and what that is.
+fn other_media(path: &str) -> Option<(&'static str, &'static str)> {
+    match path {
+        "/v1/watch" => Some(("text/event-stream", "The same lines, each the data of an event.")),
+        "/v1/ca/bundle" => Some((PEM, "The roots alone.")),
+        _ => None,
+    }
 }
 
 fn kind_paths(kind: Kind, paths: &mut Map<String, Value>) {
