@@ -111,6 +111,23 @@ impl Wire {
         }
     }
 
+    /// Writes once, without a list of slices where there is but one.
+    fn poll_write_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        pieces: &VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        let io = Pin::new(&mut *self.io);
+        if pieces.is_empty() {
+            return io.poll_write(cx, head);
+        }
+        let mut slices = [IoSlice::new(head); SLICES];
+        let rest = slices[1..].iter_mut().zip(pieces);
+        let count = rest.map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
+        io.poll_write_vectored(cx, &slices[..=count])
+    }
+
     /// Whether something comes that nobody asked for, or the end.
     pub(super) fn poll_stirs(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.poll_fill(cx, 0)
@@ -172,11 +189,7 @@ impl Outlet for Wire {
         if let Some(stream) = self.io.by_pieces() {
             return stream.poll_give(cx, head, pieces);
         }
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        slices[0] = IoSlice::new(head);
-        let count =
-            slices[1..].iter_mut().zip(&*pieces).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
-        let length = ready!(Pin::new(&mut *self.io).poll_write_vectored(cx, &slices[..=count]))?;
+        let length = ready!(self.poll_write_some(cx, head, pieces))?;
         if length == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

@@ -269,7 +269,10 @@ impl<S: AsyncWrite + Unpin> Line<S> {
             let written = self.with(|stream, cx| {
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let count = out.slices(&mut slices);
-                stream.poll_write_vectored(cx, &slices[..count])
+                match &slices[..count] {
+                    [only] => stream.poll_write(cx, only),
+                    slices => stream.poll_write_vectored(cx, slices),
+                }
             });
             match written.await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -287,7 +290,7 @@ mod tests {
     use bytes::Bytes;
     use futures_util::{FutureExt as _, poll};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
-    use traffic::mesh1::Kind;
+    use traffic::mesh1::{Kind, QUEUE_BYTES_MAX};
 
     use super::*;
 
@@ -369,6 +372,21 @@ mod tests {
             came.extend_from_slice(&piece);
         }
         assert!(came == [b"head", &body[..]].concat(), "{} bytes", came.len());
+    }
+
+    #[tokio::test]
+    async fn what_has_no_room_stays_with_the_writer_who_is_told_when_there_is_some() {
+        let (opener, _) = pair();
+        let mut from = opener.open(Kind::Http1, 80).expect("there is room");
+        let mut pieces: VecDeque<Bytes> = [Bytes::from(vec![1; 40_000]), Bytes::from(vec![2; 40_000])].into();
+        let given = poll_fn(|cx| from.poll_give(cx, b"head", &mut pieces)).await.expect("there is room");
+        let left: usize = pieces.iter().map(Bytes::len).sum();
+        assert_eq!((given, left), (4, 80_004 - QUEUE_BYTES_MAX));
+        let mut waiting = pin!(poll_fn(|cx| from.poll_give(cx, b"", &mut pieces)));
+        assert!(poll!(&mut waiting).is_pending(), "it is full");
+        opener.transmit(&mut Outgoing::default(), WRITE_BYTES);
+        assert_eq!(waiting.await.expect("there is room"), 0);
+        assert!(pieces.is_empty());
     }
 
     /// Who waits for what came is not kept waiting while more and more comes.
