@@ -56,7 +56,10 @@ fn hypers(data: &[u8]) -> Vec<Vec<u8>> {
     seen
 }
 
-async fn take(seen: Arc<Mutex<Vec<Vec<u8>>>>, request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
+async fn take(
+    seen: Arc<Mutex<Vec<Vec<u8>>>>,
+    request: Request<Incoming>,
+) -> Result<Response<Empty<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
     let host = head.headers.get("host").map_or(&b""[..], |host| host.as_bytes());
@@ -66,7 +69,9 @@ async fn take(seen: Arc<Mutex<Vec<Vec<u8>>>>, request: Request<Incoming>) -> Res
         target => (authority.unwrap_or(host), target.map_or("/", |target| target.as_str()).to_owned()),
     };
     let slash = if target.starts_with('?') { "/" } else { "" };
-    let mut whole = [head.method.as_str().as_bytes(), b" ", slash.as_bytes(), target.as_bytes(), b" ", host, b" "].concat();
+    let mut whole =
+        [head.method.as_str().as_bytes(), b" ", slash.as_bytes(), target.as_bytes(), b" ", host, b" "]
+            .concat();
     if let Ok(body) = body.collect().await {
         whole.extend_from_slice(&body.to_bytes());
         seen.lock().expect("whole").push(whole);
@@ -78,7 +83,11 @@ async fn take(seen: Arc<Mutex<Vec<Vec<u8>>>>, request: Request<Incoming>) -> Res
 struct Wire(Vec<u8>, usize);
 
 impl Read for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, mut into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        mut into: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         let length = into.remaining().min(self.0.len() - self.1);
         into.put_slice(&self.0[self.1..self.1 + length]);
         self.1 += length;
