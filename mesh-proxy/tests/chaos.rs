@@ -52,8 +52,9 @@ mod heavy {
     /// Descriptors and tasks that may be there more than before: connections that were made anew wait to be closed, a
     /// minute at the most.
     const LEFT_MAX: usize = 64;
-    /// Resident memory that may be there more than before, in MiB: what the allocator keeps of 100 revisions.
-    const MEMORY_MIB_MAX: u64 = 16;
+    /// Allocated memory that may be there more than before, in MiB: what is under way at that moment, and histograms and pools
+    /// that have filled up.
+    const MEMORY_MIB_MAX: u64 = 4;
 
     /// How an application behaves.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,11 +161,36 @@ mod heavy {
         fn now() -> Self {
             let descriptors = std::fs::read_dir("/proc/self/fd").expect("Linux").count();
             let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-            let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("resident memory");
-            let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().expect("a number");
-            Self { descriptors, tasks, memory_mib: kib / 1_024 }
+            Self { descriptors, tasks, memory_mib: allocated_bytes() >> 20 }
         }
+    }
+
+    /// What is allocated and not freed. How much is resident hangs on what the allocator gives back, and when.
+    #[expect(unsafe_code, reason = "the C library is asked in C: Rust has no such call")]
+    fn allocated_bytes() -> u64 {
+        /// `malloc.h` of glibc 2.33 and later.
+        #[repr(C)]
+        #[derive(Default)]
+        struct MallInfo {
+            arena: usize,
+            ordblks: usize,
+            smblks: usize,
+            hblks: usize,
+            /// Bytes of blocks that were mapped by themselves.
+            hblkhd: usize,
+            usmblks: usize,
+            fsmblks: usize,
+            /// Bytes of all other blocks that are in use.
+            uordblks: usize,
+            fordblks: usize,
+            keepcost: usize,
+        }
+        unsafe extern "C" {
+            fn mallinfo2() -> MallInfo;
+        }
+        // SAFETY: it takes nothing, and fills in ten numbers.
+        let info = unsafe { mallinfo2() };
+        (info.hblkhd + info.uordblks) as u64
     }
 
     /// The mesh, and what is done to it.
