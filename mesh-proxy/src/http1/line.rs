@@ -76,6 +76,20 @@ impl Line {
         self.wire.say_last();
     }
 
+    /// Whether it takes requests that came in HTTP/2.
+    pub fn takes_http2(&self) -> bool {
+        self.home.as_ref().is_some_and(|home| home.takes_http2())
+    }
+
+    /// Its answer is over, or it was not asked: it goes home, if it can be asked again, and ends otherwise.
+    pub fn go_home(self: Box<Self>) {
+        let fit = self.keep_alive && self.sending.is_none() && !self.wire.is_ahead();
+        match self.home.clone().filter(|_| fit) {
+            Some(home) => home.take_back(self),
+            None => self.close(),
+        }
+    }
+
     /// Asks, and waits for the answer's head.
     ///
     /// # Errors
@@ -203,22 +217,6 @@ fn told(broke: Broke) -> SendError {
         }
     }
     SendError::Broken(broke.to_string())
-}
-
-impl Line {
-    /// Whether it takes requests that came in HTTP/2.
-    pub fn takes_http2(&self) -> bool {
-        self.home.as_ref().is_some_and(|home| home.takes_http2())
-    }
-
-    /// Its answer is over, or it was not asked: it goes home, if it can be asked again, and ends otherwise.
-    pub fn go_home(self: Box<Self>) {
-        let fit = self.keep_alive && self.sending.is_none() && !self.wire.is_ahead();
-        match self.home.clone().filter(|_| fit) {
-            Some(home) => home.take_back(self),
-            None => self.close(),
-        }
-    }
 }
 
 impl Answered {
