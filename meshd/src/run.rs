@@ -112,6 +112,9 @@ pub enum RunError {
     /// The other members refuse this one.
     #[error("{0}")]
     Banned(String),
+    /// Its disk or the engine failed while it ran. The folder holds what was acknowledged.
+    #[error("the registry cannot go on: {0}; what was acknowledged is in its folder, start the server again")]
+    Failed(String),
 }
 
 /// Binds a listener.
@@ -228,11 +231,12 @@ impl Server {
     /// Runs until `stop`, hands leadership over, lets requests end, and ends.
     ///
     /// # Errors
-    /// If the other members refuse this one.
+    /// If the other members refuse this one, or its registry failed.
     pub async fn run_until(&self, stop: CancellationToken) -> Result<(), RunError> {
-        let refused = tokio::select! {
-            () = stop.cancelled() => None,
-            reason = self.registry.refused() => Some(reason),
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            reason = self.registry.refused() => Err(RunError::Banned(reason)),
+            reason = self.registry.failed() => Err(RunError::Failed(reason)),
         };
         service::ends();
         let leadership = *self.registry.leadership().borrow();
@@ -256,7 +260,7 @@ impl Server {
             tracing::warn!("some tasks did not end in time and are cut off");
         }
         self.registry.clone().shutdown().await;
-        refused.map_or(Ok(()), |reason| Err(RunError::Banned(reason)))
+        ended
     }
 }
 

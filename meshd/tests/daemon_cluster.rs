@@ -2,7 +2,7 @@
 
 mod world;
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, io::Write, sync::Arc, time::Duration};
 
 use ca::{Csr, Grant, Intermediate, Root, Serial, Ttl};
 use meshd::{
@@ -122,6 +122,31 @@ async fn a_member_is_removed_and_refused_and_its_place_is_taken_by_another() {
     assert!(ids.contains(&&json!(4)) && !ids.contains(&&json!(gone)), "ids are not used again: {ids:?}");
     let none = cluster.operator.ask(Method::DELETE, "/v1/cluster/members/77", None).await;
     assert_eq!(none.status, 404);
+}
+
+#[tokio::test]
+async fn a_server_that_its_disk_fails_ends_and_goes_on_when_it_is_started_again() {
+    let mut cluster = Cluster::found().await;
+    cluster.kill(1);
+    let mut config = fs::OpenOptions::new().append(true).open(&cluster.places[0].config).expect("there");
+    config.write_all(b"[registry]\nsnapshot_every = 100\n").expect("written");
+    cluster.start(1);
+    cluster.voters(1).await;
+    fs::remove_dir_all(cluster.places[0].data_dir.join("snapshots")).expect("it is there");
+    let mut taken = 0;
+    while write(&cluster.operator, &format!("s{taken}")).await == Some(201) {
+        taken += 1;
+    }
+    assert!(taken < 200, "there was nowhere to put a snapshot");
+    let server = cluster.server(1);
+    assert_eq!(server.ended().await, Some(1));
+    let log = server.log();
+    assert!(log.contains("the registry cannot go on: ") && log.contains("No such file"), "{log}");
+    cluster.start(1);
+    cluster.voters(1).await;
+    for name in [0, taken - 1] {
+        assert_eq!(read(&cluster.operator, &format!("s{name}")).await, Some(200), "s{name}");
+    }
 }
 
 #[tokio::test]

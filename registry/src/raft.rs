@@ -332,6 +332,12 @@ impl Registry {
         }
     }
 
+    /// Waits until this member can do nothing any more because of an error of its disk or of the engine; answers which.
+    /// Start it again: what it acknowledged is in its folder.
+    pub async fn failed(&self) -> String {
+        self.core.failed().await
+    }
+
     /// Waits until this member has applied all that its log held when it was opened, as far as it was committed.
     ///
     /// # Errors

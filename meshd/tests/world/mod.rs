@@ -140,9 +140,13 @@ impl Meshd {
     pub(crate) async fn terminate(&mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be told");
-        let code =
-            eventually("meshd ends after SIGTERM", async || self.child.try_wait().expect("ours")).await;
-        code.code()
+        self.ended().await
+    }
+
+    /// Its exit code, once it has ended.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        let status = eventually("meshd ends", async || self.child.try_wait().expect("ours")).await;
+        status.code()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use openraft::{Raft, async_runtime::WatchReceiver};
+use openraft::{Raft, async_runtime::WatchReceiver, errors::Fatal};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -94,6 +94,21 @@ impl Core {
             return Some(reason);
         }
         self.stop.is_cancelled().then(|| "it is shutting down".to_owned())
+    }
+
+    /// Waits until the engine ends by itself, and answers why; never if it is told to.
+    pub(super) async fn failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            match metrics.borrow_watched().running_state.clone() {
+                Ok(()) => {}
+                Err(Fatal::Stopped) => return std::future::pending().await,
+                Err(fatal) => return fatal.to_string(),
+            }
+            if metrics.changed().await.is_err() {
+                return Fatal::<Types>::Panicked.to_string();
+            }
+        }
     }
 
     /// Waits until another leader is known than the one that did not answer, but not for longer than `within`.

@@ -12,6 +12,7 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use bytes::Bytes;
 use openraft::alias::SnapshotMetaOf;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::Types;
@@ -56,6 +57,8 @@ pub(super) struct Taken {
 pub(super) struct Snapshots {
     folder: Arc<PathBuf>,
     history_max: usize,
+    /// One is written at a time: the engine makes one while it takes another from the leader.
+    writing: Arc<Mutex<()>>,
 }
 
 /// A snapshot file that cannot be used.
@@ -91,7 +94,7 @@ struct Place {
 impl Snapshots {
     pub(super) fn open(folder: PathBuf, history_max: usize) -> io::Result<Self> {
         file::folder(&folder)?;
-        Ok(Self { folder: Arc::new(folder), history_max })
+        Ok(Self { folder: Arc::new(folder), history_max, writing: Arc::default() })
     }
 
     /// Where they stand.
@@ -110,6 +113,7 @@ impl Snapshots {
     }
 
     fn keep(&self, index: u64, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<PathBuf> {
+        let _alone = self.writing.lock();
         let path = self.folder.join(format!("{index:020}.snap"));
         if let Err(error) = file::replace_with(&path, write) {
             // On a full disk half a snapshot would only be in the way.
@@ -369,6 +373,29 @@ pub(super) mod tests {
             .filter_map(|path| path.file_stem().map(ToOwned::to_owned))
             .collect();
         assert_eq!(names, ["00000000000000000900", "00000000000000031000"]);
+    }
+
+    #[test]
+    fn two_at_once_are_both_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let snapshots = Snapshots::open(folder.path().join("snapshots"), 100).expect("it opens");
+        let bytes = snapshot();
+        for round in 1..=100 {
+            // The same one twice, or a new one beside another: each removes what is old.
+            let indexes = [round, round + round % 2];
+            let together = std::sync::Barrier::new(indexes.len());
+            std::thread::scope(|scope| {
+                for index in indexes {
+                    let (snapshots, bytes, together) = (&snapshots, &bytes, &together);
+                    scope.spawn(move || {
+                        together.wait();
+                        snapshots.save(index, bytes).expect("it is written");
+                    });
+                }
+            });
+            let (sound, damaged) = snapshots.newest().expect("it reads");
+            assert!(sound.is_some() && damaged.is_empty(), "round {round}: {damaged:?}");
+        }
     }
 
     #[test]
