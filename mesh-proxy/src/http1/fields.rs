@@ -10,11 +10,12 @@ use traffic::{
     http1::{self, FIELDS_MAX, Field, Length, Malformed},
 };
 
-use super::line::Question;
+use super::{line::Question, serve::Edge};
 use crate::{heads, telemetry::trace};
 
-/// Fields that are added to a head on its way; more make its map grow.
-const FIELDS_ADDED: usize = 8;
+/// Fields that are mostly added to a request of an application on its way: its id, its trace and its port. More make its map
+/// grow. Another proxy's loses more than it gets.
+const FIELDS_ADDED: usize = 3;
 
 /// What is left to know of a request beside its head.
 pub(super) struct Framing {
@@ -24,7 +25,7 @@ pub(super) struct Framing {
 }
 
 /// A request's head.
-pub(super) fn request(head: Bytes) -> Result<(request::Parts, Framing), Malformed> {
+pub(super) fn request(head: Bytes, edge: Edge) -> Result<(request::Parts, Framing), Malformed> {
     let mut spare = http1::spare();
     let read = http1::Request::read(&head, &mut spare)?;
     let (mut parts, ()) = http::Request::new(()).into_parts();
@@ -39,7 +40,8 @@ pub(super) fn request(head: Bytes) -> Result<(request::Parts, Framing), Malforme
     if read.version == http1::Version::Http10 {
         parts.version = Version::HTTP_10;
     }
-    parts.headers = map(read.fields, &head)?;
+    let added = if edge == Edge::App { FIELDS_ADDED } else { 0 };
+    parts.headers = map(read.fields, &head, added)?;
     let (body, keep_alive, expects_continue) = (read.body, read.keep_alive, read.expects_continue);
     Ok((parts, Framing { body, keep_alive, expects_continue }))
 }
@@ -58,7 +60,7 @@ pub(super) fn answer(head: &Bytes, method: &Method) -> Result<(response::Parts, 
     let read = http1::Answer::read(head, method.as_str(), &mut spare)?;
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = read.status.try_into().map_err(|_| Malformed::Status(read.status))?;
-    parts.headers = map(read.fields, head)?;
+    parts.headers = map(read.fields, head, 0)?;
     Ok((parts, read.body, read.keep_alive))
 }
 
@@ -68,15 +70,15 @@ pub(super) fn trailers(lines: Bytes) -> Result<Option<HeaderMap>, Malformed> {
         return Ok(None);
     }
     let mut room = [Field { name: "", value: b"" }; FIELDS_MAX];
-    let mut trailers = map(http1::fields(&lines, &mut room)?, &lines)?;
+    let mut trailers = map(http1::fields(&lines, &mut room)?, &lines, 0)?;
     let dropped = |name: &&HeaderName| !headers::is_trailer(name.as_str());
     let dropped: Vec<HeaderName> = trailers.keys().filter(dropped).cloned().collect();
     dropped.iter().for_each(|name| drop(trailers.remove(name)));
     Ok(Some(trailers).filter(|trailers| !trailers.is_empty()))
 }
 
-fn map(fields: http1::Fields<'_, '_>, head: &Bytes) -> Result<HeaderMap, Malformed> {
-    let mut map = HeaderMap::with_capacity(fields.len() + FIELDS_ADDED);
+fn map(fields: http1::Fields<'_, '_>, head: &Bytes, added: usize) -> Result<HeaderMap, Malformed> {
+    let mut map = HeaderMap::with_capacity(fields.len() + added);
     for field in fields {
         let name = name(field.name).map_err(|_| Malformed::Field)?;
         let value =

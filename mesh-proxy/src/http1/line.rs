@@ -20,7 +20,7 @@ use super::{
     Broke, Io,
     beside::Beside,
     fields,
-    sending::{Sending, Unsent},
+    sending::{self, Sending, Unsent},
     wire::Wire,
 };
 use crate::{
@@ -29,8 +29,6 @@ use crate::{
     transport::{Home, Hop, SendError},
 };
 
-/// What a head and a small body take, in bytes.
-const MESSAGE_BYTES: usize = 2 * 1_024;
 /// Heads that may stand before an answer (RFC 9110 §15.2): a server that sends more does not mean to answer.
 const INTERIM_MAX: usize = 16;
 
@@ -177,7 +175,7 @@ impl<'a> Question<'a> {
 }
 
 fn sending(question: Question<'_>, body: body::Request) -> Sending<body::Request> {
-    let mut out = Vec::with_capacity(MESSAGE_BYTES);
+    let mut out = sending::begun();
     fields::write_question(&mut out, &question);
     let said = fields::said_length(&question.head.headers);
     if question.rides() {

@@ -1,6 +1,7 @@
 //! A message on its way out: its head, then its body as it comes. What is small goes together.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io,
     pin::Pin,
@@ -15,6 +16,8 @@ use traffic::http1::{self, LAST_CHUNK, Length};
 use super::{Broke, fields};
 use crate::body::BodyError;
 
+/// What a head and a small body take, in bytes.
+const MESSAGE_BYTES: usize = 2 * 1_024;
 /// Pieces of a body up to here are copied behind what goes before them, in bytes; a larger one is written from where it is.
 const COPIED_BYTES: usize = 4 * 1_024;
 /// What is gathered by copies before it is written, in bytes.
@@ -37,6 +40,18 @@ pub(super) struct Sending<B> {
     unflushed: bool,
     /// The body broke off; what came before goes first.
     failed: Option<BodyError>,
+}
+
+thread_local! {
+    /// The memory of the message that was sent last. Most are written as soon as they are made, so that one is enough.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Where a message's head is written, in memory that was another's if there is some.
+pub(super) fn begun() -> Vec<u8> {
+    let mut head = SPARE.take();
+    head.reserve(MESSAGE_BYTES);
+    head
 }
 
 /// Where a message goes.
@@ -180,6 +195,16 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
         self.gathered.clear();
         (self.written, self.pieces_bytes) = (0, 0);
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<B> Drop for Sending<B> {
+    fn drop(&mut self) {
+        let mut spare = std::mem::take(&mut self.gathered);
+        spare.clear();
+        spare.shrink_to(GATHERED_BYTES);
+        // A thread that ends needs none.
+        let _ = SPARE.try_with(|kept| kept.set(spare));
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     asked::Served,
     fields::{self, Framing},
     raw::Kept,
-    sending::{Sending, Unsent},
+    sending::{self, Sending, Unsent},
 };
 use crate::{
     body::{Answer, Incoming},
@@ -42,8 +42,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// sends may never read what it was told (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 256 * 1_024;
-/// What a head and a small body take, in bytes.
-const MESSAGE_BYTES: usize = 2 * 1_024;
 
 /// Who is on the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +126,7 @@ where
     loop {
         let then = match next(&served, patience.as_mut()).await {
             Ok(None) => Then::Over,
-            Ok(Some(head)) => match fields::request(head) {
+            Ok(Some(head)) => match fields::request(head, edge) {
                 Ok((mut head, framing)) => {
                     if edge == Edge::Proxy {
                         heads::restore_request(&mut head);
@@ -225,7 +223,7 @@ impl Turn {
         if edge == Edge::App && !head.headers.contains_key(header::DATE) {
             head.headers.insert(header::DATE, clock::http_date());
         }
-        let mut out = Vec::with_capacity(MESSAGE_BYTES);
+        let mut out = sending::begun();
         out.extend_from_slice(served.answers());
         fields::write_answer(&mut out, &head);
         self.write_rest(&mut out, &head, coding, keep_alive || leaves);
@@ -343,7 +341,7 @@ async fn refuse(served: &Served, broke: &Broke) -> Then {
     };
     tracing::debug!(error = %broke, %status, "a caller is refused");
     let text = format!("mesh: {broke}\n");
-    let mut out = Vec::with_capacity(MESSAGE_BYTES);
+    let mut out = sending::begun();
     http1::status_line(&mut out, status.as_u16(), status.canonical_reason().unwrap_or_default());
     http1::field(&mut out, "date", clock::http_date().as_bytes());
     http1::field(&mut out, "content-type", b"text/plain; charset=utf-8");
