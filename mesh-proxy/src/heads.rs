@@ -93,7 +93,12 @@ pub fn authority(head: &request::Parts) -> &str {
 
 /// The path and query of a request, as sent.
 pub fn target(head: &request::Parts) -> &str {
-    head.uri.path_and_query().map_or("/", PathAndQuery::as_str)
+    path_of(&head.uri)
+}
+
+/// The same, of its target by itself.
+pub fn path_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", PathAndQuery::as_str)
 }
 
 /// Whether a request wants to leave HTTP (RFC 9110 §7.8).
@@ -148,20 +153,23 @@ pub struct ToPeer<'a> {
 ///
 /// # Errors
 /// If its host cannot be written.
-pub fn to_peer(head: &request::Parts, to: &ToPeer<'_>) -> Result<request::Parts, BadHost> {
-    let upgrade = is_upgrade(head).then(|| head.headers.get(header::UPGRADE).cloned()).flatten();
-    let mut next = head.clone();
+pub fn to_peer(head: request::Parts, to: &ToPeer<'_>) -> Result<request::Parts, BadHost> {
+    let upgrade = is_upgrade(&head).then(|| head.headers.get(header::UPGRADE).cloned()).flatten();
+    let host = match to.host {
+        Some(host) => parsed(host)?,
+        None if authority(&head).is_empty() => parsed(to.hostname)?,
+        None => asked(&head)?,
+    };
+    let mut next = head;
     next.extensions = http::Extensions::new();
-    let asked = || Some(authority(head)).filter(|host| !host.is_empty()).unwrap_or(to.hostname);
-    let host = to.host.unwrap_or_else(asked).to_owned();
     strip(&mut next.headers, Leg::RequestOut);
     to.edits.apply(&mut Changed(&mut next.headers));
-    if head.version == Version::HTTP_2 {
+    if next.version == Version::HTTP_2 {
         next.headers.insert(SPOKE_HTTP2, HeaderValue::from_static("1"));
     }
     next.headers.remove(header::EXPECT);
     set_port(&mut next, to.port);
-    set_target(&mut next, &host, to.path, upgrade.is_none())?;
+    set_target(&mut next, host, to.path, upgrade.is_none())?;
     if let Some(upgrade) = upgrade {
         set_upgrade(&mut next.headers, upgrade);
     }
@@ -170,7 +178,8 @@ pub fn to_peer(head: &request::Parts, to: &ToPeer<'_>) -> Result<request::Parts,
 
 /// Makes a head for another proxy one for another port.
 pub fn set_port(head: &mut request::Parts, port: u16) {
-    head.headers.insert(PORT, HeaderValue::from(port));
+    let digits = HeaderValue::from_str(itoa::Buffer::new().format(port)).expect("digits");
+    head.headers.insert(PORT, digits);
 }
 
 /// Says in a head for another proxy how long its answer is waited for.
@@ -211,8 +220,8 @@ fn restore_framing(fields: &mut HeaderMap) {
 pub struct Labels {
     /// The service's port.
     pub port: Option<u16>,
-    /// The Endpoint's name.
-    pub endpoint: Option<String>,
+    /// The Endpoint's name, if it is one.
+    pub endpoint: Option<HeaderValue>,
     /// The caller spoke HTTP/2.
     pub spoke_http2: bool,
     /// How long the answer's head is waited for.
@@ -221,10 +230,9 @@ pub struct Labels {
 
 /// Reads what another proxy said.
 pub fn labels(fields: &HeaderMap) -> Labels {
-    let text = |name: &HeaderName| fields.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     Labels {
         port: fields.get(PORT).and_then(|value| headers::port(value.as_bytes())),
-        endpoint: text(&ENDPOINT),
+        endpoint: fields.get(ENDPOINT).cloned(),
         spoke_http2: fields.contains_key(SPOKE_HTTP2),
         deadline: fields.get(DEADLINE).and_then(|value| deadline::of_proxy(value.as_bytes())),
     }
@@ -241,7 +249,7 @@ pub fn to_app(
     http2: bool,
 ) -> Result<request::Parts, BadHost> {
     let upgrade = is_upgrade(&head).then(|| head.headers.get(header::UPGRADE).cloned()).flatten();
-    let host = authority(&head).to_owned();
+    let host = asked(&head)?;
     let mut next = head;
     next.extensions = http::Extensions::new();
     strip(&mut next.headers, Leg::RequestIn);
@@ -249,7 +257,7 @@ pub fn to_app(
         let caller = HeaderValue::try_from(headers::client_cert(id)).expect("a SPIFFE id is ASCII");
         next.headers.insert(CLIENT_CERT, caller);
     }
-    set_target(&mut next, &host, path, http2)?;
+    set_target(&mut next, host, path, http2)?;
     if let Some(upgrade) = upgrade {
         set_upgrade(&mut next.headers, upgrade);
     }
@@ -263,10 +271,10 @@ pub fn to_app(
 pub fn to_plain(head: request::Parts, protocol: Protocol) -> Result<request::Parts, BadHost> {
     let http2 = wants_http2(protocol, &head, head.headers.contains_key(SPOKE_HTTP2));
     let upgrade = is_upgrade(&head).then(|| head.headers.get(header::UPGRADE).cloned()).flatten();
-    let (host, path) = (authority(&head).to_owned(), target(&head).to_owned());
+    let (host, uri) = (asked(&head)?, head.uri.clone());
     let mut next = head;
     strip(&mut next.headers, Leg::RequestIn);
-    set_target(&mut next, &host, &path, http2)?;
+    set_target(&mut next, host, path_of(&uri), http2)?;
     if let Some(upgrade) = upgrade {
         set_upgrade(&mut next.headers, upgrade);
     }
@@ -328,17 +336,15 @@ pub fn tell_rate(fields: &mut HeaderMap, told: &Told) {
 }
 
 fn strip(fields: &mut HeaderMap, leg: Leg) {
-    let connection: Vec<HeaderValue> = fields.get_all(header::CONNECTION).iter().cloned().collect();
-    for name in headers::named_by_connection(connection.iter().map(HeaderValue::as_bytes)) {
-        // `te` is asked about below: gRPC's goes on although Connection has to name it.
-        if !name.eq_ignore_ascii_case("te") {
-            fields.remove(name);
-        }
-    }
+    let values = fields.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+    // `te` is asked about below: gRPC's goes on although Connection has to name it.
+    let named = headers::named_by_connection(values).filter(|name| !name.eq_ignore_ascii_case("te"));
+    // What it names is mostly how the connection goes on, and no field.
+    let named = named.filter(|name| fields.contains_key(*name)).filter_map(|name| name.parse().ok());
     let dropped = |(name, value): (&HeaderName, &HeaderValue)| {
         headers::is_dropped(leg, name.as_str(), value.as_bytes()).then(|| name.clone())
     };
-    let dropped: Vec<HeaderName> = fields.iter().filter_map(dropped).collect();
+    let dropped: Vec<HeaderName> = named.chain(fields.iter().filter_map(dropped)).collect();
     for name in dropped {
         fields.remove(name);
     }
@@ -349,23 +355,43 @@ fn set_upgrade(fields: &mut HeaderMap, upgrade: HeaderValue) {
     fields.insert(header::UPGRADE, upgrade);
 }
 
-/// HTTP/2 wants an absolute target and no Host; HTTP/1.1 a path, and Host.
-fn set_target(head: &mut request::Parts, host: &str, path: &str, http2: bool) -> Result<(), BadHost> {
-    let bad = || BadHost(host.chars().take(100).collect());
-    let authority: Authority = host.parse().map_err(|_| bad())?;
-    if authority.as_str().contains('@') {
-        return Err(bad());
+/// Whom a request is for, by its target or its Host field.
+fn asked(head: &request::Parts) -> Result<Authority, BadHost> {
+    match head.uri.authority() {
+        Some(host) if !host.as_str().contains('@') => Ok(host.clone()),
+        Some(host) => Err(bad_host(host.as_str())),
+        None => parsed(authority(head)),
     }
-    let path: PathAndQuery = path.parse().map_err(|_| bad())?;
+}
+
+fn parsed(host: &str) -> Result<Authority, BadHost> {
+    let authority = host.parse().ok().filter(|host: &Authority| !host.as_str().contains('@'));
+    authority.ok_or_else(|| bad_host(host))
+}
+
+fn bad_host(host: &str) -> BadHost {
+    BadHost(host.chars().take(100).collect())
+}
+
+/// HTTP/2 wants an absolute target and no Host; HTTP/1.1 a path, and Host.
+fn set_target(head: &mut request::Parts, host: Authority, path: &str, http2: bool) -> Result<(), BadHost> {
+    let bad = || bad_host(host.as_str());
     let mut parts = http::uri::Parts::default();
-    parts.path_and_query = Some(path);
+    parts.path_and_query = match head.uri.path_and_query() {
+        Some(own) if own.as_str() == path => Some(own.clone()),
+        _ => Some(path.parse().map_err(|_| bad())?),
+    };
     if http2 {
-        (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(authority));
+        (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(host.clone()));
         head.headers.remove(header::HOST);
         head.version = Version::HTTP_2;
     } else {
-        let host = HeaderValue::try_from(host).map_err(|_| bad())?;
-        head.headers.insert(header::HOST, host);
+        let mut said = head.headers.get_all(header::HOST).iter();
+        // Between proxies it says both ways whom a request is for.
+        if said.next().is_none_or(|said| said.as_bytes() != host.as_str().as_bytes()) || said.next().is_some()
+        {
+            head.headers.insert(header::HOST, HeaderValue::try_from(host.as_str()).map_err(|_| bad())?);
+        }
         head.version = Version::HTTP_11;
     }
     head.uri = Uri::from_parts(parts).map_err(|_| bad())?;

@@ -110,17 +110,18 @@ impl Inbound {
         let port = labels.port.ok_or(Refused::NotFromProxy)?;
         let (own, app) = connection.called(&config, port)?;
         call.between(connection.caller.clone(), Some(own.name.clone()));
-        let path = path::normalize(heads::target(&head), own.policies.strictness())?;
+        // What the path is read from stays here when the head goes on.
+        let uri = head.uri.clone();
+        let path = path::normalize(heads::path_of(&uri), own.policies.strictness())?;
         let permit = connection.authorize(call, own, port, Some((&head, &path)))?;
         call.told = self.shared.rates.take(own, &permit, &head, &path)?;
         if heads::is_upgrade(&head) {
             call.standing = Some(connection.standing.for_request(port, &head, path.path_and_query()));
         }
-        let (path, http2) =
-            (path.path_and_query().to_owned(), heads::wants_http2(app.protocol, &head, labels.spoke_http2));
+        let http2 = heads::wants_http2(app.protocol, &head, labels.spoke_http2);
         let target = self.target(&config, connection, app, &labels);
         call.outcome.note.endpoint = Some(target);
-        let next = heads::to_app(head, &path, &permit, http2)?;
+        let next = heads::to_app(head, path.path_and_query(), &permit, http2)?;
         let mut sent = pin!(self.send(&permit, target, next, body, call));
         match labels.deadline {
             None => sent.await,
@@ -180,10 +181,7 @@ impl Inbound {
         if let Some(plain) = &connection.plain {
             return plain.target;
         }
-        let named = labels
-            .endpoint
-            .as_ref()
-            .and_then(|name| config.targets.get(name.parse::<model::name::Name>().ok().as_ref()?));
+        let named = labels.endpoint.as_ref().and_then(|name| config.targets.get(name.to_str().ok()?));
         if let Some(target) = named.filter(|target| app.targets.contains(target)) {
             return *target;
         }

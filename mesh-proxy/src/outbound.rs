@@ -86,16 +86,16 @@ impl Outbound {
         self: &Arc<Self>,
         arrival: &Arrival,
         call: &mut Call,
-        head: &request::Parts,
+        head: request::Parts,
         body: Incoming,
     ) -> Result<Carried, Refused> {
         let entry = &*arrival.entry;
         call.between(None, entry.service().cloned());
         let source = self.source(arrival, &self.shared.config()).await?;
-        let service = entry.called(head)?;
+        let service = entry.called(&head)?;
         call.between(Some(source.clone()), Some(service.clone()));
         let config = self.subscribed(entry, &service).await?;
-        let port = entry.port(&config, &service, heads::authority(head))?;
+        let port = entry.port(&config, &service, heads::authority(&head))?;
         let (plan, copies, delay) = match self.way(call, source, (&config, port), head, body)? {
             Way::Own(answer, delay) => {
                 held_up(delay).await;
@@ -261,7 +261,7 @@ impl Outbound {
             if heads::is_connect(&head) {
                 return Box::pin(self.connect(&arrival, call, &head, caller)).await;
             }
-            match self.carry(&arrival, &mut call, &head, body).await {
+            match self.carry(&arrival, &mut call, head, body).await {
                 Ok(Carried::Answered(answered)) => pass_on(call, answered, caller),
                 Ok(Carried::Own(answer)) => call.answered(answer),
                 Err(refused) => refuse(call, &refused),

@@ -1,7 +1,7 @@
 //! Pure. Names that cannot be wrong: a value that exists has been checked.
 //! What a name refers to is never looked at here.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 /// The longest name: an RFC 1123 label has at most 63 octets.
 pub const NAME_BYTES_MAX: usize = 63;
@@ -29,6 +29,13 @@ pub enum NameError {
 impl Name {
     /// The name as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Tables of names are looked up by what may be none.
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

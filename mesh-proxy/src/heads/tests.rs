@@ -54,7 +54,7 @@ fn on_the_way_to_a_proxy_a_request_is_http_2_and_cannot_pretend_to_be_one() {
         te: trailers
         expect: 100-continue
         cookie: a=1";
-    let next = to_peer(&head(text), &to(&Edits::default())).expect("sent on");
+    let next = to_peer(head(text), &to(&Edits::default())).expect("sent on");
     let want = "HTTP/2.0 GET http://shop.example:81/a?b
 cookie: a=1
 te: trailers
@@ -65,11 +65,11 @@ x-mesh-port: 80";
 
 #[test]
 fn a_request_without_a_host_is_for_the_destination_and_a_bad_one_is_refused() {
-    let next = to_peer(&head("GET /"), &to(&Edits::default())).expect("sent on");
+    let next = to_peer(head("GET /"), &to(&Edits::default())).expect("sent on");
     assert_eq!(next.uri, "http://orders.default.mesh/a?b");
     for host in ["a b", "user@host", "a/b", "[::1"] {
         let bad =
-            to_peer(&head(&format!("GET /\nhost: {host}")), &to(&Edits::default())).expect_err("refused");
+            to_peer(head(&format!("GET /\nhost: {host}")), &to(&Edits::default())).expect_err("refused");
         assert_eq!(bad, BadHost(host.to_owned()));
     }
 }
@@ -78,11 +78,11 @@ fn a_request_without_a_host_is_for_the_destination_and_a_bad_one_is_refused() {
 fn an_upgrade_stays_one_in_http_1() {
     let text = "GET /ws\nhost: a\nconnection: Upgrade\nupgrade: websocket\nsec-websocket-key: k";
     assert!(is_upgrade(&head(text)));
-    let next = to_peer(&head(text), &to(&Edits::default())).expect("sent on");
+    let next = to_peer(head(text), &to(&Edits::default())).expect("sent on");
     let want = "HTTP/1.1 GET /a?b\nconnection: upgrade\nhost: a\nsec-websocket-key: k\nupgrade: websocket\nx-mesh-port: 80";
     assert_eq!(shown(&next), want);
     assert!(!is_upgrade(&head("GET /\nupgrade: h2c")), "nobody asked for it in Connection");
-    let dropped = to_peer(&head("GET /\nhost: a\nupgrade: h2c"), &to(&Edits::default())).expect("sent on");
+    let dropped = to_peer(head("GET /\nhost: a\nupgrade: h2c"), &to(&Edits::default())).expect("sent on");
     assert!(!dropped.headers.contains_key("upgrade"));
 }
 
@@ -133,7 +133,7 @@ fn proxies_read_what_proxies_say() {
     let text = "GET /\nx-mesh-port: 80\nx-mesh-endpoint: orders-a-8080\nx-mesh-http2: 1\nx-mesh-deadline: 70";
     let want = Labels {
         port: Some(80),
-        endpoint: Some("orders-a-8080".to_owned()),
+        endpoint: Some(HeaderValue::from_static("orders-a-8080")),
         spoke_http2: true,
         deadline: Some(Duration::from_millis(70)),
     };

@@ -147,7 +147,7 @@ async fn look(subject: &Subject, transport: &Transport) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let edits = Edits::default();
     let to = ToPeer { path, host: None, hostname: &subject.hostname, port: subject.port, edits: &edits };
-    let head = heads::to_peer(&asked.into_parts().0, &to).map_err(|error| error.to_string())?;
+    let head = heads::to_peer(asked.into_parts().0, &to).map_err(|error| error.to_string())?;
     let sent = match &subject.app {
         Some((app, protocol)) => {
             let head = heads::to_plain(head, *protocol).map_err(|error| error.to_string())?;

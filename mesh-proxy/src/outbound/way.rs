@@ -7,7 +7,7 @@ use http::{Response, request};
 use model::name::{Name, ServiceName};
 use traffic::{
     deadline::{self, GRPC_TIMEOUT},
-    path::{self, Strictness},
+    path::{self, NormalPath, Strictness},
     request::RequestHead,
     route::{Copied, FieldsMut, Filters, Reply, Routed, Timeouts},
     snapshot::{Backend, Port},
@@ -39,13 +39,14 @@ impl Outbound {
         call: &mut Call,
         source: ServiceName,
         (config, port): (&Config, &'a Port),
-        head: &request::Parts,
+        head: request::Parts,
         body: Incoming,
     ) -> Result<Way<'a>, Refused> {
-        let path = path::normalize(heads::target(head), Strictness::Plain)?;
+        // What the path is read from stays here when the head goes on.
+        let target = head.uri.clone();
+        let path = path::normalize(heads::path_of(&target), Strictness::Plain)?;
         let fields = Seen(&head.headers);
-        let (method, authority) = (head.method.as_str(), heads::authority(head));
-        let seen = RequestHead { method, path: &path, authority, fields: &fields };
+        let seen = seen(&head, &path, &fields);
         let (routed, fault) = self.experience.dice(|dice| {
             let routed = port.route(&seen, config.snapshot.caller(&source), dice);
             (routed, routed.filters.fault(&seen, clock::wall(), dice))
@@ -55,8 +56,12 @@ impl Outbound {
             return Ok(Way::Own(own(&reply), fault.delay));
         }
         let node = config.snapshot.place.as_ref().map(|place| &place.node);
-        let plan = plan(call, (source, node), head, &seen, &routed, body)?;
-        let copies = self.copies(&routed, head, &seen, &plan)?;
+        let copied = routed.copied.iter().any(|copied| !copied.mirrors.is_empty()).then(|| head.clone());
+        let plan = plan(call, (source, node), (head, &path), &routed, body)?;
+        let copies = match copied {
+            Some(head) => self.copies(&routed, &head, &path, &plan)?,
+            None => Copies::none(),
+        };
         Ok(Way::On(plan, copies, fault.delay))
     }
 
@@ -65,7 +70,7 @@ impl Outbound {
         &self,
         routed: &Routed<'_>,
         head: &request::Parts,
-        seen: &RequestHead<'_>,
+        path: &NormalPath<'_>,
         plan: &Plan<'_>,
     ) -> Result<Copies, Refused> {
         let mut copies = Copies::none();
@@ -79,7 +84,7 @@ impl Outbound {
             if ptr::eq(*filters, routed.filters) {
                 copies.add(drawn, &plan.head, plan);
             } else {
-                copies.add(drawn, &next(head, seen, filters, plan.backend, plan.grpc_timeout)?, plan);
+                copies.add(drawn, &next(head.clone(), path, filters, plan.backend, plan.grpc_timeout)?, plan);
             }
         }
         Ok(copies)
@@ -90,11 +95,12 @@ impl Outbound {
 fn plan<'a>(
     call: &mut Call,
     (source, node): (ServiceName, Option<&Name>),
-    head: &request::Parts,
-    seen: &RequestHead<'_>,
+    (head, path): (request::Parts, &NormalPath<'_>),
     routed: &Routed<'a>,
     body: Incoming,
 ) -> Result<Box<Plan<'a>>, Refused> {
+    let fields = Seen(&head.headers);
+    let seen = &seen(&head, path, &fields);
     let (filters, backend) = (routed.filters, routed.backend.map_err(Clone::clone)?);
     call.outcome.destination = Some(backend.name.service.clone());
     call.outcome.mtls = !backend.plain;
@@ -104,9 +110,11 @@ fn plan<'a>(
     let grpc_timeout = deadline::forwarded(&timeouts).filter(|_| grpc);
     let upload = (!http_body::Body::is_end_stream(&body)).then(|| Kept::new(body));
     call.upload = upload.clone();
+    let ask = backend.conduct.balancer.ask(seen, &source, node);
+    let (on_answer, upgrade) = (filters.on_answer(seen), heads::is_upgrade(&head));
     Ok(Box::new(Plan {
-        head: next(head, seen, filters, backend, grpc_timeout)?,
-        ask: backend.conduct.balancer.ask(seen, &source, node),
+        head: next(head, path, filters, backend, grpc_timeout)?,
+        ask,
         grpc,
         grpc_timeout,
         source,
@@ -114,22 +122,27 @@ fn plan<'a>(
         began: call.began(),
         retry: routed.retry,
         timeouts,
-        upgrade: heads::is_upgrade(head),
+        upgrade,
         upload,
-        on_answer: filters.on_answer(seen),
+        on_answer,
     }))
+}
+
+/// A request's head, as the decisions look at it.
+fn seen<'a>(head: &'a request::Parts, path: &'a NormalPath<'a>, fields: &'a Seen<'a>) -> RequestHead<'a> {
+    RequestHead { method: head.method.as_str(), path, authority: heads::authority(head), fields }
 }
 
 /// A request's head for another proxy, as these filters leave it.
 fn next(
-    head: &request::Parts,
-    seen: &RequestHead<'_>,
+    head: request::Parts,
+    path: &NormalPath<'_>,
     filters: &Filters,
     backend: &Backend,
     grpc_timeout: Option<Duration>,
 ) -> Result<request::Parts, Refused> {
     let to = ToPeer {
-        path: &filters.path(seen.path),
+        path: &filters.path(path),
         host: filters.host(),
         hostname: &backend.hostname,
         port: backend.name.port,

@@ -57,7 +57,10 @@ pub fn begin(headers: &mut HeaderMap, rules: Rules, mut dice: impl FnMut() -> u6
         headers.insert(TRACEPARENT, value(&parent));
         return own;
     };
-    let flags = u8::from_str_radix(&part(came, FLAGS), 16).unwrap_or_default();
+    let flags = str::from_utf8(&came[FLAGS])
+        .ok()
+        .and_then(|flags| u8::from_str_radix(flags, 16).ok())
+        .unwrap_or_default();
     if !rules.kept || flags & SAMPLED == 0 {
         return None;
     }
