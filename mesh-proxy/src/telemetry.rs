@@ -187,7 +187,9 @@ impl Note {
 }
 
 fn text(value: Option<&HeaderValue>) -> Cow<'_, str> {
-    value.map_or(Cow::Borrowed(""), |value| String::from_utf8_lossy(value.as_bytes()))
+    // Nearly all is text, which is told sooner than what is none is made one.
+    let text = |value| str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed);
+    value.map_or(Cow::Borrowed(""), |value| text(value.as_bytes()))
 }
 
 /// Where calls are told of, beside being counted; all threads share them.

@@ -3,7 +3,18 @@
 
 use std::{io::Write, net::SocketAddr, time::Duration};
 
-/// An object that is being written. Keys are ours, and need no escapes.
+/// A member's key, with all that stands around it. Keys are ours, and need no escapes.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+pub(super) use key;
+
+/// The longest address of IPv4 with its port and its quotes, in bytes.
+const ADDRESS_BYTES: usize = "\"255.255.255.255:65535\"".len();
+
+/// An object that is being written, its keys each a [`key!`].
 pub(super) struct Object<'a> {
     text: &'a mut Vec<u8>,
     first: bool,
@@ -93,20 +104,29 @@ impl<'a> Object<'a> {
         let SocketAddr::V4(v4) = value else {
             return write!(self.text, "\"{value}\"").expect("memory takes it");
         };
-        let mut before = b'"';
-        for octet in v4.ip().octets() {
-            self.text.push(std::mem::replace(&mut before, b'.'));
-            self.digits(octet);
+        let (mut text, mut length) = ([0; ADDRESS_BYTES], 0);
+        let mut put = |byte| {
+            text[length] = byte;
+            length += 1;
+        };
+        for (before, number) in
+            b"\"...:".iter().zip(v4.ip().octets().map(u16::from).into_iter().chain([v4.port()]))
+        {
+            put(*before);
+            let units = [10_000, 1_000, 100, 10, 1].into_iter().filter(|&unit| number >= unit || unit == 1);
+            units.for_each(|unit| put(b'0' + (number / unit % 10) as u8));
         }
-        self.text.push(b':');
-        self.digits(v4.port());
-        self.text.push(b'"');
+        put(b'"');
+        self.text.extend_from_slice(&text[..length]);
     }
 
     fn key(&mut self, key: &'static str) {
-        self.text.extend_from_slice(if std::mem::take(&mut self.first) { b"{\"" } else { b",\"" });
-        self.text.extend_from_slice(key.as_bytes());
-        self.text.extend_from_slice(b"\":");
+        if std::mem::take(&mut self.first) {
+            self.text.push(b'{');
+            self.text.extend_from_slice(&key.as_bytes()[1..]);
+        } else {
+            self.text.extend_from_slice(key.as_bytes());
+        }
     }
 
     fn digits(&mut self, value: impl itoa::Integer) {

@@ -3,7 +3,10 @@
 use model::name::ServiceName;
 use traffic::policy::{Remark, RuleId};
 
-use super::{Outcome, json::Object};
+use super::{
+    Outcome,
+    json::{Object, key},
+};
 
 /// The longest path that a line shows, in bytes.
 const PATH_BYTES_MAX: usize = 1_024;
@@ -12,39 +15,39 @@ const PATH_BYTES_MAX: usize = 1_024;
 pub(super) fn write(text: &mut Vec<u8>, time: &str, outcome: &Outcome) {
     let note = &outcome.note;
     let mut line = Object::begin(text);
-    line.plain("time", &[time]);
-    line.plain("direction", &[outcome.direction.as_str()]);
-    service(&mut line, "source", outcome.source.as_ref());
-    service(&mut line, "destination", outcome.destination.as_ref());
-    line.text("route", outcome.route.as_str());
-    line.some_text("method", note.method());
-    line.some_text("authority", &note.authority());
-    line.some_text("path", cut(note.path()));
-    line.plain("protocol", &[outcome.spoken.as_str()]);
-    line.number("code", outcome.code);
+    line.plain(key!("time"), &[time]);
+    line.plain(key!("direction"), &[outcome.direction.as_str()]);
+    service(&mut line, key!("source"), outcome.source.as_ref());
+    service(&mut line, key!("destination"), outcome.destination.as_ref());
+    line.text(key!("route"), outcome.route.as_str());
+    line.some_text(key!("method"), note.method());
+    line.some_text(key!("authority"), &note.authority());
+    line.some_text(key!("path"), cut(note.path()));
+    line.plain(key!("protocol"), &[outcome.spoken.as_str()]);
+    line.number(key!("code"), outcome.code);
     if let Some(status) = outcome.grpc_status {
-        line.number("grpcStatus", status);
+        line.number(key!("grpcStatus"), status);
     }
-    line.flag("mtls", outcome.mtls);
+    line.flag(key!("mtls"), outcome.mtls);
     if note.tls {
-        line.flag("tls", true);
+        line.flag(key!("tls"), true);
     }
-    line.millis("durationMs", outcome.took);
-    line.number("requestBytes", outcome.request_bytes);
-    line.number("responseBytes", outcome.response_bytes);
+    line.millis(key!("durationMs"), outcome.took);
+    line.number(key!("requestBytes"), outcome.request_bytes);
+    line.number(key!("responseBytes"), outcome.response_bytes);
     if let Some(peer) = note.peer {
-        line.address("peer", peer);
+        line.address(key!("peer"), peer);
     }
     if let Some(endpoint) = note.endpoint {
-        line.address("endpoint", endpoint);
+        line.address(key!("endpoint"), endpoint);
     }
-    line.number("retries", note.retries);
-    line.some_text("requestId", &note.request_id());
-    line.some_text("traceparent", &note.traceparent());
-    line.some_text("reason", &note.reason);
-    line.some_text("rule", outcome.judged.denied.as_ref().map_or("", RuleId::as_str));
-    line.some_text("refusal", &note.refusal);
-    line.texts("remarks", outcome.judged.remarks.iter().map(remark));
+    line.number(key!("retries"), note.retries);
+    line.some_text(key!("requestId"), &note.request_id());
+    line.some_text(key!("traceparent"), &note.traceparent());
+    line.some_text(key!("reason"), &note.reason);
+    line.some_text(key!("rule"), outcome.judged.denied.as_ref().map_or("", RuleId::as_str));
+    line.some_text(key!("refusal"), &note.refusal);
+    line.texts(key!("remarks"), outcome.judged.remarks.iter().map(remark));
     line.end();
 }
 
