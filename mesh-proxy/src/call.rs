@@ -35,7 +35,7 @@ pub struct Call {
     /// How long it may carry nothing.
     pub idle: Option<Duration>,
     hearing: Option<Hearing>,
-    held: Vec<Box<dyn Send>>,
+    held: Option<Box<dyn Send>>,
     _under_way: UnderWay,
     finished: bool,
 }
@@ -44,7 +44,7 @@ impl Call {
     /// A call that has just come in. Boxed: it goes through many hands.
     pub fn new(direction: Direction, spoken: Spoken, telemetry: Telemetry, under_way: UnderWay) -> Box<Self> {
         let outcome = Outcome::of(direction, spoken);
-        let (upload, standing, told, idle, held) = (None, None, None, None, Vec::new());
+        let (upload, standing, told, idle, held) = (None, None, None, None, None);
         Box::new(Self {
             outcome,
             telemetry,
@@ -111,9 +111,10 @@ impl Call {
         self.outcome.began
     }
 
-    /// Keeps something until the call is over.
+    /// Keeps what it takes until the call is over.
     pub fn hold(&mut self, held: impl Send + 'static) {
-        self.held.push(Box::new(held));
+        debug_assert!(self.held.is_none(), "all of it at once");
+        self.held = Some(Box::new(held));
     }
 
     /// What the endpoint says of it is heard at the end of its answer.

@@ -6,7 +6,11 @@
 //! not fit there, and with proxies that do not take requests of HTTP/2 on streams; `mesh-tcp/1` for one stream, with proxies that do not know `mesh/1`; and `http/1.1` for a request that wants to leave HTTP (WebSocket): it gets a connection of its own, on which the upgrade is what it is everywhere else, rather than an
 //! extended CONNECT (RFC 8441), which would put it behind other streams' flow control and needs a peer that announced it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    hash::{Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use http::{HeaderName, HeaderValue, Request, Response, Version, request};
 use model::name::ServiceName;
@@ -44,7 +48,7 @@ pub use pool::{CONNECTIONS_PER_PEER_MAX, Home, IDLE_MAX, Lease};
 pub use tunnel::Tunnel;
 
 /// One step of a call from proxy to proxy.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hop {
     /// As whom.
     pub source: ServiceName,
@@ -52,6 +56,13 @@ pub struct Hop {
     pub endpoint: EndpointKey,
     /// Who must answer the handshake.
     pub id: model::identity::SpiffeId,
+}
+
+/// Few sources call one endpoint, whose own hash is made: that is enough.
+impl Hash for Hop {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.endpoint.hash(state);
+    }
 }
 
 /// Why something was not sent, or not answered.
@@ -226,7 +237,7 @@ impl Transport {
     }
 
     fn lacks(&self, hop: &Hop) -> bool {
-        self.dialler.lacking().knows(hop, clock::now())
+        self.dialler.lacking().knows(hop, clock::now)
     }
 
     /// A request to a local application. The lease, if there is one, is to be held until the answer has ended.

@@ -123,11 +123,15 @@ impl Settings {
         Self { attempts: 1, causes: Causes::DEFAULT, backoff: Duration::from_millis(25) };
 
     /// The failure that an answer is, if it is one that is tried again, and the wait that it asks for.
-    pub fn failure(&self, answer: Answer<'_>, now: Millis) -> Option<(Failure, Option<Duration>)> {
+    pub fn failure(
+        &self,
+        answer: Answer<'_>,
+        now: impl FnOnce() -> Millis,
+    ) -> Option<(Failure, Option<Duration>)> {
         let grpc = answer.grpc_status.map(Failure::Grpc).filter(|failure| self.causes.have(*failure));
         let status = || Some(Failure::Status(answer.status)).filter(|failure| self.causes.have(*failure));
         let failure = grpc.or_else(status)?;
-        Some((failure, answer.retry_after.and_then(|value| wait(value, now))))
+        Some((failure, answer.retry_after.and_then(|value| wait(value, now()))))
     }
 }
 

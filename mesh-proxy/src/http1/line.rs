@@ -47,6 +47,8 @@ pub struct Question<'a> {
     pub(super) head: &'a request::Parts,
     /// For another proxy: the endpoint that was picked.
     pub(super) endpoint: Option<&'a str>,
+    /// It came in HTTP/2, and goes in HTTP/1.1 to a proxy that makes it HTTP/2 again.
+    rides: bool,
 }
 
 /// The body of an answer. When it is over its line goes home.
@@ -104,10 +106,10 @@ impl Line {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Response::from_parts(head, Incoming::Left(Box::new(self.wire.into_stream()))));
         }
-        if question.rides() {
+        if question.rides {
             heads::restore_answer(&mut head);
         }
-        let mut answered = if question.rides() && self.sending.is_some() {
+        let mut answered = if question.rides && self.sending.is_some() {
             Answered::Beside(Beside::new(self))
         } else {
             Answered::Alone(Some(self))
@@ -160,17 +162,12 @@ impl Line {
 impl<'a> Question<'a> {
     /// For the proxy of the endpoint that was picked.
     pub fn to_peer(head: &'a request::Parts, hop: &'a Hop) -> Self {
-        Self { head, endpoint: Some(hop.endpoint.name().as_str()) }
-    }
-
-    /// Whether it came in HTTP/2, and goes in HTTP/1.1 to a proxy that makes it HTTP/2 again.
-    fn rides(&self) -> bool {
-        self.endpoint.is_some() && heads::came_in_http2(self.head)
+        Self { head, endpoint: Some(hop.endpoint.name().as_str()), rides: heads::came_in_http2(head) }
     }
 
     /// For an application.
     pub fn to_app(head: &'a request::Parts) -> Self {
-        Self { head, endpoint: None }
+        Self { head, endpoint: None, rides: false }
     }
 }
 
@@ -178,10 +175,10 @@ fn sending(question: Question<'_>, body: body::Request) -> Sending<body::Request
     let mut out = sending::begun();
     fields::write_question(&mut out, &question);
     let said = fields::said_length(&question.head.headers);
-    if question.rides() {
+    if question.rides {
         fields::write_length(&mut out, &question.head.headers);
     }
-    let coding = match question.rides() {
+    let coding = match question.rides {
         // Trailers may come behind what length it says.
         true if body.is_end_stream() => Length::Exactly(0),
         true => Length::Chunked,
@@ -189,7 +186,7 @@ fn sending(question: Question<'_>, body: body::Request) -> Sending<body::Request
     };
     match coding {
         // Methods that mean to bring something say that it is nothing (RFC 9110 §8.6).
-        Length::Exactly(0) if question.rides() => {}
+        Length::Exactly(0) if question.rides => {}
         Length::Exactly(0) if said.is_none() && !brings(&question.head.method) => {}
         Length::Exactly(length) => http1::content_length(&mut out, length),
         _ => http1::field(&mut out, header::TRANSFER_ENCODING.as_str(), b"chunked"),

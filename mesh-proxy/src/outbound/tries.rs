@@ -107,11 +107,11 @@ impl Outbound {
             upload.settle();
         }
         let (cookie, left) = (plan.ask.to_keep(&plan.backend.conduct.balancer, on_its_way.id()), plan.left());
-        call.hold((admitted, held.lease));
         if held.unheard {
             call.hears(Hearing::new(&self.experience, plan.backend, on_its_way));
+            call.hold((admitted, held.lease));
         } else {
-            call.hold(on_its_way);
+            call.hold((admitted, held.lease, on_its_way));
         }
         Ok(Answered { answer, left, life: held.life, on_answer: plan.on_answer, cookie })
     }
@@ -200,7 +200,7 @@ impl Outbound {
         if !held.unheard {
             self.experience.heard(on_its_way, plan.backend, Heard::of(said.status, said.grpc_status));
         }
-        match plan.retry.failure(said, clock::wall()) {
+        match plan.retry.failure(said, clock::wall) {
             Some((failure, wait)) => Err(Missed::Answer(Box::new((answer, held)), failure, wait)),
             None => Ok((answer, held)),
         }

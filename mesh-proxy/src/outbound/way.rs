@@ -49,7 +49,7 @@ impl Outbound {
         let seen = seen(&head, &path, &fields);
         let (routed, fault) = self.experience.dice(|dice| {
             let routed = port.route(&seen, config.snapshot.caller(&source), dice);
-            (routed, routed.filters.fault(&seen, clock::wall(), dice))
+            (routed, routed.filters.fault(&seen, clock::wall, dice))
         });
         call.outcome.route = routed.rule.clone();
         if let Some(reply) = fault.abort.or_else(|| routed.filters.reply(&seen)) {

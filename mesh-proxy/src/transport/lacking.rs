@@ -23,8 +23,9 @@ impl Lacking {
         self.0.lock().insert(hop.clone(), now);
     }
 
-    pub(super) fn knows(&self, hop: &Hop, now: Instant) -> bool {
-        self.0.lock().get(hop).is_some_and(|since| fresh(*since, now))
+    /// Whether it is known. Most lack nothing: for these no clock is read.
+    pub(super) fn knows(&self, hop: &Hop, now: impl FnOnce() -> Instant) -> bool {
+        self.0.lock().get(hop).is_some_and(|since| fresh(*since, now()))
     }
 
     /// Forgets what may no longer be so.

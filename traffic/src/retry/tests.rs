@@ -162,9 +162,9 @@ fn retry_after_is_seconds_or_a_date() {
     }
     assert_eq!(wait("99999999999999999999999", now), Some(Duration::from_secs(u64::MAX)));
     let answer = Answer { status: 503, grpc_status: None, retry_after: Some("2") };
-    let failure = Settings::default().failure(answer, now);
+    let failure = Settings::default().failure(answer, || now);
     assert_eq!(failure, Some((Failure::Status(503), Some(Duration::from_secs(2)))));
-    assert_eq!(Settings::default().failure(Answer { status: 429, ..answer }, now), None);
+    assert_eq!(Settings::default().failure(Answer { status: 429, ..answer }, || now), None);
 }
 
 #[test]

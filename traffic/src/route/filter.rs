@@ -140,8 +140,8 @@ impl Filters {
     }
 
     /// What is done to the request on purpose.
-    pub fn fault(&self, head: &RequestHead<'_>, now: Millis, dice: &mut Dice) -> Fault {
-        self.faults.as_ref().map(|faults| faults.draw(head, now, dice)).unwrap_or_default()
+    pub fn fault(&self, head: &RequestHead<'_>, now: impl FnOnce() -> Millis, dice: &mut Dice) -> Fault {
+        self.faults.as_ref().map(|faults| faults.draw(head, now(), dice)).unwrap_or_default()
     }
 
     /// The path and query to forward.

@@ -127,7 +127,7 @@ fn fault(spec: &Value, kind: &str, now: u64, dice: &mut Dice) -> String {
     let path = normalize("/a", Strictness::Plain).expect("a path");
     let fields = [("content-type", kind)];
     let head = RequestHead { method: "POST", path: &path, authority: "web", fields: &fields };
-    let fault = filters.fault(&head, Millis(now * 1_000), dice);
+    let fault = filters.fault(&head, || Millis(now * 1_000), dice);
     let status = fault.abort.map_or("-".to_owned(), |reply| {
         let grpc = reply.fields.iter().find(|(name, _)| name == "grpc-status");
         grpc.map_or(reply.status.to_string(), |(_, code)| format!("grpc {code}"))
