@@ -175,6 +175,8 @@ impl Watch for Call {
 /// Whoever drops it has lost interest: the caller went away.
 impl Drop for Call {
     fn drop(&mut self) {
-        self.over(Some("the caller went away".to_owned()));
+        if !self.finished {
+            self.over(Some("the caller went away".to_owned()));
+        }
     }
 }

@@ -18,7 +18,7 @@ use traffic::{
     route::{Edits, FieldsMut, Reply},
 };
 
-use crate::telemetry::Spoken;
+use crate::{short, telemetry::Spoken};
 
 /// Between proxies: the Endpoint that was picked, as a host may run several of one service.
 pub const ENDPOINT: HeaderName = HeaderName::from_static("x-mesh-endpoint");
@@ -178,8 +178,8 @@ pub fn to_peer(head: request::Parts, to: &ToPeer<'_>) -> Result<request::Parts, 
 
 /// Makes a head for another proxy one for another port.
 pub fn set_port(head: &mut request::Parts, port: u16) {
-    let digits = HeaderValue::from_str(itoa::Buffer::new().format(port)).expect("digits");
-    head.headers.insert(PORT, digits);
+    let digits = short::copied(itoa::Buffer::new().format(port).as_bytes());
+    head.headers.insert(PORT, HeaderValue::from_maybe_shared(digits.freeze()).expect("digits"));
 }
 
 /// Says in a head for another proxy how long its answer is waited for.
@@ -365,7 +365,8 @@ fn asked(head: &request::Parts) -> Result<Authority, BadHost> {
 }
 
 fn parsed(host: &str) -> Result<Authority, BadHost> {
-    let authority = host.parse().ok().filter(|host: &Authority| !host.as_str().contains('@'));
+    let authority = Authority::from_maybe_shared(short::copied(host.as_bytes()).freeze()).ok();
+    let authority = authority.filter(|host| !host.as_str().contains('@'));
     authority.ok_or_else(|| bad_host(host))
 }
 
@@ -382,7 +383,7 @@ fn set_target(head: &mut request::Parts, host: Authority, path: &str, http2: boo
         _ => Some(path.parse().map_err(|_| bad())?),
     };
     if http2 {
-        (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(host.clone()));
+        (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(host));
         head.headers.remove(header::HOST);
         head.version = Version::HTTP_2;
     } else {
@@ -394,7 +395,7 @@ fn set_target(head: &mut request::Parts, host: Authority, path: &str, http2: boo
         }
         head.version = Version::HTTP_11;
     }
-    head.uri = Uri::from_parts(parts).map_err(|_| bad())?;
+    head.uri = Uri::from_parts(parts).expect("a path, and a host with its scheme");
     // Cookies that HTTP/2 spread over fields are one again (RFC 9113 §8.2.3).
     if !http2 && head.headers.get_all(header::COOKIE).iter().nth(1).is_some() {
         let crumbs: Vec<&[u8]> =

@@ -26,6 +26,7 @@ pub mod dns;
 pub mod call;
 pub mod idle;
 pub mod refused;
+mod short;
 pub mod splice;
 pub mod standing;
 

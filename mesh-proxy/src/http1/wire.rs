@@ -17,6 +17,7 @@ use super::{Broke, Stream, fields, sending::Outlet};
 use crate::{
     limits::HEAD_BYTES_MAX,
     listener::Rewound,
+    short,
     transport::{duplex::READ_BYTES, duplex::shared, tcp::Abort},
 };
 
@@ -163,7 +164,7 @@ impl Wire {
             ready!(Pin::new(&mut *self.io).poll_read(cx, &mut buffer))?;
             let came = buffer.filled();
             if self.ahead.is_empty() {
-                self.ahead = BytesMut::from(came);
+                self.ahead = short::copied(came);
             } else {
                 self.ahead.extend_from_slice(came);
             }

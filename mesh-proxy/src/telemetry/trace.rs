@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::short;
+
 /// Names the request in every log that it passes.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names the trace that it is part of.
@@ -119,7 +121,7 @@ fn bytes(mut dice: impl FnMut() -> u64) -> [u8; 16] {
 }
 
 fn value(text: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(text).expect("hex digits and dashes")
+    HeaderValue::from_maybe_shared(short::copied(text).freeze()).expect("hex digits and dashes")
 }
 
 #[cfg(test)]
