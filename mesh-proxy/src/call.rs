@@ -60,15 +60,15 @@ impl Call {
     }
 
     /// Notes what the log says of a request.
-    pub fn note(&mut self, head: &request::Parts, peer: SocketAddr, span: Option<trace::Own>) {
+    pub fn note(&mut self, head: &request::Parts, peer: SocketAddr, context: trace::Context) {
         self.outcome.note = Note {
             method: Some(head.method.clone()),
             target: head.uri.clone(),
             host: head.headers.get(header::HOST).cloned(),
             peer: Some(peer),
-            request_id: head.headers.get(trace::REQUEST_ID).cloned(),
-            traceparent: head.headers.get(trace::TRACEPARENT).cloned(),
-            span,
+            request_id: context.request_id,
+            traceparent: context.traceparent,
+            span: context.own,
             ..Note::default()
         };
     }

@@ -337,9 +337,9 @@ pub fn tell_rate(fields: &mut HeaderMap, told: &Told) {
 
 fn strip(fields: &mut HeaderMap, leg: Leg) {
     let values = fields.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
-    // `te` is asked about below: gRPC's goes on although Connection has to name it.
-    let named = headers::named_by_connection(values).filter(|name| !name.eq_ignore_ascii_case("te"));
-    // What it names is mostly how the connection goes on, and no field.
+    // These two are asked about below: gRPC's `te` goes on although Connection has to name it, and the other is mostly no field.
+    let below = |name: &&str| ["te", "keep-alive"].iter().any(|own| name.eq_ignore_ascii_case(own));
+    let named = headers::named_by_connection(values).filter(|name| !below(name));
     let named = named.filter(|name| fields.contains_key(*name)).filter_map(|name| name.parse().ok());
     let dropped = |(name, value): (&HeaderName, &HeaderValue)| {
         headers::is_dropped(leg, name.as_str(), value.as_bytes()).then(|| name.clone())

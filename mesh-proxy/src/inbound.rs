@@ -251,11 +251,11 @@ impl Inbound {
     ) -> impl Future<Output = Response<Answer>> + Send {
         let caller = http1::raw(&mut request);
         let (mut head, body) = request.into_parts();
-        let span = self.telemetry.begin(&mut head.headers);
+        let context = self.telemetry.begin(&mut head.headers);
         let spoken = Spoken::of(head.version, &head.headers);
         let mut call = Call::new(Direction::Inbound, spoken, self.telemetry.clone(), self.shared.under_way());
         call.outcome.mtls = connection.id.is_some();
-        call.note(&head, connection.address, span);
+        call.note(&head, connection.address, context);
         async move {
             match self.carry(&connection, &mut call, head, body).await {
                 Err(refused) => {

@@ -251,12 +251,12 @@ impl Outbound {
     ) -> impl Future<Output = Response<Answer>> + Send {
         let caller = http1::raw(&mut request);
         let (mut head, body) = request.into_parts();
-        let span = self.telemetry.begin(&mut head.headers);
+        let context = self.telemetry.begin(&mut head.headers);
         let spoken = Spoken::of(head.version, &head.headers);
         let mut call =
             Call::new(Direction::Outbound, spoken, self.telemetry.clone(), self.shared.under_way());
         call.outcome.mtls = true;
-        call.note(&head, arrival.peer, span);
+        call.note(&head, arrival.peer, context);
         async move {
             if heads::is_connect(&head) {
                 return Box::pin(self.connect(&arrival, call, &head, caller)).await;

@@ -214,8 +214,8 @@ impl Telemetry {
         Self { counts, outlets }
     }
 
-    /// What a request that came says of its trace, brought into order; this proxy's span, where it is sampled.
-    pub fn begin(&self, headers: &mut http::HeaderMap) -> Option<trace::Own> {
+    /// What a request that came says of its trace, brought into order.
+    pub fn begin(&self, headers: &mut http::HeaderMap) -> trace::Context {
         self.outlets.spans.begin(headers)
     }
 
@@ -290,11 +290,10 @@ impl Spoken {
 
     /// What a request speaks.
     pub fn of(version: http::Version, headers: &http::HeaderMap) -> Self {
-        let kind = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-        match version {
-            http::Version::HTTP_2 if kind.starts_with(b"application/grpc") => Self::Grpc,
-            http::Version::HTTP_2 => Self::Http2,
-            _ => Self::Http,
+        if version != http::Version::HTTP_2 {
+            return Self::Http;
         }
+        let kind = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+        if kind.starts_with(b"application/grpc") { Self::Grpc } else { Self::Http2 }
     }
 }

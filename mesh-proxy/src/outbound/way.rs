@@ -106,7 +106,7 @@ fn plan<'a>(
     call.outcome.mtls = !backend.plain;
     call.idle = backend.conduct.idle;
     let grpc = call.outcome.spoken == Spoken::Grpc;
-    let timeouts = Timeouts { call: deadline::said(seen).filter(|_| grpc), ..routed.timeouts };
+    let timeouts = Timeouts { call: if grpc { deadline::said(seen) } else { None }, ..routed.timeouts };
     let grpc_timeout = deadline::forwarded(&timeouts).filter(|_| grpc);
     let upload = (!http_body::Body::is_end_stream(&body)).then(|| Kept::new(body));
     call.upload = upload.clone();

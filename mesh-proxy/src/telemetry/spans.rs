@@ -76,8 +76,8 @@ impl Spans {
         &self.counts
     }
 
-    /// What a request's context is on this proxy's way: its own span, if it is sampled.
-    pub fn begin(&self, headers: &mut http::HeaderMap) -> Option<trace::Own> {
+    /// What a request's context is on this proxy's way.
+    pub fn begin(&self, headers: &mut http::HeaderMap) -> trace::Context {
         let rules = trace::Rules { kept: self.to.is_some(), share: self.share };
         trace::begin(headers, rules, clock::dice)
     }

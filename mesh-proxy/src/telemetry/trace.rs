@@ -41,34 +41,64 @@ pub struct Own {
     pub parent: Option<String>,
 }
 
+/// What a request says of its trace, as it goes on.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// `x-request-id`.
+    pub request_id: Option<HeaderValue>,
+    /// W3C trace context.
+    pub traceparent: Option<HeaderValue>,
+    /// This proxy's span, where the trace is sampled and its spans are kept.
+    pub own: Option<Own>,
+}
+
 /// Sees to it that a request has both; `dice` is asked for numbers only where one is missing. Where the trace is sampled
 /// and its spans are kept, what is passed on is part of a span of ours.
-pub fn begin(headers: &mut HeaderMap, rules: Rules, mut dice: impl FnMut() -> u64) -> Option<Own> {
-    if headers.get(&REQUEST_ID).is_none_or(|id| id.is_empty() || id.len() > REQUEST_ID_BYTES_MAX) {
+pub fn begin(headers: &mut HeaderMap, rules: Rules, mut dice: impl FnMut() -> u64) -> Context {
+    let fits = |id: &&HeaderValue| !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX;
+    let request_id = headers.get(&REQUEST_ID).filter(fits).cloned().unwrap_or_else(|| {
         let id = uuid(&mut dice).hyphenated();
-        headers.insert(REQUEST_ID, value(id.encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes()));
-    }
-    let came = headers.get(&TRACEPARENT).map(HeaderValue::as_bytes).filter(|came| is_traceparent(came));
-    let Some(came) = came else {
-        let mut parent = parent(u128::from_be_bytes(bytes(&mut dice)).max(1), dice().max(1));
-        let sampled = rules.kept && rules.share > 0 && (dice() as u32) <= rules.share;
-        // Otherwise nobody has decided to keep this trace.
-        let own =
-            sampled.then(|| Own { trace: part(&parent, TRACE), span: part(&parent, SPAN), parent: None });
-        parent[FLAGS.end - 1] = b'0' + u8::from(sampled);
-        headers.insert(TRACEPARENT, value(&parent));
-        return own;
+        let id = value(id.encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
+        headers.insert(REQUEST_ID, id.clone());
+        id
+    });
+    let came = headers.get(&TRACEPARENT).filter(|came| is_traceparent(came.as_bytes())).cloned();
+    // What came goes on as it is, where nothing of ours stands between.
+    let (ours, own) = match &came {
+        Some(came) => {
+            let own = followed(came.as_bytes(), rules, dice);
+            (own.as_ref().map(|own| value(format!("00-{}-{}-01", own.trace, own.span).as_bytes())), own)
+        }
+        None => {
+            let (parent, own) = begun(rules, dice);
+            (Some(value(&parent)), own)
+        }
     };
-    let flags = str::from_utf8(&came[FLAGS])
-        .ok()
-        .and_then(|flags| u8::from_str_radix(flags, 16).ok())
-        .unwrap_or_default();
-    if !rules.kept || flags & SAMPLED == 0 {
-        return None;
+    if let Some(ours) = &ours {
+        headers.insert(TRACEPARENT, ours.clone());
     }
-    let own = Own { trace: part(came, TRACE), span: hex(dice().max(1)), parent: Some(part(came, SPAN)) };
-    headers.insert(TRACEPARENT, value(format!("00-{}-{}-01", own.trace, own.span).as_bytes()));
-    Some(own)
+    Context { request_id: Some(request_id), traceparent: ours.or(came), own }
+}
+
+/// A trace that begins here.
+fn begun(rules: Rules, mut dice: impl FnMut() -> u64) -> ([u8; LENGTH], Option<Own>) {
+    let mut parent = parent(u128::from_be_bytes(bytes(&mut dice)).max(1), dice().max(1));
+    let sampled = rules.kept && rules.share > 0 && (dice() as u32) <= rules.share;
+    // Otherwise nobody has decided to keep this trace.
+    let own = sampled.then(|| Own { trace: part(&parent, TRACE), span: part(&parent, SPAN), parent: None });
+    parent[FLAGS.end - 1] = b'0' + u8::from(sampled);
+    (parent, own)
+}
+
+/// Our span of a trace that came, where it is sampled and kept.
+fn followed(came: &[u8], rules: Rules, mut dice: impl FnMut() -> u64) -> Option<Own> {
+    let flags = str::from_utf8(&came[FLAGS]).ok().and_then(|flags| u8::from_str_radix(flags, 16).ok());
+    let sampled = flags.is_some_and(|flags| flags & SAMPLED != 0);
+    (rules.kept && sampled).then(|| Own {
+        trace: part(came, TRACE),
+        span: hex(dice().max(1)),
+        parent: Some(part(came, SPAN)),
+    })
 }
 
 /// An id that nobody else has.
@@ -138,14 +168,16 @@ mod tests {
             headers.insert(*name, value.parse().expect("a value"));
         }
         let mut next = 0;
-        let own = begin(&mut headers, rules, || {
+        let context = begin(&mut headers, rules, || {
             next += 1;
             next
         });
         let text = |name| {
             headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).expect("set").to_owned()
         };
-        (text(REQUEST_ID), text(TRACEPARENT), own)
+        assert_eq!(context.request_id.as_ref(), headers.get(REQUEST_ID));
+        assert_eq!(context.traceparent.as_ref(), headers.get(TRACEPARENT));
+        (text(REQUEST_ID), text(TRACEPARENT), context.own)
     }
 
     fn ensured(pairs: &[(&'static str, &str)]) -> (String, String) {
@@ -179,7 +211,8 @@ mod tests {
         assert_eq!((forwarded, own.parent), (format!("00-{}-{}-01", own.trace, own.span), None));
         let mut seeded = traffic::Dice::seeded(7);
         let tenth = Rules { kept: true, share: u32::MAX / 10 };
-        let sampled = (0..10_000).filter(|_| begin(&mut HeaderMap::new(), tenth, || seeded.roll()).is_some());
+        let sampled =
+            (0..10_000).filter(|_| begin(&mut HeaderMap::new(), tenth, || seeded.roll()).own.is_some());
         let sampled = sampled.count();
         assert!((850..1_150).contains(&sampled), "{sampled}");
     }
