@@ -61,6 +61,8 @@ struct State {
 struct Waiting {
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// Who neither reads nor writes, and is to hear that it broke off.
+    watcher: Option<Waker>,
 }
 
 /// The side of a connection that opens streams. When it is dropped the connection ends with its last stream.
@@ -98,6 +100,9 @@ impl Mux {
                 }
                 Event::Write(id) => {
                     wakers.extend(state.waiting.get_mut(&id).and_then(|who| who.writer.take()))
+                }
+                Event::Broke(id) => {
+                    wakers.extend(state.waiting.get_mut(&id).and_then(|who| who.watcher.take()))
                 }
                 Event::GoneAway(farewell) if farewell.code != Code::DRAIN => {
                     tracing::warn!(code = %farewell.code, "another proxy cuts a connection off: {}", farewell.reason);
@@ -169,6 +174,13 @@ impl Mux {
 
     fn wait_to_write(state: &mut State, id: StreamId, cx: &Context<'_>) {
         state.waiting.entry(id).or_default().writer = Some(cx.waker().clone());
+    }
+
+    fn watch(state: &mut State, id: StreamId, cx: &Context<'_>) {
+        let watcher = &mut state.waiting.entry(id).or_default().watcher;
+        if !watcher.as_ref().is_some_and(|watcher| watcher.will_wake(cx.waker())) {
+            *watcher = Some(cx.waker().clone());
+        }
     }
 
     fn release(&self, id: StreamId) {

@@ -45,6 +45,8 @@ pub enum Event {
     Read(StreamId),
     /// Who wrote to a full stream may write again.
     Write(StreamId),
+    /// A stream broke off, which who asked whether it had is to hear.
+    Broke(StreamId),
     /// The other side takes no new streams.
     GoneAway(Farewell),
 }
@@ -195,6 +197,14 @@ impl Connection {
         broken.map(Err)
     }
 
+    /// Whether a stream broke off, or its connection did, for one who reads nothing of what came before and writes nothing;
+    /// if it has not, [`Event::Broke`] says when it has.
+    pub fn broke_off(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else { return true };
+        stream.watched = stream.broken.is_none();
+        !stream.watched
+    }
+
     /// Nothing more will be written to a stream.
     pub fn finish(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id) {
@@ -336,13 +346,16 @@ impl Connection {
         self.forget(id);
     }
 
-    fn wake(&mut self, id: StreamId, writer: bool) {
+    fn wake(&mut self, id: StreamId, broke: bool) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if std::mem::take(&mut stream.wants_read) {
             self.events.push_back(Event::Read(id));
         }
-        if writer && std::mem::take(&mut stream.wants_write) {
+        if broke && std::mem::take(&mut stream.wants_write) {
             self.events.push_back(Event::Write(id));
+        }
+        if broke && std::mem::take(&mut stream.watched) {
+            self.events.push_back(Event::Broke(id));
         }
     }
 

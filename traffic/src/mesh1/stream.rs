@@ -34,6 +34,8 @@ pub(super) struct Stream {
     pub(super) credited: bool,
     pub(super) wants_read: bool,
     pub(super) wants_write: bool,
+    /// Somebody who neither reads nor writes is to hear that it breaks off.
+    pub(super) watched: bool,
 }
 
 impl Stream {
@@ -56,6 +58,7 @@ impl Stream {
             credited: false,
             wants_read: false,
             wants_write: false,
+            watched: false,
         }
     }
 

@@ -450,6 +450,28 @@ fn a_reset_drops_what_was_on_the_way_but_nothing_that_was_ended_before() {
 }
 
 #[test]
+fn who_neither_reads_nor_writes_hears_that_a_stream_breaks_off() {
+    let mut pair = Pair::new();
+    let (cut, lost, ended) = (pair.open(), pair.open(), pair.open());
+    for id in [cut, lost, ended] {
+        assert_eq!(pair.opener.write(id, b"unread"), Ok(6));
+    }
+    pair.settle();
+    events(&mut pair.taker);
+    assert!(![cut, lost, ended].iter().any(|id| pair.taker.broke_off(*id)));
+    pair.opener.finish(ended);
+    pair.settle();
+    assert_eq!(events(&mut pair.taker), [], "nobody asked for bytes, and it came to its end");
+    pair.opener.release(cut);
+    pair.settle();
+    assert_eq!(events(&mut pair.taker), [Event::Broke(cut)]);
+    assert_eq!([cut, lost, ended].map(|id| pair.taker.broke_off(id)), [true, false, false]);
+    pair.taker.close("its socket was closed");
+    let told = events(&mut pair.taker);
+    assert!(told.len() == 2 && told.contains(&Event::Broke(lost)) && told.contains(&Event::Broke(ended)));
+}
+
+#[test]
 fn a_stream_that_is_not_read_stops_itself_alone() {
     let mut pair = Pair::new();
     let (stuck, flowing) = (pair.open(), pair.open());

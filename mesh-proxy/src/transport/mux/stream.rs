@@ -50,6 +50,16 @@ impl Stream {
         timeout(ANSWER_TIMEOUT, answer).await.unwrap_or_else(|_| Err(Broken::Reset(late())))
     }
 
+    /// Waits until it has broken off, or its connection has, though nobody reads what came before.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.mux.state.lock();
+        if state.core.broke_off(self.id) {
+            return Poll::Ready(());
+        }
+        Mux::watch(&mut state, self.id, cx);
+        Poll::Pending
+    }
+
     /// Tells the caller that its application was reached.
     pub fn accept(&self) {
         self.mux.with(|state| state.core.accept(self.id));
