@@ -26,7 +26,7 @@ mod copy;
 mod kept;
 
 pub use copy::Copy;
-pub use kept::{Attempt, Kept, REPLAY_BYTES_MAX};
+pub use kept::{Attempt, Kept, REPLAY_BYTES_MAX, Senders};
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]

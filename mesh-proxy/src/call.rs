@@ -129,6 +129,11 @@ impl Call {
         response.map(|body| body.watched(self))
     }
 
+    /// The answer does not come to its end: what is left of the request goes no further.
+    fn cut(&self) {
+        self.upload.iter().for_each(Kept::cut);
+    }
+
     /// The call is over.
     pub fn over(&mut self, reason: Option<String>) {
         if std::mem::replace(&mut self.finished, true) {
@@ -168,6 +173,7 @@ impl Watch for Call {
         if let Some(hearing) = self.hearing.take() {
             hearing.broke(error);
         }
+        self.cut();
         self.over(Some(format!("the answer broke off: {error}")));
     }
 }
@@ -176,6 +182,7 @@ impl Watch for Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.finished {
+            self.cut();
             self.over(Some("the caller went away".to_owned()));
         }
     }

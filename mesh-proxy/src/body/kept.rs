@@ -2,8 +2,9 @@
 //! followed by another. Large bodies are passed on as they come and can be sent once.
 
 use std::{
+    cell::Cell,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -11,8 +12,9 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use hyper::rt::Executor;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{BodyError, Copy, Incoming};
 use crate::clock;
@@ -41,7 +43,20 @@ struct State {
     seen_bytes: u64,
     came_at: Option<Instant>,
     came: Arc<Notify>,
+    /// What sends it in HTTP/2.
+    sender: Option<AbortHandle>,
 }
+
+thread_local! {
+    /// The body that began last to be sent in HTTP/2, until a task takes it over.
+    static BEGUN: Cell<Weak<Mutex<State>>> = const { Cell::new(Weak::new()) };
+}
+
+/// Runs what hyper makes of a connection that is asked. A body that cannot be sent at once gets a task of its own, whose body
+/// was begun just before. Once the answer's head has come, hyper does not end that task while it waits for room: for this
+/// there is [`Kept::cut`].
+#[derive(Clone, Copy)]
+pub struct Senders;
 
 /// The body, for one try.
 pub struct Attempt {
@@ -49,6 +64,8 @@ pub struct Attempt {
     number: u32,
     next: usize,
     trailers_sent: bool,
+    /// A task of hyper's sends it, and it has not begun.
+    begins: bool,
 }
 
 impl Kept {
@@ -67,6 +84,7 @@ impl Kept {
             seen_bytes: 0,
             came_at: None,
             came: Arc::default(),
+            sender: None,
         })))
     }
 
@@ -109,12 +127,18 @@ impl Kept {
     pub fn attempt(&self) -> Attempt {
         let mut state = self.0.lock();
         state.current += 1;
-        Attempt { body: self.clone(), number: state.current, next: 0, trailers_sent: false }
+        Attempt { body: self.clone(), number: state.current, next: 0, trailers_sent: false, begins: false }
     }
 
     /// No try will follow: nothing more is held, unless for a copy.
     pub fn settle(&self) {
         self.0.lock().settled = true;
+    }
+
+    /// Nobody wants the answer any more: what is left of it is not sent.
+    pub fn cut(&self) {
+        let sender = self.0.lock().sender.take();
+        sender.into_iter().for_each(|sender| sender.abort());
     }
 
     /// Someone will ask for a copy: to be said before the first try.
@@ -138,6 +162,22 @@ impl Kept {
                 }
             }
             news.await;
+        }
+    }
+}
+
+impl Attempt {
+    /// It is sent by a task of [`Senders`].
+    pub fn in_http2(&mut self) {
+        self.begins = true;
+    }
+}
+
+impl<T: Future<Output = ()> + Send + 'static> Executor<T> for Senders {
+    fn execute(&self, task: T) {
+        let sender = tokio::spawn(task).abort_handle();
+        if let Some(body) = BEGUN.take().upgrade() {
+            body.lock().sender = Some(sender);
         }
     }
 }
@@ -175,6 +215,9 @@ impl Body for Attempt {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if std::mem::take(&mut this.begins) {
+            BEGUN.set(Arc::downgrade(&this.body.0));
+        }
         let mut state = this.body.0.lock();
         if state.current != this.number {
             return Poll::Ready(Some(Err(BodyError::Superseded)));

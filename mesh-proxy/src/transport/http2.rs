@@ -1,13 +1,13 @@
 //! HTTP/2 connections that are dialled in plain: how hyper is set up for them.
 
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::{
     app::Stream,
     pool::{Connection, Driven},
 };
-use crate::limits;
+use crate::{body::Senders, limits};
 
 /// What one stream may send before it is read, in bytes: one large body on its own fills a link of 1 Gbit/s and 8 ms.
 pub const WINDOW_STREAM_BYTES: u32 = 1_024 * 1_024;
@@ -18,7 +18,7 @@ pub const FRAME_BYTES: u32 = 64 * 1_024;
 
 /// A connection for many requests to an application.
 pub(super) async fn over(stream: Stream) -> hyper::Result<Driven<Connection>> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(Senders);
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW_STREAM_BYTES)

@@ -179,8 +179,11 @@ impl Connection {
     /// Sends a request, and waits for its answer's head.
     pub(super) async fn send(
         &self,
-        request: Request<body::Request>,
+        mut request: Request<body::Request>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
+        if let body::Request::Try(attempt) = request.body_mut() {
+            attempt.in_http2();
+        }
         let lease = Lease(self.load.clone());
         *self.used.lock() = clock::now();
         let mut sender = self.sender.clone();
@@ -255,6 +258,10 @@ fn classify(error: &hyper::Error) -> SendError {
             let refused =
                 h2.reason() == Some(h2::Reason::REFUSED_STREAM) || (h2.is_go_away() && h2.is_remote());
             let text = h2.to_string();
+            if h2.is_reset() && !h2.is_remote() && !h2.is_library() {
+                // What sends the request ended it.
+                return SendError::Caller(text);
+            }
             return if refused { SendError::Refused(text) } else { SendError::Broken(text) };
         }
         source = inner.source();

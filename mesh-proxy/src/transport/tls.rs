@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use model::name::ServiceName;
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
@@ -24,7 +24,7 @@ use super::{
     pool::{Connection, Driven},
     tcp,
 };
-use crate::{clock, limits, listener::Rewound, server::Ends, telemetry::MuxCounts};
+use crate::{body::Senders, clock, limits, listener::Rewound, server::Ends, telemetry::MuxCounts};
 
 /// Configurations that are kept; each holds the sessions of one destination.
 const CONFIGS_MAX: usize = 4_096;
@@ -156,7 +156,7 @@ impl Dialler {
     /// A connection for many requests.
     pub(super) async fn h2(&self, hop: &Hop, patience: Duration) -> Result<Driven<Connection>, SendError> {
         let (stream, life) = in_time(hop, patience, self.accepted(hop)).await?;
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder = http2::Builder::new(Senders);
         builder
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
