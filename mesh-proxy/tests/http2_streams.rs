@@ -1,6 +1,7 @@
 //! Requests that come in HTTP/2 ride in HTTP/1.1 on streams between two proxies, and are on both ends what they would be without:
 //! trailers, two streams at once, ends and the reasons for them.
 
+mod gone;
 mod world;
 
 use std::{
@@ -73,7 +74,7 @@ where
                 async { Ok::<_, Infallible>(answered.await) }
             });
             let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder.max_header_list_size(64 * 1_024);
+            builder.max_header_list_size(64 * 1_024).initial_stream_window_size(64 * 1_024);
             tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
         }
     });

@@ -7,21 +7,28 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::io::AsyncWrite;
+use tokio::{
+    io::AsyncWrite,
+    time::{Instant, Sleep},
+};
 use traffic::{
     http1::{Decoder, Length, Malformed},
     mesh1::Code,
 };
 
 use super::{Broke, Io, fields::Framing, sending::Outlet, wire::Wire};
+use crate::clock;
 
 /// What a caller that waits for it is told before its body is read.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// How often a socket is looked at of which nobody reads: that its caller is gone stands behind what is not read.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Both handles lead here. It is locked for the moment of one read or write.
 #[derive(Clone)]
@@ -41,6 +48,8 @@ pub(super) struct State {
     pub(super) ends_idle: bool,
     /// Somebody holds the body of the request.
     held: bool,
+    /// Somebody waits for more of it, and hears that the caller goes away.
+    awaited: bool,
     /// Who waits until nothing more of it is wanted.
     waits: Option<Waker>,
 }
@@ -59,6 +68,7 @@ impl Served {
             drains: false,
             ends_idle: false,
             held: false,
+            awaited: false,
             waits: None,
         };
         Self(Arc::new(Mutex::new(state)))
@@ -81,7 +91,7 @@ impl Served {
         let mut state = self.0.lock();
         state.decoder = Decoder::new(framing.body);
         state.to_say = if framing.expects_continue { CONTINUE } else { b"" };
-        (state.unasked, state.held) = (false, true);
+        (state.unasked, state.held, state.awaited) = (false, true, false);
         Some(Asked(self.clone()))
     }
 
@@ -93,17 +103,21 @@ impl Served {
         if state.unasked { b"" } else { rest }
     }
 
-    /// Waits until the caller goes away. While its body comes it is that body's matter, and what is sent ahead
-    /// waits for its turn.
-    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Waits until the caller goes away, whether or not anybody reads what it sent; what is sent ahead waits for its turn.
+    /// `beat` says when a socket is looked at.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>, beat: Pin<&mut Sleep>) -> Poll<()> {
         let mut state = self.0.lock();
-        let State { wire: Some(wire), decoder, .. } = &mut *state else { return Poll::Pending };
-        if !decoder.is_over() || wire.is_ahead() {
-            return Poll::Pending;
+        let State { wire: Some(wire), decoder, awaited, .. } = &mut *state else { return Poll::Pending };
+        if decoder.is_over() && !wire.is_ahead() {
+            match ready!(wire.poll_stirs(cx)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Poll::Ready(()),
+            }
         }
-        match ready!(wire.poll_stirs(cx)) {
-            Ok(true) => Poll::Pending,
-            Ok(false) | Err(_) => Poll::Ready(()),
+        match wire.io.by_pieces() {
+            Some(stream) => stream.poll_gone(cx),
+            None if *awaited => Poll::Pending,
+            None => poll_look(&*wire.io, beat, cx),
         }
     }
 
@@ -130,6 +144,21 @@ impl Served {
     }
 }
 
+/// Looks at a socket now and then, until its other side is gone.
+fn poll_look(io: &dyn Io, mut beat: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        let next = Instant::from_std(clock::now()) + LOOK;
+        if beat.deadline() > next {
+            beat.as_mut().reset(next);
+        }
+        ready!(beat.as_mut().poll(cx));
+        if io.is_gone() {
+            return Poll::Ready(());
+        }
+        beat.as_mut().reset(next);
+    }
+}
+
 impl State {
     /// Its other side is to see that it did not end well.
     pub(super) fn break_off(&self) {
@@ -146,11 +175,12 @@ impl State {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
-        let frame = ready!(self.poll_piece(cx));
+        let frame = self.poll_piece(cx);
+        self.awaited = frame.is_pending();
         if self.decoder.is_over() {
             self.waits.take().into_iter().for_each(Waker::wake);
         }
-        Poll::Ready(frame)
+        frame
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
@@ -188,7 +218,7 @@ impl Body for Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         self.0.with(|state| {
-            state.held = false;
+            (state.held, state.awaited) = (false, false);
             state.waits.take().into_iter().for_each(Waker::wake);
         });
     }

@@ -131,7 +131,7 @@ where
                     if edge == Edge::Proxy {
                         heads::restore_request(&mut head);
                     }
-                    one(&served, edge, head, framing, &take).await
+                    one(&served, edge, (head, framing), patience.as_mut(), &take).await
                 }
                 Err(malformed) => refuse(&served, &malformed.into()).await,
             },
@@ -177,8 +177,8 @@ async fn next(served: &Served, mut patience: Pin<&mut Sleep>) -> Result<Option<B
 async fn one<F>(
     served: &Served,
     edge: Edge,
-    head: http::request::Parts,
-    framing: Framing,
+    (head, framing): (http::request::Parts, Framing),
+    mut beat: Pin<&mut Sleep>,
     take: impl Fn(Request<Incoming>) -> F,
 ) -> Then
 where
@@ -203,18 +203,24 @@ where
         let mut answer = Box::pin(take(request));
         poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            Poll::Pending => served.poll_gone(cx).map(|()| None),
+            Poll::Pending => served.poll_gone(cx, beat.as_mut()).map(|()| None),
         })
         .await
     };
     match answer {
         None => Then::Broken,
-        Some(answer) => turn.answer(served, edge, answer).await,
+        Some(answer) => turn.answer(served, edge, answer, beat).await,
     }
 }
 
 impl Turn {
-    async fn answer(self, served: &Served, edge: Edge, answer: Response<Answer>) -> Then {
+    async fn answer(
+        self,
+        served: &Served,
+        edge: Edge,
+        answer: Response<Answer>,
+        mut beat: Pin<&mut Sleep>,
+    ) -> Then {
         let (mut head, body) = answer.into_parts();
         let drains = served.with(|state| state.drains);
         let leaves = self.leaves(head.status);
@@ -233,7 +239,8 @@ impl Turn {
             Poll::Ready(sent) => Poll::Ready(sent),
             // Who went away wants no more of it, however long the rest takes to come.
             Poll::Pending => {
-                served.poll_gone(cx).map(|()| Err(Unsent::Io(io::ErrorKind::ConnectionAborted.into())))
+                let gone = served.poll_gone(cx, beat.as_mut());
+                gone.map(|()| Err(Unsent::Io(io::ErrorKind::ConnectionAborted.into())))
             }
         });
         let sent = sent.await;
@@ -241,7 +248,11 @@ impl Turn {
             Ok(()) if leaves => self.leave(served),
             Ok(()) => {
                 if self.rode() {
-                    poll_fn(|cx| served.poll_taken(cx)).await;
+                    poll_fn(|cx| match served.poll_taken(cx) {
+                        Poll::Pending => served.poll_gone(cx, beat.as_mut()),
+                        taken => taken,
+                    })
+                    .await;
                 }
                 let next = keep_alive && poll_fn(|cx| Poll::Ready(served.finish(cx))).await;
                 if next { Then::Next } else { Then::Linger }

@@ -68,6 +68,10 @@ impl<S: Abort> Abort for Rewound<S> {
     fn abort(&self) {
         self.inner.abort();
     }
+
+    fn is_gone(&self) -> bool {
+        self.inner.is_gone()
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {

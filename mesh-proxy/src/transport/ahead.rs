@@ -106,6 +106,10 @@ impl<S: Abort> Abort for Ahead<S> {
     fn abort(&self) {
         self.inner.abort();
     }
+
+    fn is_gone(&self) -> bool {
+        self.inner.is_gone()
+    }
 }
 
 #[cfg(test)]

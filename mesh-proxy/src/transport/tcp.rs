@@ -15,11 +15,12 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
@@ -158,6 +159,12 @@ pub trait Abort {
     /// It breaks off at once, and its other side is told why, where it can be.
     fn reset(&self, _why: Code) {}
 
+    /// Whether its other side is known to have closed or reset it, though nobody read what came before: as of now, whoever
+    /// wants to know asks again. A stream of `mesh/1` tells ([`mux::Stream::poll_gone`]).
+    fn is_gone(&self) -> bool {
+        false
+    }
+
     /// The stream of `mesh/1` that it is: that one takes and gives bodies as they lie.
     fn by_pieces(&mut self) -> Option<&mut mux::Stream> {
         None
@@ -171,10 +178,19 @@ impl Abort for TcpStream {
             tracing::debug!(%error, "a connection could not be reset");
         }
     }
+
+    /// What epoll said last: no system call. `PRIORITY` stands for the end alone, as sockets are not asked for urgent data.
+    fn is_gone(&self) -> bool {
+        self.ready(Interest::PRIORITY | Interest::ERROR).now_or_never().is_some()
+    }
 }
 
 /// TLS says its last word only when it ends well.
-impl Abort for server::TlsStream<Ahead<TcpStream>> {}
+impl Abort for server::TlsStream<Ahead<TcpStream>> {
+    fn is_gone(&self) -> bool {
+        self.get_ref().0.is_gone()
+    }
+}
 impl Abort for client::TlsStream<Ahead<TcpStream>> {}
 
 /// What left HTTP is dropped with its connection.
@@ -187,6 +203,10 @@ impl<T: Abort + ?Sized> Abort for Box<T> {
 
     fn reset(&self, why: Code) {
         (**self).reset(why);
+    }
+
+    fn is_gone(&self) -> bool {
+        (**self).is_gone()
     }
 
     fn by_pieces(&mut self) -> Option<&mut mux::Stream> {
