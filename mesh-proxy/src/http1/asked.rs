@@ -27,7 +27,8 @@ use crate::clock;
 
 /// What a caller that waits for it is told before its body is read.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// How often a socket is looked at of which nobody reads: that its caller is gone stands behind what is not read.
+/// How often a socket is looked at of which more may come: whether anybody reads it is a matter of other tasks, and that its
+/// caller is gone stands behind what is not read.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Both handles lead here. It is locked for the moment of one read or write.
@@ -48,8 +49,6 @@ pub(super) struct State {
     pub(super) ends_idle: bool,
     /// Somebody holds the body of the request.
     held: bool,
-    /// Somebody waits for more of it, and hears that the caller goes away.
-    awaited: bool,
     /// Who waits until nothing more of it is wanted.
     waits: Option<Waker>,
 }
@@ -68,7 +67,6 @@ impl Served {
             drains: false,
             ends_idle: false,
             held: false,
-            awaited: false,
             waits: None,
         };
         Self(Arc::new(Mutex::new(state)))
@@ -91,7 +89,7 @@ impl Served {
         let mut state = self.0.lock();
         state.decoder = Decoder::new(framing.body);
         state.to_say = if framing.expects_continue { CONTINUE } else { b"" };
-        (state.unasked, state.held, state.awaited) = (false, true, false);
+        (state.unasked, state.held) = (false, true);
         Some(Asked(self.clone()))
     }
 
@@ -107,7 +105,7 @@ impl Served {
     /// `beat` says when a socket is looked at.
     pub(super) fn poll_gone(&self, cx: &mut Context<'_>, beat: Pin<&mut Sleep>) -> Poll<()> {
         let mut state = self.0.lock();
-        let State { wire: Some(wire), decoder, awaited, .. } = &mut *state else { return Poll::Pending };
+        let State { wire: Some(wire), decoder, .. } = &mut *state else { return Poll::Pending };
         if decoder.is_over() && !wire.is_ahead() {
             match ready!(wire.poll_stirs(cx)) {
                 Ok(true) => {}
@@ -116,7 +114,6 @@ impl Served {
         }
         match wire.io.by_pieces() {
             Some(stream) => stream.poll_gone(cx),
-            None if *awaited => Poll::Pending,
             None => poll_look(&*wire.io, beat, cx),
         }
     }
@@ -175,12 +172,11 @@ impl State {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
-        let frame = self.poll_piece(cx);
-        self.awaited = frame.is_pending();
+        let frame = ready!(self.poll_piece(cx));
         if self.decoder.is_over() {
             self.waits.take().into_iter().for_each(Waker::wake);
         }
-        frame
+        Poll::Ready(frame)
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
@@ -218,7 +214,7 @@ impl Body for Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         self.0.with(|state| {
-            (state.held, state.awaited) = (false, false);
+            state.held = false;
             state.waits.take().into_iter().for_each(Waker::wake);
         });
     }

@@ -5,14 +5,26 @@ use std::{future::poll_fn, time::Duration};
 
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpSocket, TcpStream},
 };
 
 use super::*;
 
-/// Who takes nothing for so long takes no more: longer than a kernel waits before it asks whether a window has opened again.
-const STUCK: Duration = Duration::from_millis(500);
+/// What does not move for so long, so many times in a row, is stuck: longer than a kernel waits before it asks whether a window
+/// has opened again, and everybody has had his turn between, however busy the machine is.
+const STUCK: Duration = Duration::from_millis(50);
+const STUCK_TIMES: usize = 10;
+
+/// The longest segment of TCP that callers of HTTP/1.1 and their application take, as on a network. One of loopback's is half of
+/// what a socket receives before it is read: such streams move by the kernel's timers, which looks as if they were stuck.
+const SEGMENT_BYTES: u32 = 1_400;
+
+fn socket() -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    SockRef::from(&socket).set_tcp_mss(SEGMENT_BYTES).expect("set");
+    socket
+}
 
 /// How a caller goes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,14 +87,14 @@ impl Case {
             true => Ok(timeout(PATIENCE, answer).await.expect("in time").expect("an answer")),
             false => Err(answer),
         };
-        loop {
+        let mut stuck = 0;
+        while stuck < STUCK_TIMES {
             body.reserve_capacity(60_000);
-            match timeout(STUCK, poll_fn(|cx| body.poll_capacity(cx))).await {
-                Err(_) => break,
-                Ok(room) => {
-                    let room = room.expect("it is open").expect("nothing broke");
-                    body.send_data(vec![9; room].into(), false).expect("there is room");
-                }
+            stuck += 1;
+            if let Ok(room) = timeout(STUCK, poll_fn(|cx| body.poll_capacity(cx))).await {
+                let room = room.expect("it is open").expect("nothing broke");
+                body.send_data(vec![9; room].into(), false).expect("there is room");
+                stuck = 0;
             }
         }
         driven.abort();
@@ -91,7 +103,7 @@ impl Case {
     }
 
     async fn call_in_http1(&self, to: SocketAddr) {
-        let mut caller = client::Http1::connect(to).await;
+        let mut caller = client::Http1(BufReader::new(socket().connect(to).await.expect("connected")));
         let fields: String = self.fields().map(|name| format!("{name}: 1\r\n")).collect();
         let head = |first: &str| format!("{first} {} HTTP/1.1\r\nHost: shop\r\n{fields}", self.path());
         if self.goes == Goes::Closed {
@@ -105,9 +117,13 @@ impl Case {
         if self.goes == Goes::Closed {
             return;
         }
-        let (mut stream, piece) = (caller.0.into_inner(), [9; 64 * 1_024]);
-        while let Ok(written) = timeout(STUCK, stream.write(&piece)).await {
-            written.expect("it is open");
+        let (mut stream, mut stuck) = (caller.0.into_inner(), 0);
+        while stuck < STUCK_TIMES {
+            stuck += 1;
+            if let Ok(written) = timeout(STUCK, stream.write(&[9; 64 * 1_024])).await {
+                written.expect("it is open");
+                stuck = 0;
+            }
         }
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("set");
     }
@@ -131,7 +147,9 @@ impl Drop for Held {
 
 /// An application of HTTP/1.1 that reads nothing but heads, until `reads`.
 async fn plain_application(held: Arc<AtomicUsize>, reads: Arc<Notify>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let socket = socket();
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+    let listener = socket.listen(64).expect("listens");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         loop {
