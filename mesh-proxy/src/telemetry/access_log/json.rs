@@ -3,10 +3,14 @@
 
 use std::{io::Write, net::SocketAddr, time::Duration};
 
-/// A member's key, with all that stands around it. Keys are ours, and need no escapes.
+/// A member's key, with all that stands around it: one of [`key!`].
+#[derive(Clone, Copy)]
+pub(super) struct Key(pub(super) &'static str);
+
+/// A key of this name. Names are ours, and need no escapes. For who has [`Key`].
 macro_rules! key {
     ($name:literal) => {
-        concat!(",\"", $name, "\":")
+        Key(concat!(",\"", $name, "\":"))
     };
 }
 pub(super) use key;
@@ -14,7 +18,7 @@ pub(super) use key;
 /// The longest address of IPv4 with its port and its quotes, in bytes.
 const ADDRESS_BYTES: usize = "\"255.255.255.255:65535\"".len();
 
-/// An object that is being written, its keys each a [`key!`].
+/// An object that is being written.
 pub(super) struct Object<'a> {
     text: &'a mut Vec<u8>,
     first: bool,
@@ -32,20 +36,20 @@ impl<'a> Object<'a> {
     }
 
     /// Any text.
-    pub(super) fn text(&mut self, key: &'static str, value: &str) {
+    pub(super) fn text(&mut self, key: Key, value: &str) {
         self.key(key);
         escaped(self.text, value);
     }
 
     /// A text that is left out where it is empty.
-    pub(super) fn some_text(&mut self, key: &'static str, value: &str) {
+    pub(super) fn some_text(&mut self, key: Key, value: &str) {
         if !value.is_empty() {
             self.text(key, value);
         }
     }
 
     /// A text in parts in which, as whoever calls knows, nothing has to be escaped.
-    pub(super) fn plain(&mut self, key: &'static str, parts: &[&str]) {
+    pub(super) fn plain(&mut self, key: Key, parts: &[&str]) {
         self.key(key);
         self.text.push(b'"');
         for part in parts {
@@ -56,7 +60,7 @@ impl<'a> Object<'a> {
     }
 
     /// Any texts, as an array; left out where there are none.
-    pub(super) fn texts(&mut self, key: &'static str, values: impl Iterator<Item = impl AsRef<str>>) {
+    pub(super) fn texts(&mut self, key: Key, values: impl Iterator<Item = impl AsRef<str>>) {
         let mut values = values.peekable();
         if values.peek().is_none() {
             return;
@@ -71,25 +75,25 @@ impl<'a> Object<'a> {
     }
 
     /// `null`.
-    pub(super) fn null(&mut self, key: &'static str) {
+    pub(super) fn null(&mut self, key: Key) {
         self.key(key);
         self.text.extend_from_slice(b"null");
     }
 
     /// A whole number.
-    pub(super) fn number(&mut self, key: &'static str, value: impl itoa::Integer) {
+    pub(super) fn number(&mut self, key: Key, value: impl itoa::Integer) {
         self.key(key);
         self.digits(value);
     }
 
     /// `true` or `false`.
-    pub(super) fn flag(&mut self, key: &'static str, value: bool) {
+    pub(super) fn flag(&mut self, key: Key, value: bool) {
         self.key(key);
         self.text.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     /// A time in milliseconds, rounded to the microsecond.
-    pub(super) fn millis(&mut self, key: &'static str, value: Duration) {
+    pub(super) fn millis(&mut self, key: Key, value: Duration) {
         let micros = (value.as_nanos() + 500) / 1_000;
         self.number(key, micros / 1_000);
         self.text.push(b'.');
@@ -99,7 +103,7 @@ impl<'a> Object<'a> {
     }
 
     /// `"10.0.0.1:80"`, `"[2001:db8::1]:80"`.
-    pub(super) fn address(&mut self, key: &'static str, value: SocketAddr) {
+    pub(super) fn address(&mut self, key: Key, value: SocketAddr) {
         self.key(key);
         let SocketAddr::V4(v4) = value else {
             return write!(self.text, "\"{value}\"").expect("memory takes it");
@@ -120,7 +124,7 @@ impl<'a> Object<'a> {
         self.text.extend_from_slice(&text[..length]);
     }
 
-    fn key(&mut self, key: &'static str) {
+    fn key(&mut self, Key(key): Key) {
         if std::mem::take(&mut self.first) {
             self.text.push(b'{');
             self.text.extend_from_slice(&key.as_bytes()[1..]);

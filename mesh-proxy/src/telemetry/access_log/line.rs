@@ -5,7 +5,7 @@ use traffic::policy::{Remark, RuleId};
 
 use super::{
     Outcome,
-    json::{Object, key},
+    json::{Key, Object, key},
 };
 
 /// The longest path that a line shows, in bytes.
@@ -52,7 +52,7 @@ pub(super) fn write(text: &mut Vec<u8>, time: &str, outcome: &Outcome) {
 }
 
 /// `<namespace>/<service>`, names of letters, digits and `-`; `null` where it is not known.
-fn service(line: &mut Object<'_>, key: &'static str, service: Option<&ServiceName>) {
+fn service(line: &mut Object<'_>, key: Key, service: Option<&ServiceName>) {
     match service {
         Some(ServiceName { namespace, name }) => line.plain(key, &[namespace.as_str(), "/", name.as_str()]),
         None => line.null(key),
