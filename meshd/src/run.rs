@@ -215,12 +215,19 @@ impl Server {
         });
     }
 
-    /// Waits until there is a leader and this server has caught up with it; `false` if it is over before.
+    /// Waits until there is a leader and this server has caught up with it; `false` if it is over before, and
+    /// [`Server::run_until`] says why.
     pub async fn ready(&self) -> bool {
+        tokio::select! {
+            ready = self.caught_up() => ready,
+            _ = self.registry.failed() => false,
+        }
+    }
+
+    async fn caught_up(&self) -> bool {
         loop {
             match tokio::time::timeout(LEADER_WAIT, self.registry.read()).await {
                 Ok(Ok(_)) => return true,
-                // [`Server::run_until`] says why.
                 Ok(Err(ReadError::Stopped(_))) => return false,
                 Ok(Err(error)) => tracing::debug!(%error, "not ready yet"),
                 Err(_) => tracing::warn!("no leader yet; still waiting for a majority of the members"),

@@ -124,12 +124,43 @@ async fn a_member_is_removed_and_refused_and_its_place_is_taken_by_another() {
     assert_eq!(none.status, 404);
 }
 
+fn snapshots_often(place: &Place) {
+    let mut config = fs::OpenOptions::new().append(true).open(&place.config).expect("it is there");
+    config.write_all(b"[registry]\nsnapshot_every = 100\nlog_kept = 100\n").expect("written");
+}
+
+#[tokio::test]
+async fn a_server_that_its_disk_fails_before_it_has_caught_up_ends_too() {
+    let mut cluster = Cluster::of_three().await;
+    for id in 1..=3 {
+        cluster.kill(id);
+        snapshots_often(&cluster.places[id - 1]);
+    }
+    (1..=2).for_each(|id| cluster.start(id));
+    cluster.leader(None).await;
+    for n in 0..300 {
+        assert_eq!(write(&cluster.operator, &format!("s{n}")).await, Some(201));
+    }
+    // What it missed is in no log any more, and the snapshot that it is sent instead cannot be written.
+    let snapshots = cluster.places[2].data_dir.join("snapshots");
+    for index in 0..2_000 {
+        fs::create_dir(snapshots.join(format!("{index:020}.tmp"))).expect("made");
+    }
+    cluster.start(3);
+    assert_eq!(cluster.server(3).ended().await, Some(1));
+    let log = cluster.server(3).log();
+    assert!(log.contains("the registry cannot go on: ") && log.contains("Is a directory"), "{log}");
+    fs::remove_dir_all(&snapshots).expect("it is there");
+    cluster.start(3);
+    cluster.voters(3).await;
+    assert_eq!(read(&cluster.at(3), "s299").await, Some(200));
+}
+
 #[tokio::test]
 async fn a_server_that_its_disk_fails_ends_and_goes_on_when_it_is_started_again() {
     let mut cluster = Cluster::found().await;
     cluster.kill(1);
-    let mut config = fs::OpenOptions::new().append(true).open(&cluster.places[0].config).expect("there");
-    config.write_all(b"[registry]\nsnapshot_every = 100\n").expect("written");
+    snapshots_often(&cluster.places[0]);
     cluster.start(1);
     cluster.voters(1).await;
     fs::remove_dir_all(cluster.places[0].data_dir.join("snapshots")).expect("it is there");
