@@ -2,7 +2,7 @@
 //! on one machine. It prints both sides' configuration and ratios; it judges nothing that has no goal.
 #![allow(clippy::print_stdout, reason = "stdout is what this program is for")]
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 
@@ -39,6 +39,9 @@ struct Cli {
     /// Proxy: only these parts, separated by commas
     #[arg(long, value_delimiter = ',')]
     parts: Vec<proxy::Part>,
+    /// Proxy: keep what callgrind wrote of our pair in this folder, for callgrind_annotate
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
 }
 
 /// How long and how often is measured.
@@ -69,7 +72,7 @@ async fn main() -> ExitCode {
             registry::run(&cli.only, Pace { rounds: cli.rounds, seconds: cli.seconds, kills: cli.kills })
                 .await
         }
-        What::Proxy => proxy::run(&cli.parts, cli.rounds, cli.seconds).await,
+        What::Proxy => proxy::run(&cli.parts, cli.rounds, cli.seconds, cli.keep.as_deref()).await,
     };
     match results {
         Ok(results) => {

@@ -1,7 +1,7 @@
 //! The pair of proxies beside Envoy, HAProxy and nginx: load → A → mTLS → B → application. Both proxies of a pair run
 //! with one thread on the first core; load and application have the other one.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
@@ -63,6 +63,8 @@ pub(crate) enum Part {
     Handshakes,
     /// System calls, instructions and allocations of each request
     Counts,
+    /// Of these, instructions and allocations alone: ours only, in a minute
+    Instructions,
     /// Decisions among 10,000 routes, one changed endpoint among 5,000
     Growth,
 }
@@ -108,7 +110,12 @@ struct Measured {
 }
 
 /// Runs all scenarios that are wanted, interleaved, and compares.
-pub(crate) async fn run(only: &[Part], rounds: u32, seconds: u64) -> anyhow::Result<Vec<Comparison>> {
+pub(crate) async fn run(
+    only: &[Part],
+    rounds: u32,
+    seconds: u64,
+    keep: Option<&Path>,
+) -> anyhow::Result<Vec<Comparison>> {
     let wanted = |part| only.is_empty() || only.contains(&part);
     let mut results = if wanted(Part::Growth) { growth::measure().await? } else { Vec::new() };
     let folder = tempfile::Builder::new().prefix("mesh-bench-").tempdir()?;
@@ -132,8 +139,8 @@ pub(crate) async fn run(only: &[Part], rounds: u32, seconds: u64) -> anyhow::Res
             results.push(idle_held(&pairs[0]).await?);
         }
     }
-    if wanted(Part::Counts) {
-        results.extend(counts::instructions(&bench).await?);
+    if wanted(Part::Counts) || wanted(Part::Instructions) {
+        results.extend(counts::instructions(&bench, keep).await?);
     }
     Ok(results)
 }

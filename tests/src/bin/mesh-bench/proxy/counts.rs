@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    CLOSED, Figures, Load, STEADY, keep,
+    CLOSED, Figures, GRPC, Load, STEADY, grpc, keep,
     pairs::{Bench, Pair},
     put_on,
 };
@@ -92,18 +92,18 @@ fn calls(table: &str) -> Option<f64> {
     total.split_whitespace().nth(3)?.parse().ok()
 }
 
-/// Counts the instructions and allocations of our pair, with one connection and with many.
-pub(super) async fn instructions(bench: &Bench) -> anyhow::Result<Vec<Comparison>> {
+/// Counts the instructions and allocations of our pair, with one connection and with many, and of calls of gRPC. What was
+/// written of each load is kept where a folder is named.
+pub(super) async fn instructions(bench: &Bench, keep: Option<&Path>) -> anyhow::Result<Vec<Comparison>> {
     let wrapper = bench.folder.join("counted-mesh-proxy");
     let outputs = bench.folder.join("callgrind");
     fs::write(&wrapper, script(&binaries::path("mesh-proxy"), &outputs))?;
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
     let pair = bench.ours_as(&bench.folder.join("counted"), &wrapper).await?;
     let mut rows = Vec::new();
-    for (name, connections) in [(ONE, "-c1"), (CLOSED, "-c64")] {
+    for name in [ONE, CLOSED, GRPC] {
         eprintln!("{name}, instructions · {}", pair.name);
-        let how = [connections, "--timeout", "20s"];
-        let load = |seconds| super::wrk(&how, &pair.http, "", seconds);
+        let load = |seconds| slowly(bench, &pair, name, seconds);
         load(1).await?;
         control(&pair, &["-i", "on"]).await?;
         load(COUNTED_SECONDS).await?;
@@ -114,12 +114,23 @@ pub(super) async fn instructions(bench: &Bench) -> anyhow::Result<Vec<Comparison
         if requests == 0.0 {
             bail!("no request went through");
         }
-        let counted = taken(&outputs)?;
+        let counted = taken(&outputs, keep.map(|folder| (folder, name)))?;
         let each = |count: f64| Rounds(vec![count / requests]);
         rows.push(alone(&format!("{name}: instructions of the pair"), "each", &each(counted.instructions)));
         rows.push(alone(&format!("{name}: allocations of the pair"), "each", &each(counted.allocations)));
     }
     Ok(rows)
+}
+
+/// Requests that went through a pair that is some fifty times slower than it would be.
+async fn slowly(bench: &Bench, pair: &Pair, name: &str, seconds: u64) -> anyhow::Result<f64> {
+    match (name, &pair.grpc) {
+        (GRPC, Some(address)) => grpc::load(address, &bench.folder, seconds).await,
+        _ => {
+            let connections = if name == ONE { "-c1" } else { "-c64" };
+            super::wrk(&[connections, "--timeout", "20s"], &pair.http, "", seconds).await
+        }
+    }
 }
 
 /// The program, under a profiler that counts nothing until it is told to.
@@ -145,8 +156,8 @@ struct Counted {
     allocations: f64,
 }
 
-/// Takes away what was written, all files together.
-fn taken(outputs: &Path) -> anyhow::Result<Counted> {
+/// Takes away what was written, all files together, to the folder that keeps it under the load's name.
+fn taken(outputs: &Path, keep: Option<(&Path, &str)>) -> anyhow::Result<Counted> {
     let (folder, name) = (outputs.parent().context("a folder")?, outputs.file_name().context("a name")?);
     let mut sum = Counted::default();
     for entry in fs::read_dir(folder)? {
@@ -158,6 +169,10 @@ fn taken(outputs: &Path) -> anyhow::Result<Counted> {
         let counted = counted(&fs::read_to_string(&path)?);
         sum.instructions += counted.instructions;
         sum.allocations += counted.allocations;
+        if let Some((folder, load)) = keep {
+            fs::create_dir_all(folder)?;
+            fs::copy(&path, folder.join(format!("{}.{own}", load.replace(['/', ' '], "-"))))?;
+        }
         fs::remove_file(&path)?;
     }
     anyhow::ensure!(sum.instructions > 0.0, "callgrind counted nothing");
