@@ -8,8 +8,9 @@ for argument in "$@"; do
     previous=$argument
 done
 case $name in
-model | traffic | registry | httparse | http | serde_json | rmp | rmp_serde | toml | toml_parser | serde_saphyr | granit_parser | jiff | \
-    manifest | watch_frame | wal_record | snapshot | token | settings_toml | mesh1 | path | http1 | planted)
+model | traffic | registry | httparse | http | serde_json | rmp | rmp_serde | toml | toml_parser | serde_saphyr | granit_parser | jiff | hickory_proto | \
+    manifest | watch_frame | wal_record | snapshot | token | settings_toml | mesh1 | http2 | path | http1 | dns | dns_reply | detection | \
+    headers | route | access_log | planted)
     # shellcheck disable=SC2086 # the flags are words
     exec "$@" $MESH_COVERAGE
     ;;

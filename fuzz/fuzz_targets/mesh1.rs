@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use traffic::{
-    Moment,
+    Moment, Outgoing,
     mesh1::{
-        CONTROL_BYTES_MAX, Code, Connection, Decoder, Event, Farewell, Kind, Outgoing, Patience,
+        CONTROL_BYTES_MAX, Code, Connection, Decoder, Event, Farewell, Kind, Patience,
         QUEUES_BYTES_MAX, Read, STREAMS_MAX, Side, StreamId, WINDOW_CONNECTION_BYTES,
     },
 };

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 
 use crate::{
     http1::{self, Answered, Asked, Broke},
+    http2::{self, Received},
     idle,
     transport::life::{Cut, Life},
 };
@@ -26,14 +27,17 @@ mod copy;
 mod kept;
 
 pub use copy::Copy;
-pub use kept::{Attempt, Kept, REPLAY_BYTES_MAX, Senders};
+pub use kept::{Attempt, Kept, REPLAY_BYTES_MAX};
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The side that sends it failed, in HTTP/2.
+    /// The side that asks failed, in HTTP/2.
     #[error(transparent)]
     Http2(#[from] hyper::Error),
+    /// The side that answers failed, in HTTP/2.
+    #[error(transparent)]
+    Broken(#[from] traffic::http2::Broken),
     /// The side that sends it failed, in HTTP/1.1.
     #[error(transparent)]
     Http1(Broke),
@@ -62,8 +66,10 @@ pub enum Incoming {
     Asked(Asked),
     /// Of an answer in HTTP/1.1.
     Answered(Answered),
-    /// Of either in HTTP/2.
+    /// Of a request in HTTP/2.
     Http2(hyper::body::Incoming),
+    /// Of an answer in HTTP/2.
+    Received(Received),
     /// None: the connection has left HTTP.
     Left(Box<http1::Stream>),
 }
@@ -123,6 +129,9 @@ impl From<Broke> for BodyError {
 impl BodyError {
     /// What HTTP/2 says of it (RFC 9113 §7).
     pub fn http2_reason(&self) -> h2::Reason {
+        if let Self::Broken(broken) = self {
+            return http2::reason(broken);
+        }
         let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(one) = error {
             if let Some(reason) = one.downcast_ref::<h2::Error>().and_then(h2::Error::reason) {
@@ -288,6 +297,7 @@ impl Body for Incoming {
             Self::Asked(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Answered(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Received(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
         }
     }
 
@@ -297,6 +307,7 @@ impl Body for Incoming {
             Self::Asked(body) => body.is_end_stream(),
             Self::Answered(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
+            Self::Received(body) => body.is_end_stream(),
         }
     }
 
@@ -306,6 +317,17 @@ impl Body for Incoming {
             Self::Asked(body) => body.size_hint(),
             Self::Answered(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
+            Self::Received(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Request {
+    /// What is kept of it for all tries, where there may be others.
+    pub fn kept(&self) -> Option<Kept> {
+        match self {
+            Self::Try(attempt) => Some(attempt.kept()),
+            Self::Empty | Self::Copy(_) => None,
         }
     }
 }

@@ -17,6 +17,7 @@ mod serve;
 mod wire;
 
 pub use asked::Asked;
+pub(crate) use fields::name as field_name;
 pub use line::{Answered, Line, Question};
 pub use raw::{Raw, RawError, Stream, raw};
 pub use serve::{Edge, serve};

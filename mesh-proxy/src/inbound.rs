@@ -169,11 +169,7 @@ impl Inbound {
             }
         };
         let sent = self.transport.app_request(permit, target, head, body).await;
-        let (answer, lease) = sent.map_err(unanswered)?;
-        if let Some(lease) = lease {
-            call.hold(lease);
-        }
-        Ok(answer)
+        sent.map_err(unanswered)
     }
 
     /// Where the picked endpoint's application listens, or the next of those that there are.

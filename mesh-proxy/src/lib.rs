@@ -38,6 +38,7 @@ pub mod experience;
 pub mod body;
 pub mod heads;
 pub mod http1;
+pub mod http2;
 
 pub mod transport;
 

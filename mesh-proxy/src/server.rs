@@ -8,14 +8,12 @@ use hyper::{server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
+use traffic::http2::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES};
 
 use crate::{
     body::{Answer, Incoming},
     limits::{HEADER_LIST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
-    transport::{
-        http2::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
-        life::{Cut, End, Life},
-    },
+    transport::life::{Cut, End, Life},
 };
 
 /// How often an idle connection of HTTP/2 asks whether its other side is there.

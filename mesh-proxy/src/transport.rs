@@ -25,6 +25,7 @@ use crate::{
     body::{self, Incoming},
     clock, heads,
     http1::{Line, Question},
+    http2::{self, Client},
     limits::HEAD_BYTES_MAX,
     telemetry::MuxCounts,
 };
@@ -32,7 +33,6 @@ use crate::{
 mod ahead;
 mod app;
 pub mod duplex;
-pub mod http2;
 mod lacking;
 pub mod life;
 pub mod mux;
@@ -44,7 +44,8 @@ mod tunnel;
 pub use ahead::Ahead;
 use app::Spoken;
 use pool::Dialled;
-pub use pool::{CONNECTIONS_PER_PEER_MAX, Home, IDLE_MAX, Lease};
+pub use pool::{CONNECTIONS_PER_PEER_MAX, Home, IDLE_MAX};
+pub(crate) use pool::{Carrier, Driven};
 pub use tunnel::Tunnel;
 
 /// One step of a call from proxy to proxy.
@@ -88,10 +89,10 @@ pub enum SendError {
 /// One runtime thread's connections.
 pub struct Transport {
     dialler: Arc<tls::Dialler>,
-    peers: pool::Shared<Hop, pool::Connection>,
+    peers: pool::Shared<Hop, Client>,
     streams: pool::Shared<Hop, mux::Opener>,
     app_dialler: Arc<app::Dialler>,
-    apps: pool::Shared<AppAddress, pool::Connection>,
+    apps: pool::Shared<AppAddress, Client>,
     requests: pool::Exclusive<Hop>,
     lines: pool::Exclusive<AppAddress>,
     counts: Arc<MuxCounts>,
@@ -113,7 +114,7 @@ impl Transport {
         }
     }
 
-    /// A request to another proxy. The lease, if there is one, is to be held until the answer has ended.
+    /// A request to another proxy.
     ///
     /// # Errors
     /// If no answer's head came.
@@ -123,11 +124,11 @@ impl Transport {
         hop: &Hop,
         head: &request::Parts,
         body: body::Request,
-    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
+    ) -> Result<Response<Incoming>, SendError> {
         if rides(head) && !self.lacks(hop) {
             match self.requests.line(hop, || self.dial_requests(admitted, hop)).await {
                 Ok(line) if line.takes_http2() || !heads::came_in_http2(head) => {
-                    return Ok((line.ask(Question::to_peer(head, hop), body).await?, None));
+                    return line.ask(Question::to_peer(head, hop), body).await;
                 }
                 Ok(line) => line.go_home(),
                 Err(_) if self.lacks(hop) => {}
@@ -140,8 +141,7 @@ impl Transport {
         let (dialler, patience) = (self.dialler.clone(), admitted.connect_timeout());
         let dial = |hop: Hop| async move { dialler.h2(&hop, patience).await };
         let connection = self.peers.connection(hop, dial, || admitted.wait()).await?;
-        let (answer, lease) = connection.send(Request::from_parts(head, body)).await?;
-        Ok((answer, Some(lease)))
+        connection.send(Request::from_parts(head, body)).await
     }
 
     /// A request that leaves HTTP, to another proxy: its answer may be a 101.
@@ -159,8 +159,7 @@ impl Transport {
         Ok((line.ask(Question::to_peer(head, hop), body::Request::Empty).await?, life))
     }
 
-    /// A request to an application of another host, past its proxy. The lease, if there is one, is to be held until the
-    /// answer has ended.
+    /// A request to an application of another host, past its proxy.
     ///
     /// # Errors
     /// If no answer's head came.
@@ -170,7 +169,7 @@ impl Transport {
         app: &AppAddress,
         head: request::Parts,
         body: body::Request,
-    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
+    ) -> Result<Response<Incoming>, SendError> {
         self.to_app(app, head, body).await
     }
 
@@ -240,7 +239,7 @@ impl Transport {
         self.dialler.lacking().knows(hop, clock::now)
     }
 
-    /// A request to a local application. The lease, if there is one, is to be held until the answer has ended.
+    /// A request to a local application.
     ///
     /// # Errors
     /// If no answer's head came.
@@ -250,7 +249,7 @@ impl Transport {
         app: SocketAddr,
         head: request::Parts,
         body: body::Request,
-    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
+    ) -> Result<Response<Incoming>, SendError> {
         self.to_app(&app.into(), head, body).await
     }
 
@@ -259,24 +258,22 @@ impl Transport {
         app: &AppAddress,
         head: request::Parts,
         body: body::Request,
-    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
+    ) -> Result<Response<Incoming>, SendError> {
         if head.version == Version::HTTP_2 {
             let dialler = self.app_dialler.clone();
             let dial = |app: AppAddress| async move {
-                http2::over(dialler.dial(&app, Spoken::H2).await?)
-                    .await
-                    .map_err(|error| SendError::Connect(format!("{app}: {error}")))
+                let stream = dialler.dial(&app, Spoken::H2).await?;
+                Ok(http2::dialled(stream, None, None))
             };
             let connection = self.apps.connection(app, dial, || Ok(())).await?;
-            let (answer, lease) = connection.send(Request::from_parts(head, body)).await?;
-            return Ok((answer, Some(lease)));
+            return connection.send(Request::from_parts(head, body)).await;
         }
         let dial = async || {
             let io = self.app_dialler.dial(app, Spoken::Http1).await?;
             Ok(Dialled { io: Box::new(io), stream_of: None })
         };
         let line = self.lines.line(app, dial).await?;
-        Ok((line.ask(Question::to_app(&head), body).await?, None))
+        line.ask(Question::to_app(&head), body).await
     }
 
     /// A request that leaves HTTP, to a local application: its answer may be a 101.

@@ -1,6 +1,7 @@
 //! Requests that come in HTTP/2 ride in HTTP/1.1 on streams between two proxies, and are on both ends what they would be without:
 //! trailers, two streams at once, ends and the reasons for them.
 
+mod asked;
 mod gone;
 mod world;
 

@@ -10,7 +10,6 @@ mod connection;
 mod decoder;
 mod fault;
 mod frame;
-mod outgoing;
 mod pieces;
 mod stream;
 
@@ -19,7 +18,6 @@ pub use connection::{Connection, Event, Patience, Read, Side, Unopened};
 pub use decoder::{Decoder, Piece};
 pub use fault::{Broken, Code, Fault};
 pub use frame::{Farewell, Frame, FrameError, Hello, Kind, Open, StreamId};
-pub use outgoing::Outgoing;
 
 /// The name in the TLS handshake (ALPN).
 pub const ALPN: &[u8] = b"mesh/1";

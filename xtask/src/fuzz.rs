@@ -34,6 +34,7 @@ pub const TARGETS: &[&str] = &[
     "token",
     "settings_toml",
     "mesh1",
+    "http2",
     "path",
     "http1",
     "dns",
@@ -247,6 +248,15 @@ mod tests {
         for target in TARGETS {
             assert!(root.join(format!("fuzz/fuzz_targets/{target}.rs")).is_file(), "{target} has no file");
             assert!(root.join(format!("fuzz/corpus/{target}")).is_dir(), "{target} has no seeds");
+        }
+    }
+
+    #[test]
+    fn every_target_is_compiled_with_coverage() {
+        let wrapper = fs::read_to_string(tree::root().join("fuzz/rustc.sh")).expect("the wrapper");
+        let covered: Vec<&str> = wrapper.split([' ', '\n', '|', ')']).collect();
+        for target in TARGETS.iter().chain([&PLANTED]) {
+            assert!(covered.contains(target), "{target} is fuzzed blindly: fuzz/rustc.sh does not name it");
         }
     }
 }

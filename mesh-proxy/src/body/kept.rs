@@ -2,9 +2,8 @@
 //! followed by another. Large bodies are passed on as they come and can be sent once.
 
 use std::{
-    cell::Cell,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -12,7 +11,6 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::rt::Executor;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::AbortHandle};
 
@@ -43,20 +41,9 @@ struct State {
     seen_bytes: u64,
     came_at: Option<Instant>,
     came: Arc<Notify>,
-    /// What sends it in HTTP/2.
+    /// What sends it in HTTP/2 beside its answer.
     sender: Option<AbortHandle>,
 }
-
-thread_local! {
-    /// The body that began last to be sent in HTTP/2, until a task takes it over.
-    static BEGUN: Cell<Weak<Mutex<State>>> = const { Cell::new(Weak::new()) };
-}
-
-/// Runs what hyper makes of a connection that is asked. A body that cannot be sent at once gets a task of its own, whose body
-/// was begun just before. Once the answer's head has come, hyper does not end that task while it waits for room: for this
-/// there is [`Kept::cut`].
-#[derive(Clone, Copy)]
-pub struct Senders;
 
 /// The body, for one try.
 pub struct Attempt {
@@ -64,8 +51,6 @@ pub struct Attempt {
     number: u32,
     next: usize,
     trailers_sent: bool,
-    /// A task of hyper's sends it, and it has not begun.
-    begins: bool,
 }
 
 impl Kept {
@@ -127,12 +112,17 @@ impl Kept {
     pub fn attempt(&self) -> Attempt {
         let mut state = self.0.lock();
         state.current += 1;
-        Attempt { body: self.clone(), number: state.current, next: 0, trailers_sent: false, begins: false }
+        Attempt { body: self.clone(), number: state.current, next: 0, trailers_sent: false }
     }
 
     /// No try will follow: nothing more is held, unless for a copy.
     pub fn settle(&self) {
         self.0.lock().settled = true;
+    }
+
+    /// A task sends what is left of it beside its answer: it goes with the call.
+    pub fn sent_by(&self, sender: AbortHandle) {
+        self.0.lock().sender = Some(sender);
     }
 
     /// Nobody wants the answer any more: what is left of it is not sent.
@@ -167,18 +157,9 @@ impl Kept {
 }
 
 impl Attempt {
-    /// It is sent by a task of [`Senders`].
-    pub fn in_http2(&mut self) {
-        self.begins = true;
-    }
-}
-
-impl<T: Future<Output = ()> + Send + 'static> Executor<T> for Senders {
-    fn execute(&self, task: T) {
-        let sender = tokio::spawn(task).abort_handle();
-        if let Some(body) = BEGUN.take().upgrade() {
-            body.lock().sender = Some(sender);
-        }
+    /// What it is a try of.
+    pub fn kept(&self) -> Kept {
+        self.body.clone()
     }
 }
 
@@ -215,9 +196,6 @@ impl Body for Attempt {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if std::mem::take(&mut this.begins) {
-            BEGUN.set(Arc::downgrade(&this.body.0));
-        }
         let mut state = this.body.0.lock();
         if state.current != this.number {
             return Poll::Ready(Some(Err(BodyError::Superseded)));

@@ -89,7 +89,7 @@ fn map(fields: http1::Fields<'_, '_>, head: &Bytes, added: usize) -> Result<Head
 }
 
 /// A field's name. Those that most heads have, and HTTP does not know, are not made anew each time.
-fn name(text: &str) -> Result<HeaderName, InvalidHeaderName> {
+pub(crate) fn name(text: &str) -> Result<HeaderName, InvalidHeaderName> {
     Ok(match text {
         "traceparent" => trace::TRACEPARENT,
         "x-request-id" => trace::REQUEST_ID,

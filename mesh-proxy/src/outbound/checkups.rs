@@ -155,7 +155,7 @@ async fn look(subject: &Subject, transport: &Transport) -> Result<(), String> {
         }
         None => transport.request(&admitted, &subject.hop, &head, body::Request::Empty).await,
     };
-    let (answer, _lease) = sent.map_err(|error| error.to_string())?;
+    let answer = sent.map_err(|error| error.to_string())?;
     // Whatever an application says, only proxies can say that it got nothing.
     if let Some(reason) = heads::unsent(answer.headers()).filter(|_| subject.app.is_none()) {
         return Err(reason);

@@ -89,7 +89,7 @@ impl Outbound {
         };
         let step = Step { source: &source, backend: &backend, endpoint: &endpoint };
         let sent = self.step(&admitted, &step, &head, body).await;
-        let Ok((answer, _lease)) = sent else {
+        let Ok(answer) = sent else {
             self.experience.missed(&on_its_way);
             return Mirrored::Failed;
         };

@@ -13,7 +13,7 @@ use super::Outbound;
 use crate::{
     body::{self, Incoming},
     heads,
-    transport::{Hop, Lease, SendError, Tunnel, life::Life},
+    transport::{Hop, SendError, Tunnel, life::Life},
 };
 
 /// From whom to which endpoint of which back end.
@@ -31,14 +31,13 @@ impl Outbound {
         step: &Step<'_>,
         head: &request::Parts,
         body: body::Request,
-    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
+    ) -> Result<Response<Incoming>, SendError> {
         match step.app()? {
             None => self.transport.request(admitted, &step.hop(), head, body).await,
             Some(app) => {
                 let head = step.in_plain(head)?;
                 let sent = Box::pin(self.transport.plain_request(admitted, &app, head, body));
-                let (answer, lease) = sent.await?;
-                Ok((unmarked(answer), lease))
+                sent.await.map(unmarked)
             }
         }
     }

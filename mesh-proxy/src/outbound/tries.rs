@@ -28,7 +28,7 @@ use crate::{
     experience::{Hearing, OnItsWay},
     heads, idle,
     refused::Refused,
-    transport::{Lease, SendError, life::Life},
+    transport::{SendError, life::Life},
 };
 
 /// Endpoints that a call is sent on to, one after the other, while none has seen it. It costs them nothing, and a call
@@ -79,7 +79,6 @@ enum Missed {
 }
 
 struct Held {
-    lease: Option<Lease>,
     life: Option<Life>,
     /// What the endpoint says of the call comes at the answer's end.
     unheard: bool,
@@ -109,9 +108,9 @@ impl Outbound {
         let (cookie, left) = (plan.ask.to_keep(&plan.backend.conduct.balancer, on_its_way.id()), plan.left());
         if held.unheard {
             call.hears(Hearing::new(&self.experience, plan.backend, on_its_way));
-            call.hold((admitted, held.lease));
+            call.hold(admitted);
         } else {
-            call.hold((admitted, held.lease, on_its_way));
+            call.hold((admitted, on_its_way));
         }
         Ok(Answered { answer, left, life: held.life, on_answer: plan.on_answer, cookie })
     }
@@ -222,10 +221,10 @@ impl Outbound {
         if plan.upgrade {
             // Boxed: what few requests need would be a part of all others' state, and moved with it.
             let (answer, life) = Box::pin(self.step_and_leave(admitted, &step, &head)).await?;
-            return Ok((answer, Held { lease: None, life, unheard: false }));
+            return Ok((answer, Held { life, unheard: false }));
         }
-        let (answer, lease) = self.step(admitted, &step, &head, body).await?;
-        Ok((answer, Held { lease, life: None, unheard: false }))
+        let answer = self.step(admitted, &step, &head, body).await?;
+        Ok((answer, Held { life: None, unheard: false }))
     }
 }
 

@@ -15,10 +15,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use traffic::{
-    Moment,
+    Moment, Outgoing,
     mesh1::{
-        Broken, ByNumber, Code, Connection, Event, Farewell, Fault, Kind, Open, Outgoing, Patience, Side,
-        StreamId, Unopened,
+        Broken, ByNumber, Code, Connection, Event, Farewell, Fault, Kind, Open, Patience, Side, StreamId,
+        Unopened,
     },
 };
 

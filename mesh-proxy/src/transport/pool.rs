@@ -5,22 +5,16 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{Request, Response};
-use hyper::client::conn::http2;
 use parking_lot::Mutex;
 use traffic::admission::Full;
 
-use super::{SendError, life::End, life::Life, mux::Opener};
+use super::{SendError, mux::Opener};
 use crate::{
-    body::{self, Incoming},
     clock,
     http1::{Io, Line},
 };
@@ -38,13 +32,8 @@ const LINES_IDLE_MAX: usize = 256;
 /// request seldom meets a connection that is being closed.
 pub(super) const LINE_IDLE: Duration = Duration::from_secs(4);
 
-type H2 = http2::SendRequest<body::Request>;
-
-/// A place on a connection of many, to be held for as long as an answer is under way.
-pub struct Lease(#[expect(dead_code, reason = "held")] Arc<()>);
-
 /// A connection that carries many calls at once, as long as it is driven.
-pub(super) trait Carrier: Send + Sync + 'static {
+pub(crate) trait Carrier: Send + Sync + 'static {
     /// Calls that are under way on it.
     fn load(&self) -> usize;
     /// Whether it takes more.
@@ -53,16 +42,8 @@ pub(super) trait Carrier: Send + Sync + 'static {
     fn used(&self) -> Instant;
 }
 
-/// A connection that carries many requests.
-pub(super) struct Connection {
-    sender: H2,
-    load: Arc<()>,
-    closing: AtomicBool,
-    used: Mutex<Instant>,
-}
-
 /// A connection with what drives it.
-pub(super) struct Driven<C> {
+pub(crate) struct Driven<C> {
     connection: Arc<C>,
     driver: BoxFuture<'static, ()>,
 }
@@ -159,48 +140,11 @@ impl<K: Clone + Eq + Hash + Send + 'static, C: Carrier> Shared<K, C> {
     }
 }
 
-// === impl Connection, Driven ===
-
-impl Carrier for Connection {
-    fn load(&self) -> usize {
-        Arc::strong_count(&self.load) - 1
-    }
-
-    fn usable(&self) -> bool {
-        !self.closing.load(Ordering::Relaxed) && !self.sender.is_closed()
-    }
-
-    fn used(&self) -> Instant {
-        *self.used.lock()
-    }
-}
-
-impl Connection {
-    /// Sends a request, and waits for its answer's head.
-    pub(super) async fn send(
-        &self,
-        mut request: Request<body::Request>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
-        if let body::Request::Try(attempt) = request.body_mut() {
-            attempt.in_http2();
-        }
-        let lease = Lease(self.load.clone());
-        *self.used.lock() = clock::now();
-        let mut sender = self.sender.clone();
-        match sender.try_send_request(request).await {
-            Ok(answer) => Ok((answer.map(Incoming::Http2), lease)),
-            Err(error) if error.message().is_some() => {
-                self.closing.store(true, Ordering::Relaxed);
-                Err(SendError::Refused(error.error().to_string()))
-            }
-            Err(error) => Err(classify(error.error())),
-        }
-    }
-}
+// === impl Driven ===
 
 impl<C> Driven<C> {
     /// A connection and the future that moves its bytes.
-    pub(super) fn new(connection: C, driver: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub(crate) fn new(connection: C, driver: impl Future<Output = ()> + Send + 'static) -> Self {
         Self { connection: Arc::new(connection), driver: driver.boxed() }
     }
 
@@ -208,68 +152,6 @@ impl<C> Driven<C> {
         tokio::spawn(self.driver);
         self.connection
     }
-}
-
-impl Driven<Connection> {
-    /// One of HTTP/2 and the future that moves its bytes, which ends with `life`.
-    pub(super) fn h2<M>(sender: H2, moving: M, life: Option<Life>) -> Self
-    where
-        M: Future<Output = hyper::Result<()>> + Send + 'static,
-    {
-        let (closing, used) = (AtomicBool::new(false), Mutex::new(clock::now()));
-        let connection = Arc::new(Connection { sender, load: Arc::new(()), closing, used });
-        let own = Arc::downgrade(&connection);
-        let driver = async move {
-            let end = async {
-                match life {
-                    Some(mut life) => life.ended().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let mut moving = std::pin::pin!(moving);
-            let end = tokio::select! {
-                ended = &mut moving => return debug(ended),
-                end = end => end,
-            };
-            if let Some(connection) = own.upgrade() {
-                connection.closing.store(true, Ordering::Relaxed);
-            }
-            match end {
-                End::Drain => debug(moving.await),
-                End::Close(refused) => tracing::warn!(%refused, "a connection to another proxy is cut off"),
-            }
-        };
-        Self { connection, driver: driver.boxed() }
-    }
-}
-
-fn debug(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
-    }
-}
-
-/// What a failed exchange means for whoever sent the request.
-fn classify(error: &hyper::Error) -> SendError {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(h2) = inner.downcast_ref::<h2::Error>() {
-            // Streams below the last id of a GOAWAY go on: whose stream fails by it was not looked at (RFC 9113 §6.8).
-            let refused =
-                h2.reason() == Some(h2::Reason::REFUSED_STREAM) || (h2.is_go_away() && h2.is_remote());
-            let text = h2.to_string();
-            if h2.is_reset() && !h2.is_remote() && !h2.is_library() {
-                // What sends the request ended it.
-                return SendError::Caller(text);
-            }
-            return if refused { SendError::Refused(text) } else { SendError::Broken(text) };
-        }
-        source = inner.source();
-    }
-    if error.is_canceled() || error.is_closed() {
-        return SendError::Refused(error.to_string());
-    }
-    SendError::Broken(error.to_string())
 }
 
 // === impl Exclusive, Home ===

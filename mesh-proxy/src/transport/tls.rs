@@ -4,8 +4,6 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use model::name::ServiceName;
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
@@ -13,25 +11,28 @@ use svid::{Expect, Identities, IdentitySlot, TrustStore};
 use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
-use traffic::mesh1;
+use traffic::{http2::Patience, mesh1};
 
 use super::{
     Ahead, Hop, SendError,
-    http2::{FRAME_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES},
     lacking::Lacking,
     life::{Life, Rule},
     mux::{self, Opener},
-    pool::{Connection, Driven},
+    pool::Driven,
     tcp,
 };
-use crate::{body::Senders, clock, limits, listener::Rewound, server::Ends, telemetry::MuxCounts};
+use crate::{
+    clock,
+    http2::{self, Client},
+    listener::Rewound,
+    server::Ends,
+    telemetry::MuxCounts,
+};
 
 /// Configurations that are kept; each holds the sessions of one destination.
 const CONFIGS_MAX: usize = 4_096;
-/// How often a connection with open streams asks whether its other side is there.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the other side may take to say so.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a connection of HTTP/2 with open streams asks whether its other side is there, and how long that may take to say so.
+const PATIENCE: Patience = Patience { quiet: Duration::from_secs(5), answer: Duration::from_secs(5) };
 
 /// What is spoken inside TLS between proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,22 +155,9 @@ impl Dialler {
     }
 
     /// A connection for many requests.
-    pub(super) async fn h2(&self, hop: &Hop, patience: Duration) -> Result<Driven<Connection>, SendError> {
+    pub(super) async fn h2(&self, hop: &Hop, patience: Duration) -> Result<Driven<Client>, SendError> {
         let (stream, life) = in_time(hop, patience, self.accepted(hop)).await?;
-        let mut builder = http2::Builder::new(Senders);
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .initial_stream_window_size(WINDOW_STREAM_BYTES)
-            .initial_connection_window_size(WINDOW_CONNECTION_BYTES)
-            .max_frame_size(FRAME_BYTES)
-            .max_header_list_size(limits::HEADER_LIST_BYTES_MAX);
-        let (sender, connection) = builder
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| SendError::Connect(format!("{}: {error}", hop.endpoint)))?;
-        Ok(Driven::h2(sender, connection, Some(life)))
+        Ok(http2::dialled(stream, Some(PATIENCE), Some(life)))
     }
 
     /// A connection for many streams.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{frame::kind, *};
-use crate::Moment;
+use crate::{Moment, Outgoing};
 
 const PATIENCE: Patience = Patience { quiet: Duration::from_secs(5), answer: Duration::from_secs(5) };
 

@@ -15,7 +15,10 @@ use tokio::{
     task::yield_now,
     time::{MissedTickBehavior, interval, timeout},
 };
-use traffic::mesh1::{Code, Fault, Open, Outgoing, Patience, Side};
+use traffic::{
+    Outgoing,
+    mesh1::{Code, Fault, Open, Patience, Side},
+};
 
 use super::{Mux, Opener, Stream};
 use crate::{

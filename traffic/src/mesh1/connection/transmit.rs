@@ -2,9 +2,9 @@
 //! [`QUANTUM_BYTES`] at most before the next.
 
 use super::Connection;
+use crate::Outgoing;
 use crate::mesh1::{
-    Code, Event, Farewell, Frame, Outgoing, QUANTUM_BYTES, QUEUE_BYTES_MAX, StreamId,
-    WINDOW_CONNECTION_BYTES,
+    Code, Event, Farewell, Frame, QUANTUM_BYTES, QUEUE_BYTES_MAX, StreamId, WINDOW_CONNECTION_BYTES,
     frame::{self, kind},
     pieces::Pieces,
 };

@@ -28,14 +28,14 @@ impl Outgoing {
     }
 
     /// Adds what `write` appends.
-    pub(super) fn with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.copied.len();
         write(&mut self.copied);
         self.length += self.copied.len() - before;
     }
 
     /// Adds a piece, which stays where it is.
-    pub(super) fn push(&mut self, piece: Bytes) {
+    pub(crate) fn push(&mut self, piece: Bytes) {
         self.length += piece.len();
         self.pieces.push_back((self.copied.len(), piece));
     }

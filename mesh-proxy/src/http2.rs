@@ -1,0 +1,161 @@
+//! HTTP/2 on connections that are asked: applications, and other proxies where they do not speak `mesh/1`. The rules are
+//! those of `traffic::http2`; here bytes are moved and tasks are woken. A request is written, and its answer read, by the
+//! task of its call; what the tasks of many calls write while they run goes in one write once all of them have run.
+//!
+//! A connection belongs to one source identity and one place to ask, as its pool has it.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use traffic::{
+    Moment,
+    http2::{Broken, Connection, Event, Patience, StreamId},
+    mesh1::ByNumber,
+};
+
+use crate::clock;
+
+mod client;
+mod drive;
+mod fields;
+mod received;
+mod sending;
+
+pub use client::Client;
+pub(crate) use drive::dialled;
+pub use received::Received;
+
+/// One connection: its streams and what moves it both hold it.
+struct Shared {
+    state: Mutex<State>,
+    began: Instant,
+}
+
+struct State {
+    core: Connection,
+    waiting: HashMap<StreamId, Waiting, ByNumber>,
+    /// Those that wait to open a stream.
+    crowd: Vec<Waker>,
+    /// What moves the connection, while it waits.
+    driver: Option<Waker>,
+    used: Instant,
+}
+
+/// Who waits for a stream.
+#[derive(Default)]
+struct Waiting {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Shared {
+    fn new(patience: Option<Patience>) -> Arc<Self> {
+        let now = clock::now();
+        let core = Connection::new(patience, Moment::default());
+        let (waiting, crowd) = (HashMap::default(), Vec::new());
+        Arc::new(Self {
+            state: Mutex::new(State { core, waiting, crowd, driver: None, used: now }),
+            began: now,
+        })
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::after_start(clock::now().saturating_duration_since(self.began))
+    }
+
+    /// Does something with the connection, then wakes whom it concerns.
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let done = act(&mut state);
+        let mut wakers = Vec::new();
+        while let Some(event) = state.core.next_event() {
+            match event {
+                Event::Read(id) => {
+                    wakers.extend(state.waiting.get_mut(&id).and_then(|who| who.reader.take()))
+                }
+                Event::Write(id) => {
+                    wakers.extend(state.waiting.get_mut(&id).and_then(|who| who.writer.take()))
+                }
+                Event::Room => wakers.append(&mut state.crowd),
+            }
+        }
+        if state.core.has_output() || state.core.is_drained() {
+            wakers.extend(state.driver.take());
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        done
+    }
+
+    fn drain(&self) {
+        self.with(|state| state.core.drain());
+    }
+
+    fn close(&self, why: &str) {
+        self.with(|state| state.core.close(why));
+    }
+}
+
+/// Who reads a stream. Dropped before the answer's end, the stream is reset.
+struct Reader {
+    shared: Arc<Shared>,
+    id: StreamId,
+}
+
+/// Who writes a stream. Dropped before the request's end, the stream is reset.
+struct Writer {
+    shared: Arc<Shared>,
+    id: StreamId,
+}
+
+impl Reader {
+    /// Waits for what is read next.
+    fn wait(&self, state: &mut State, cx: &Context<'_>) {
+        state.waiting.entry(self.id).or_default().reader = Some(cx.waker().clone());
+    }
+}
+
+impl Writer {
+    /// Waits for room.
+    fn wait(&self, state: &mut State, cx: &Context<'_>) {
+        state.waiting.entry(self.id).or_default().writer = Some(cx.waker().clone());
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.with(|state| {
+            state.core.release_reader(self.id);
+            state.used = clock::now();
+            state.forget(self.id);
+        });
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.with(|state| {
+            state.core.release_writer(self.id);
+            state.forget(self.id);
+        });
+    }
+}
+
+impl State {
+    /// Nobody waits for a stream that the connection has let go of.
+    fn forget(&mut self, id: StreamId) {
+        if !self.core.knows(id) {
+            self.waiting.remove(&id);
+        }
+    }
+}
+
+/// What HTTP/2 says of it to whom the answer was for.
+pub(crate) fn reason(broken: &Broken) -> h2::Reason {
+    broken.code().0.into()
+}
