@@ -57,6 +57,9 @@ pub(crate) struct Summary {
     pub(crate) seconds_per_cut: f64,
 }
 
+/// How often is said how far it is, in cuts.
+const TOLD_EVERY: u32 = 50;
+
 /// Who led when, so that no term has two leaders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Reign {
@@ -96,7 +99,11 @@ impl Trial {
         let started = now();
         while self.summary.cuts < cli.cuts && now().duration_since(started) < Duration::from_secs(cli.seconds)
         {
-            self.cut().await?;
+            let cut = self.cut().await;
+            cut.with_context(|| format!("cut {} of {}", self.summary.cuts, cli.cuts))?;
+            if self.summary.cuts.is_multiple_of(TOLD_EVERY) {
+                eprintln!("{} of {} cuts", self.summary.cuts, cli.cuts);
+            }
             self.summary.seconds_per_cut =
                 now().duration_since(started).as_secs_f64() / f64::from(self.summary.cuts);
             if self.summary.lost + self.summary.refused > 0 {
@@ -266,11 +273,14 @@ pub(crate) async fn run(cli: &Cli) -> anyhow::Result<Summary> {
     let trial = Trial::start(folder.path(), cli).await.context("the cluster does not start")?;
     let disks: Vec<_> = trial.disks.iter().map(|disk| disk.mount().to_owned()).collect();
     let summary = trial.run(cli).await;
+    let mut unmounted = Ok(());
     for disk in disks {
         // What is still mounted could not be removed with the folder.
-        process::run(Command::new("umount").arg("--lazy").arg(disk)).await?;
+        unmounted = unmounted.and(process::run(Command::new("umount").arg("--lazy").arg(disk)).await.map(drop));
     }
-    summary
+    // What ended the trial says more than what it left behind.
+    let summary = summary?;
+    unmounted.map(|()| summary)
 }
 
 #[cfg(test)]
