@@ -1,4 +1,4 @@
-//! The asking side of a connection of HTTP/2 against a hostile server: any bytes, in any pieces, while requests are opened,
+//! One side of a connection of HTTP/2 against a hostile other side: any bytes, in any pieces, while messages are opened,
 //! sent, read and dropped. What is held of what came stays bounded, nothing panics, what is sent are whole frames, and
 //! nobody is left over.
 #![no_main]
@@ -9,12 +9,14 @@ use bytes::{Bytes, BytesMut};
 use traffic::{
     Moment, Outgoing,
     http2::{
-        CONTROL_BYTES_MAX, Code, Connection, Event, FRAME_BYTES, Patience, Piece, StreamId,
+        CONTROL_BYTES_MAX, Code, Connection, Event, FRAME_BYTES, Patience, Piece, Side, StreamId,
         WINDOW_CONNECTION_BYTES, Writer,
     },
 };
 
 const PATIENCE: Patience = Patience { quiet: Duration::from_secs(5), answer: Duration::from_secs(5) };
+/// Streams that callers may have open.
+const STREAMS_MAX: u32 = 5;
 /// A frame's header, in bytes.
 const HEADER_BYTES: usize = 9;
 
@@ -24,6 +26,7 @@ struct World {
     came: BytesMut,
     seconds: u64,
     greeted: bool,
+    asks: bool,
 }
 
 impl World {
@@ -34,7 +37,8 @@ impl World {
         match act & 15 {
             0 => self.open(true, false),
             1 => self.open(false, false),
-            2 => self.open(true, true),
+            2 if self.asks => self.open(true, true),
+            2 => connection.answer(id, act & 16 != 0, |writer| writer.status(200)),
             3 => drop(connection.give(id, &mut Bytes::from_static(&[7; 40_000]))),
             4 => drop(connection.give(id, &mut Bytes::from_static(b"x"))),
             5 => connection.finish(id, None),
@@ -56,6 +60,9 @@ impl World {
     }
 
     fn open(&mut self, whole: bool, bodiless: bool) {
+        if !self.asks {
+            return;
+        }
         let opened = self.connection.open(whole, bodiless, |writer| {
             writer.request("POST", "http", "orders", "/a");
             writer.field("x-long", &[b'l'; 300], false);
@@ -73,7 +80,7 @@ impl World {
         let mut out = Outgoing::default();
         self.connection.transmit(&mut out, most);
         let out = out.to_vec();
-        let preface = if self.greeted || out.is_empty() { 0 } else { 24 };
+        let preface = if self.greeted || out.is_empty() || !self.asks { 0 } else { 24 };
         self.greeted |= preface > 0;
         let mut rest = &out[preface..];
         while let [a, b, c, ..] = rest {
@@ -85,10 +92,15 @@ impl World {
 
     fn check(&mut self) {
         while let Some(event) = self.connection.next_event() {
+            if let Event::Asked(id) = event {
+                assert!(self.connection.request(id).is_some());
+                self.streams.push(id);
+            }
             if let Event::Read(id) | Event::Write(id) = event {
                 assert!(self.streams.contains(&id));
             }
         }
+        assert!(self.asks || self.connection.streams() <= STREAMS_MAX as usize);
         let (unread, control) = self.connection.held_bytes();
         assert!(unread <= WINDOW_CONNECTION_BYTES as usize, "{unread}");
         assert!(control <= CONTROL_BYTES_MAX + 64 * 1_024, "{control}");
@@ -97,10 +109,12 @@ impl World {
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let mut data = data;
-    let connection = Connection::new(Some(PATIENCE), Moment::default());
-    let mut world =
-        World { connection, streams: Vec::new(), came: BytesMut::new(), seconds: 0, greeted: false };
+    let Some((side, mut data)) = data.split_first() else { return };
+    let asks = side % 2 == 0;
+    let side = if asks { Side::Asking } else { Side::Answering { streams_max: STREAMS_MAX } };
+    let connection = Connection::new(side, Some(PATIENCE), Moment::default());
+    let (streams, came) = (Vec::new(), BytesMut::new());
+    let mut world = World { connection, streams, came, seconds: 0, greeted: false, asks };
     // Each piece: what the proxy does, how many bytes come then, and these.
     while let [act, length, rest @ ..] = data {
         world.act(*act);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use traffic::{
     Moment, Outgoing,
     mesh1::{
-        CONTROL_BYTES_MAX, Code, Connection, Decoder, Event, Farewell, Kind, Patience,
-        QUEUES_BYTES_MAX, Read, STREAMS_MAX, Side, StreamId, WINDOW_CONNECTION_BYTES,
+        CONTROL_BYTES_MAX, Code, Connection, Decoder, Event, Farewell, Kind, Patience, QUEUES_BYTES_MAX,
+        Read, STREAMS_MAX, Side, StreamId, WINDOW_CONNECTION_BYTES,
     },
 };
 

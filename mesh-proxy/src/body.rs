@@ -32,12 +32,9 @@ pub use kept::{Attempt, Kept, REPLAY_BYTES_MAX};
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The side that asks failed, in HTTP/2.
+    /// The side that sends it failed, in HTTP/2.
     #[error(transparent)]
-    Http2(#[from] hyper::Error),
-    /// The side that answers failed, in HTTP/2.
-    #[error(transparent)]
-    Broken(#[from] traffic::http2::Broken),
+    Http2(#[from] traffic::http2::Broken),
     /// The side that sends it failed, in HTTP/1.1.
     #[error(transparent)]
     Http1(Broke),
@@ -66,10 +63,8 @@ pub enum Incoming {
     Asked(Asked),
     /// Of an answer in HTTP/1.1.
     Answered(Answered),
-    /// Of a request in HTTP/2.
-    Http2(hyper::body::Incoming),
-    /// Of an answer in HTTP/2.
-    Received(Received),
+    /// Of either in HTTP/2.
+    Http2(Received),
     /// None: the connection has left HTTP.
     Left(Box<http1::Stream>),
 }
@@ -129,7 +124,7 @@ impl From<Broke> for BodyError {
 impl BodyError {
     /// What HTTP/2 says of it (RFC 9113 §7).
     pub fn http2_reason(&self) -> h2::Reason {
-        if let Self::Broken(broken) = self {
+        if let Self::Http2(broken) = self {
             return http2::reason(broken);
         }
         let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
@@ -297,7 +292,6 @@ impl Body for Incoming {
             Self::Asked(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Answered(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
-            Self::Received(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
         }
     }
 
@@ -307,7 +301,6 @@ impl Body for Incoming {
             Self::Asked(body) => body.is_end_stream(),
             Self::Answered(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
-            Self::Received(body) => body.is_end_stream(),
         }
     }
 
@@ -317,7 +310,6 @@ impl Body for Incoming {
             Self::Asked(body) => body.size_hint(),
             Self::Answered(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
-            Self::Received(body) => body.size_hint(),
         }
     }
 }

@@ -19,6 +19,7 @@ mod wire;
 pub use asked::Asked;
 pub(crate) use fields::name as field_name;
 pub use line::{Answered, Line, Question};
+pub(crate) use raw::Kept;
 pub use raw::{Raw, RawError, Stream, raw};
 pub use serve::{Edge, serve};
 pub use wire::Io;

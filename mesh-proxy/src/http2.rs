@@ -1,6 +1,7 @@
-//! HTTP/2 on connections that are asked: applications, and other proxies where they do not speak `mesh/1`. The rules are
-//! those of `traffic::http2`; here bytes are moved and tasks are woken. A request is written, and its answer read, by the
-//! task of its call; what the tasks of many calls write while they run goes in one write once all of them have run.
+//! HTTP/2, on both sides of a call: applications, and other proxies where they do not speak `mesh/1`, are served ([`serve`])
+//! and asked ([`Client`]). The rules are those of `traffic::http2`; here bytes are moved and tasks are woken. A message is
+//! written and read by the task of its call; what the tasks of many calls write while they run goes in one write once all
+//! of them have run.
 //!
 //! A connection belongs to one source identity and one place to ask, as its pool has it.
 
@@ -14,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use traffic::{
     Moment,
-    http2::{Broken, Connection, Event, Patience, StreamId},
+    http2::{Broken, Connection, Event, Patience, Side, StreamId},
     mesh1::ByNumber,
 };
 
@@ -25,10 +26,13 @@ mod drive;
 mod fields;
 mod received;
 mod sending;
+mod serve;
+mod tunnel;
 
 pub use client::Client;
 pub(crate) use drive::dialled;
 pub use received::Received;
+pub use serve::serve;
 
 /// One connection: its streams and what moves it both hold it.
 struct Shared {
@@ -39,6 +43,8 @@ struct Shared {
 struct State {
     core: Connection,
     waiting: HashMap<StreamId, Waiting, ByNumber>,
+    /// Requests that came, and that nobody has taken yet.
+    asked: Vec<StreamId>,
     /// Those that wait to open a stream.
     crowd: Vec<Waker>,
     /// What moves the connection, while it waits.
@@ -54,12 +60,12 @@ struct Waiting {
 }
 
 impl Shared {
-    fn new(patience: Option<Patience>) -> Arc<Self> {
+    fn new(side: Side, patience: Option<Patience>) -> Arc<Self> {
         let now = clock::now();
-        let core = Connection::new(patience, Moment::default());
-        let (waiting, crowd) = (HashMap::default(), Vec::new());
+        let core = Connection::new(side, patience, Moment::default());
+        let (waiting, asked, crowd) = (HashMap::default(), Vec::new(), Vec::new());
         Arc::new(Self {
-            state: Mutex::new(State { core, waiting, crowd, driver: None, used: now }),
+            state: Mutex::new(State { core, waiting, asked, crowd, driver: None, used: now }),
             began: now,
         })
     }
@@ -82,6 +88,7 @@ impl Shared {
                     wakers.extend(state.waiting.get_mut(&id).and_then(|who| who.writer.take()))
                 }
                 Event::Room => wakers.append(&mut state.crowd),
+                Event::Asked(id) => state.asked.push(id),
             }
         }
         if state.core.has_output() || state.core.is_drained() {
@@ -101,13 +108,13 @@ impl Shared {
     }
 }
 
-/// Who reads a stream. Dropped before the answer's end, the stream is reset.
+/// Who reads a stream. Dropped before the end of an answer, the stream is reset.
 struct Reader {
     shared: Arc<Shared>,
     id: StreamId,
 }
 
-/// Who writes a stream. Dropped before the request's end, the stream is reset.
+/// Who writes a stream. Dropped before the end of what is written, the stream is reset.
 struct Writer {
     shared: Arc<Shared>,
     id: StreamId,
@@ -121,6 +128,16 @@ impl Reader {
 }
 
 impl Writer {
+    /// Whether the other side takes no more; if it does, this task is woken when it no longer will.
+    fn is_unwanted(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.shared.state.lock();
+        let unwanted = state.core.is_unwanted(self.id);
+        if !unwanted {
+            self.wait(&mut state, cx);
+        }
+        unwanted
+    }
+
     /// Waits for room.
     fn wait(&self, state: &mut State, cx: &Context<'_>) {
         state.waiting.entry(self.id).or_default().writer = Some(cx.waker().clone());

@@ -32,10 +32,11 @@ use crate::{
     clock,
     heads::{self, Labels},
     http1::{self, Edge, Raw},
+    http2,
     limits::CONNECTIONS_PER_LISTENER_MAX,
     listener::Refusals,
     refused::Refused,
-    server::{self, Ends},
+    server::Ends,
     shared::{Config, Shared},
     splice,
     standing::Standing,
@@ -201,7 +202,7 @@ impl Inbound {
             move |request| inbound.clone().serve(connection.clone(), request)
         };
         match alpn {
-            Some(Alpn::H2) => Box::pin(server::http2(stream, ends, serve)).await,
+            Some(Alpn::H2) => Box::pin(http2::serve(stream, ends, serve)).await,
             Some(Alpn::Http1) => Box::pin(http1::serve(stream, Edge::Proxy, ends, serve)).await,
             Some(Alpn::Tcp) => Box::pin(self.stream(&connection, stream)).await,
             Some(Alpn::Mesh) => Box::pin(self.streams(connection, stream, ends)).await,

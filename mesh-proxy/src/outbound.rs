@@ -17,9 +17,10 @@ use crate::{
     experience::Experience,
     heads::{self, Changed},
     http1::{self, Edge, Io, Raw},
+    http2,
     listener::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, Refusals, detect},
     refused::Refused,
-    server::{self, Ends},
+    server::Ends,
     shared::{Config, Shared},
     splice,
     telemetry::{Direction, Spoken, Telemetry},
@@ -237,7 +238,7 @@ impl Outbound {
             move |request| outbound.clone().serve(arrival.clone(), request)
         };
         match detected {
-            Detected::Http2 => Box::pin(server::http2(stream, ends, serve)).await,
+            Detected::Http2 => Box::pin(http2::serve(stream, ends, serve)).await,
             // Something else on a port for HTTP: it is said what is wrong with it.
             _ => http1::serve(stream, Edge::App, ends, serve).await,
         }

@@ -1,6 +1,6 @@
-//! Pure. HTTP/2 (RFC 9113), as a proxy asks in it: applications, and other proxies where they do not speak `mesh/1`.
+//! Pure. HTTP/2 (RFC 9113), as a proxy speaks it with applications, and with other proxies where they do not speak `mesh/1`.
 //!
-//! A [`Connection`] is the asking side of one, as a state machine: bytes that came, what is sent and read, and the time go
+//! A [`Connection`] is one side of one, as a state machine: bytes that came, what is sent and read, and the time go
 //! in; bytes to send and [`Event`]s come out. It holds a bounded amount of memory, whatever the other side does. How
 //! streams are waited for and when bytes are sent is its owner's matter. What fields mean is not looked at here, but for
 //! what says where a message begins and ends.
@@ -13,9 +13,9 @@ mod section;
 mod stream;
 
 pub use code::{Broken, Code, Fault};
-pub use connection::{Connection, Event, Patience, Unopened};
+pub use connection::{Connection, Event, Patience, Side, Unopened};
 pub use hpack::{Decoder, Field, Malformed, Writer};
-pub use section::Answer;
+pub use section::{Answer, Request};
 pub use stream::{Piece, StreamId};
 
 /// What one stream may send before it is read, in bytes: one large body on its own fills a link of 1 Gbit/s and 8 ms.
@@ -32,6 +32,9 @@ pub const CONTINUATIONS_MAX: usize = 64;
 pub const INTERIM_MAX: u8 = 16;
 /// Streams at once until the other side has said how many it takes (RFC 9113 §6.5.2 advises at least so many).
 pub const STREAMS_AT_FIRST: u32 = 100;
+/// Streams that their opener resets before they are answered, or that are no requests, without one that is answered between
+/// them: each is work for nothing. As many as may be open here, so that a caller that gives up on all is not cut off.
+pub const RESETS_UNANSWERED_MAX: u32 = 1_000;
 /// What a stream sends before the next one's turn, in bytes: the largest frame that every server takes.
 pub const TURN_BYTES: usize = 16 * 1_024;
 /// What a stream holds of what is to be sent, in bytes: four turns, as much as is written at once.

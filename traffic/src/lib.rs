@@ -3,7 +3,7 @@
 //!
 //! A connection comes in, and its first bytes say what it speaks: [`protocol`]. Between proxies many calls share one:
 //! [`mesh1`]; their first bytes say which port they are for: [`preamble`]. Where a message of HTTP/1.1 begins and ends is
-//! said in one place: [`http1`]; HTTP/2 towards applications is [`http2`]. A request is judged by its head ([`request`]),
+//! said in one place: [`http1`]; HTTP/2 is [`http2`]. A request is judged by its head ([`request`]),
 //! with its path brought into the one form that is decided on and forwarded: [`path`]. Its authority names a destination
 //! of the [`snapshot`], which holds everything one request may consult at one revision and is made by [`compile`]. There
 //! a [`route`] is found and a back end drawn by weight. How its service is treated says its [`conduct`]: [`admission`]

@@ -34,9 +34,7 @@ impl Hearing {
     /// The answer broke off. What the other side broke is no answer; what was ended here says nothing of it.
     pub fn broke(mut self, error: &BodyError) {
         self.heard = match error {
-            BodyError::Http1(_) | BodyError::Http2(_) | BodyError::Broken(_) | BodyError::Reset(_) => {
-                Some(Heard::GatewayError)
-            }
+            BodyError::Http1(_) | BodyError::Http2(_) | BodyError::Reset(_) => Some(Heard::GatewayError),
             BodyError::Superseded | BodyError::Late | BodyError::Idle(_) | BodyError::Cut(_) => None,
         };
     }

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use http::Request;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -21,8 +18,8 @@ pub enum Raw {
     Left(Stream),
     /// It does once the answer is sent that says so.
     Leaves(oneshot::Receiver<Stream>),
-    /// A stream of HTTP/2.
-    Http2(OnUpgrade),
+    /// It does not.
+    Stays,
 }
 
 /// It did not.
@@ -31,9 +28,6 @@ pub enum RawError {
     /// The caller went away first.
     #[error("the connection ended before it left HTTP")]
     Gone,
-    /// HTTP/2 says why.
-    #[error(transparent)]
-    Http2(#[from] hyper::Error),
 }
 
 impl Raw {
@@ -45,20 +39,17 @@ impl Raw {
         match self {
             Self::Left(stream) => Ok(stream),
             Self::Leaves(leaves) => leaves.await.map_err(|_| RawError::Gone),
-            Self::Http2(upgrade) => {
-                let stream: Box<dyn Io> = Box::new(TokioIo::new(upgrade.await?));
-                Ok(Rewound::new(BytesMut::new(), stream))
-            }
+            Self::Stays => Err(RawError::Gone),
         }
     }
 }
 
 /// Where a request keeps its connection until somebody asks for it.
 #[derive(Clone)]
-pub(super) struct Kept(Arc<Mutex<Option<oneshot::Receiver<Stream>>>>);
+pub(crate) struct Kept(Arc<Mutex<Option<oneshot::Receiver<Stream>>>>);
 
 impl Kept {
-    pub(super) fn new(leaves: oneshot::Receiver<Stream>) -> Self {
+    pub(crate) fn new(leaves: oneshot::Receiver<Stream>) -> Self {
         Self(Arc::new(Mutex::new(Some(leaves))))
     }
 }
@@ -66,8 +57,5 @@ impl Kept {
 /// The connection of a request that may leave HTTP.
 pub fn raw(request: &mut Request<Incoming>) -> Raw {
     let kept = request.extensions_mut().remove::<Kept>().and_then(|kept| kept.0.lock().take());
-    match kept {
-        Some(leaves) => Raw::Leaves(leaves),
-        None => Raw::Http2(hyper::upgrade::on(request)),
-    }
+    kept.map_or(Raw::Stays, Raw::Leaves)
 }

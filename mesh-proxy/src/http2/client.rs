@@ -51,7 +51,7 @@ impl Client {
             sending.beside();
         }
         let (head, length) = fields::answer(answer).map_err(SendError::Broken)?;
-        let body = if over { Incoming::None } else { Incoming::Received(Received::new(reader, length)) };
+        let body = if over { Incoming::None } else { Incoming::Http2(Received::new(reader, length)) };
         Ok(Response::from_parts(head, body))
     }
 

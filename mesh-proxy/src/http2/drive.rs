@@ -12,18 +12,22 @@ use std::{
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    sync::Mutex,
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::io::poll_read_buf;
 use traffic::{
     Outgoing,
-    http2::{Fault, Patience},
+    http2::{Fault, Patience, Side, StreamId},
 };
 
 use super::{Client, Shared};
-use crate::transport::{
-    Driven,
-    life::{Cut, End, Life},
+use crate::{
+    server::Ends,
+    transport::{
+        Driven,
+        life::{Cut, End, Life},
+    },
 };
 
 /// What is written at once, in bytes.
@@ -36,8 +40,9 @@ const SLICES: usize = 16;
 const READ_BYTES: (usize, usize) = (8 * 1_024, 64 * 1_024);
 /// What is read before those who wait for it have their turn, in bytes.
 const TURN_BYTES: usize = 256 * 1_024;
-/// How often the time is looked at.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the time is looked at while the other side may be asked for a sign of life: so many times in the time that it
+/// has for it.
+const TICKS: u32 = 4;
 /// How long the other side may take to hear why a connection ends.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -64,63 +69,94 @@ pub(crate) fn dialled<S>(stream: S, patience: Option<Patience>, life: Option<Lif
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let shared = Shared::new(patience);
-    let line = Line {
-        shared: shared.clone(),
-        stream,
-        came: BytesMut::new(),
-        large: false,
-        out: Outgoing::default(),
-        unflushed: false,
+    let shared = Shared::new(Side::Asking, patience);
+    let line = Line::new(shared.clone(), stream, |_: &Arc<Shared>, _| {});
+    let ends = async move {
+        match life {
+            Some(mut life) => life.ended().await,
+            None => pending().await,
+        }
     };
-    Driven::new(Client { shared }, drive(line, patience.is_some(), life))
+    Driven::new(Client { shared }, async move {
+        if let Some(refused) = drive(line, patience, ends, pending()).await {
+            tracing::warn!(%refused, "a connection to another proxy is cut off");
+        }
+    })
 }
 
-async fn drive<S: AsyncRead + AsyncWrite + Unpin>(mut line: Line<S>, timed: bool, life: Option<Life>) {
+/// A connection that is served until it ends. Each request is handed to `take`.
+pub(super) async fn served<S>(
+    stream: S,
+    side: Side,
+    patience: Patience,
+    mut ends: Ends,
+    take: impl FnMut(&Arc<Shared>, StreamId) + Send,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let line = Line::new(Shared::new(side, Some(patience)), stream, take);
+    let ends = Mutex::new(&mut ends);
+    let come = async { ends.lock().await.come().await };
+    let cut = async { ends.lock().await.cut().await };
+    if let Some(refused) = drive(line, Some(patience), come, cut).await {
+        tracing::warn!(%refused, "a caller's connection is cut off");
+    }
+}
+
+/// Moves a connection to its end. It drains when `come` says so, and is cut off when that or, after it, `cut` does; why is
+/// returned.
+async fn drive<S, T>(
+    mut line: Line<S, T>,
+    patience: Option<Patience>,
+    come: impl Future<Output = End>,
+    cut: impl Future<Output = Cut>,
+) -> Option<Cut>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: FnMut(&Arc<Shared>, StreamId),
+{
     let shared = line.shared.clone();
+    let watched = async {
+        match come.await {
+            End::Close(refused) => refused,
+            End::Drain => {
+                shared.drain();
+                cut.await
+            }
+        }
+    };
     let ended = tokio::select! {
         // What came is taken before it is decided that nothing came.
         biased;
         ended = poll_fn(|cx| line.poll(cx)) => ended,
-        cut = watch_life(&shared, life) => Ended::Cut(cut),
-        fault = watch_time(&shared, timed) => Ended::Fault(fault),
+        cut = watched => Ended::Cut(cut),
+        fault = watch_time(&shared, patience) => Ended::Fault(fault),
     };
-    match ended {
-        Ended::Drained => {}
+    let refused = match ended {
+        Ended::Drained => None,
         Ended::Lost(why) => {
             tracing::debug!(why, "a connection ended");
-            return shared.close(&why);
+            shared.close(&why);
+            return None;
         }
         Ended::Fault(fault) => {
             tracing::debug!(%fault, "a connection is cut off");
             shared.with(|state| state.core.fail(&fault));
+            None
         }
         Ended::Cut(refused) => {
-            tracing::warn!(%refused, "a connection to another proxy is cut off");
             shared.close(&refused.to_string());
+            Some(refused)
         }
-    }
+    };
     // Who does not listen does not hear it.
     drop(timeout(FAREWELL_TIMEOUT, line.farewell()).await);
+    refused
 }
 
-/// Lets it drain when it has to; ends when the other side is no longer believed.
-async fn watch_life(shared: &Shared, life: Option<Life>) -> Cut {
-    let Some(mut life) = life else { return pending().await };
-    match life.ended().await {
-        End::Close(refused) => refused,
-        End::Drain => {
-            shared.drain();
-            pending().await
-        }
-    }
-}
-
-async fn watch_time(shared: &Shared, timed: bool) -> Fault {
-    if !timed {
-        return pending().await;
-    }
-    let mut beat = interval(TICK);
+async fn watch_time(shared: &Shared, patience: Option<Patience>) -> Fault {
+    let Some(patience) = patience else { return pending().await };
+    let mut beat = interval(patience.answer / TICKS);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
@@ -132,8 +168,10 @@ async fn watch_time(shared: &Shared, timed: bool) -> Fault {
 }
 
 /// The bytes of a connection.
-struct Line<S> {
+struct Line<S, T> {
     shared: Arc<Shared>,
+    /// Takes the requests that come.
+    take: T,
     stream: S,
     came: BytesMut,
     /// What was read last filled its buffer.
@@ -142,7 +180,12 @@ struct Line<S> {
     unflushed: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin, T: FnMut(&Arc<Shared>, StreamId)> Line<S, T> {
+    fn new(shared: Arc<Shared>, stream: S, take: T) -> Self {
+        let (came, out) = (BytesMut::new(), Outgoing::default());
+        Self { shared, take, stream, came, large: false, out, unflushed: false }
+    }
+
     /// Moves what there is, both ways.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut taken = 0;
@@ -230,7 +273,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         self.large = self.came.len() >= READ_BYTES.0;
         let now = self.shared.moment();
         let received = self.shared.with(|state| state.core.receive(now, &mut self.came));
+        self.take_asked();
         Poll::Ready(received.map(|()| length).map_err(Ended::Fault))
+    }
+
+    /// Hands on the requests that came.
+    fn take_asked(&mut self) {
+        let asked = std::mem::take(&mut self.shared.state.lock().asked);
+        for id in &asked {
+            (self.take)(&self.shared, *id);
+        }
+        // Its memory is used again.
+        let mut state = self.shared.state.lock();
+        if state.asked.is_empty() {
+            state.asked = asked;
+            state.asked.clear();
+        }
     }
 
     /// Says the last word.
@@ -249,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
 }
 
 /// However it ends, nobody waits for it any longer.
-impl<S> Drop for Line<S> {
+impl<S, T> Drop for Line<S, T> {
     fn drop(&mut self) {
         self.shared.close("it is over");
     }

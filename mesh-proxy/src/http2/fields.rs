@@ -1,15 +1,19 @@
 //! Pure. Heads and trailers between `traffic::http2` and the types that the spines look at.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request, response};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request, response,
+    uri::{Authority, PathAndQuery, Scheme},
+};
 use traffic::{
     headers,
-    http2::{Answer, Broken, Field, Writer},
+    http2::{Answer, Broken, Field, Request, Writer},
 };
 
 use crate::http1::field_name;
 
-/// Fields that are mostly added to an answer on its way.
-const FIELDS_ADDED: usize = 2;
+/// Fields that are mostly added to an answer on its way, and to a request.
+const FIELDS_ADDED: (usize, usize) = (2, 5);
 
 /// A request's head. `length` is that of its body, where it is known.
 pub(super) fn write(writer: &mut Writer, head: &request::Parts, length: Option<u64>) {
@@ -43,7 +47,41 @@ fn is_connections(name: &HeaderName) -> bool {
     )
 }
 
-/// A request's trailers.
+/// An answer's head.
+pub(super) fn write_answer(writer: &mut Writer, head: &response::Parts) {
+    writer.status(head.status.as_u16());
+    for (name, value) in head.headers.iter().filter(|(name, _)| !is_connections(name)) {
+        writer.field(name.as_str(), value.as_bytes(), value.is_sensitive());
+    }
+}
+
+/// A request's head as it came, and how long it says that its body is.
+pub(super) fn request(request: Request) -> Result<(request::Parts, Option<u64>), Broken> {
+    const TARGET: Broken = Broken::Malformed("its target is none");
+    let (mut head, ()) = http::Request::new(()).into_parts();
+    head.version = Version::HTTP_2;
+    head.method = Method::from_bytes(&request.method).map_err(|_| Broken::Malformed("its method is none"))?;
+    let mut uri = http::uri::Parts::default();
+    let said = |text: &Bytes| Some(text.clone()).filter(|text| !text.is_empty());
+    if let Some(scheme) = said(&request.scheme) {
+        uri.scheme = Some(Scheme::try_from(&scheme[..]).map_err(|_| TARGET)?);
+    }
+    if let Some(authority) = said(&request.authority) {
+        uri.authority = Some(Authority::from_maybe_shared(authority).map_err(|_| TARGET)?);
+    }
+    if let Some(path) = said(&request.path) {
+        uri.path_and_query = Some(PathAndQuery::from_maybe_shared(path).map_err(|_| TARGET)?);
+    }
+    if uri.authority.is_none() {
+        // Whom it is for says Host, if anything; a URI has no scheme without an authority.
+        uri.scheme = None;
+    }
+    head.uri = Uri::from_parts(uri).map_err(|_| TARGET)?;
+    head.headers = read(request.fields, FIELDS_ADDED.1)?;
+    Ok((head, request.length))
+}
+
+/// A message's trailers.
 pub(super) fn trailers(trailers: &HeaderMap) -> Writer {
     let mut writer = Writer::default();
     for (name, value) in trailers.iter().filter(|(name, _)| headers::is_trailer(name.as_str())) {
@@ -57,7 +95,7 @@ pub(super) fn answer(answer: Answer) -> Result<(response::Parts, Option<u64>), S
     let (mut head, ()) = http::Response::new(()).into_parts();
     head.version = http::Version::HTTP_2;
     head.status = answer.status.try_into().map_err(|_| "the answer's status is none".to_owned())?;
-    head.headers = read(answer.fields, FIELDS_ADDED).map_err(|broken| broken.to_string())?;
+    head.headers = read(answer.fields, FIELDS_ADDED.0).map_err(|broken| broken.to_string())?;
     Ok((head, answer.length))
 }
 

@@ -1,4 +1,4 @@
-//! An answer's body as it comes.
+//! A body as it comes.
 
 use std::{
     pin::Pin,
@@ -11,7 +11,7 @@ use traffic::http2::{Broken, Piece};
 
 use super::{Reader, fields};
 
-/// The body of an answer in HTTP/2. Dropped before its end, its stream is reset.
+/// The body of a message in HTTP/2. An answer's that is dropped before its end resets its stream.
 pub struct Received {
     /// There until its end.
     reader: Option<Reader>,

@@ -1,4 +1,4 @@
-//! A request's body, on its way out.
+//! A body on its way out.
 
 use std::{
     pin::Pin,
@@ -12,18 +12,18 @@ use traffic::http2::{self as rules, Code};
 use super::{Writer, fields};
 use crate::body::{self, BodyError};
 
-/// What is left to send of a request. Dropped before its end, it is reset: half of it must not look like the whole.
-pub(super) struct Sending {
+/// What is left to send of a message. Dropped before its end, it is reset: half of it must not look like the whole.
+pub(super) struct Sending<B> {
     writer: Writer,
-    body: body::Request,
+    body: B,
     /// What there was no room for.
     held: Bytes,
     /// Its last piece was handed over.
     last: bool,
 }
 
-impl Sending {
-    pub(super) fn new(writer: Writer, body: body::Request) -> Self {
+impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
+    pub(super) fn new(writer: Writer, body: B) -> Self {
         Self { writer, body, held: Bytes::new(), last: false }
     }
 
@@ -41,7 +41,7 @@ impl Sending {
                 }
             }
             match self.poll_body(cx) {
-                Poll::Pending if self.is_unwanted(cx) => return Poll::Ready(Ok(())),
+                Poll::Pending if self.writer.is_unwanted(cx) => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => {
                     let code = Code(error.http2_reason().into());
@@ -94,17 +94,9 @@ impl Sending {
     fn finish(&self, trailers: Option<rules::Writer>) {
         self.writer.shared.with(|state| state.core.finish(self.writer.id, trailers));
     }
+}
 
-    /// Whether the other side takes no more of it; if it does, this task is woken when it no longer will.
-    fn is_unwanted(&self, cx: &Context<'_>) -> bool {
-        let mut state = self.writer.shared.state.lock();
-        let unwanted = state.core.is_unwanted(self.writer.id);
-        if !unwanted {
-            self.writer.wait(&mut state, cx);
-        }
-        unwanted
-    }
-
+impl Sending<body::Request> {
     /// Sends on in a task of its own, which ends when the body's call says so.
     pub(super) fn beside(mut self) {
         let upload = self.body.kept();

@@ -15,8 +15,9 @@ use super::{Connection, Inbound};
 use crate::{
     call::Call,
     http1::{self, Edge},
+    http2,
     listener::{DETECT_TIMEOUT, FIRST_WORD_TIMEOUT, detect, original_destination},
-    server::{self, Ends},
+    server::Ends,
     splice,
     standing::Standing,
     telemetry::{Direction, Spoken},
@@ -52,7 +53,7 @@ impl Inbound {
         let connection = Arc::new(connection);
         let serve = move |request| self.clone().serve(connection.clone(), request);
         match detected {
-            Detected::Http2 => Box::pin(server::http2(stream, ends, serve)).await,
+            Detected::Http2 => Box::pin(http2::serve(stream, ends, serve)).await,
             _ => Box::pin(http1::serve(stream, Edge::App, ends, serve)).await,
         }
     }

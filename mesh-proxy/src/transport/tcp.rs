@@ -16,8 +16,6 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf},
@@ -192,9 +190,6 @@ impl Abort for server::TlsStream<Ahead<TcpStream>> {
     }
 }
 impl Abort for client::TlsStream<Ahead<TcpStream>> {}
-
-/// What left HTTP is dropped with its connection.
-impl Abort for TokioIo<Upgraded> {}
 
 impl<T: Abort + ?Sized> Abort for Box<T> {
     fn abort(&self) {

@@ -1,4 +1,4 @@
-//! Pure. The asking side of a connection.
+//! Pure. One side of a connection.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,14 +9,16 @@ use bytes::Bytes;
 
 use super::{
     Answer, Broken, CONTINUATIONS_MAX, CONTROL_BYTES_MAX, Code, Decoder, FIELDS_BYTES_MAX, FRAME_BYTES,
-    Fault, INTERIM_MAX, Piece, STREAMS_AT_FIRST, StreamId, TURN_BYTES, WINDOW_CONNECTION_BYTES,
-    WINDOW_STREAM_BYTES, Writer,
+    Fault, INTERIM_MAX, Piece, QUEUE_BYTES_MAX, RESETS_UNANSWERED_MAX, STREAMS_AT_FIRST, StreamId,
+    TURN_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES, Writer,
     frame::{self, Header},
-    section::Section,
+    section::{Request, Section},
     stream::{Ending, Stream},
 };
 use crate::{Moment, Outgoing, mesh1::ByNumber};
 
+mod answer;
+mod life;
 mod receive;
 mod transmit;
 
@@ -28,8 +30,23 @@ const WINDOW_AT_FIRST: i64 = 65_535;
 const WINDOW_MAX: i64 = 0x7fff_ffff;
 /// The last number that a stream may have.
 const LAST: StreamId = 0x7fff_ffff;
+/// What pings say: that asks whether the other side is there, and that tells when it has heard that no more is answered.
+const THERE: &[u8; 8] = b"mesh:you";
+const LEAVING: &[u8; 8] = b"mesh:bye";
 /// What is told of a window once so much of it was read: a quarter.
 const TOLD_PART: u32 = 4;
+
+/// Which side of a connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// It opens streams.
+    Asking,
+    /// It answers, so many at once.
+    Answering {
+        /// Streams that may be open.
+        streams_max: u32,
+    },
+}
 
 /// What its owner is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +57,8 @@ pub enum Event {
     Write(StreamId),
     /// Another stream may be opened, or none any more.
     Room,
+    /// A request came; it is given once.
+    Asked(StreamId),
 }
 
 /// Why no stream was opened. Nobody has heard of the request.
@@ -60,9 +79,10 @@ pub struct Patience {
     pub answer: Duration,
 }
 
-/// One connection, its asking side.
+/// One connection, one side of it.
 #[derive(Debug)]
 pub struct Connection {
+    side: Side,
     streams: HashMap<StreamId, Stream, ByNumber>,
     events: VecDeque<Event>,
     next: StreamId,
@@ -74,6 +94,12 @@ pub struct Connection {
     crowded: bool,
     /// No other stream is opened: one of the sides wants it so, or all numbers are used.
     closing: bool,
+    /// How far the other side has opened streams.
+    last: StreamId,
+    /// It was told to open none, and has not answered yet.
+    leaving: bool,
+    /// Streams that came to nothing since the last one that was answered.
+    wasted: u32,
     lost: Option<String>,
     // --- what goes out ---
     control: Vec<u8>,
@@ -90,6 +116,8 @@ pub struct Connection {
     decoder: Decoder,
     /// The settings of the other side have come.
     greeted: bool,
+    /// What of the preface has come.
+    preface: usize,
     section: Option<Unfinished>,
     window_in: i64,
     untold: u32,
@@ -110,11 +138,14 @@ struct Unfinished {
 
 impl Connection {
     /// One that was just made. Without patience it may be silent for ever.
-    pub fn new(patience: Option<Patience>, now: Moment) -> Self {
-        let mut control = PREFACE.to_vec();
+    pub fn new(side: Side, patience: Option<Patience>, now: Moment) -> Self {
         let mut settings = Vec::new();
+        let (mut control, (own, value)) = match side {
+            Side::Asking => (PREFACE.to_vec(), (frame::ENABLE_PUSH, 0)),
+            Side::Answering { streams_max } => (Vec::new(), (frame::MAX_CONCURRENT_STREAMS, streams_max)),
+        };
         for (name, value) in [
-            (frame::ENABLE_PUSH, 0),
+            (own, value),
             (frame::INITIAL_WINDOW_SIZE, WINDOW_STREAM_BYTES),
             (frame::MAX_FRAME_SIZE, FRAME_BYTES),
             (frame::MAX_HEADER_LIST_SIZE, FIELDS_BYTES_MAX as u32),
@@ -125,14 +156,22 @@ impl Connection {
         frame::short(&mut control, frame::SETTINGS, 0, 0, &settings);
         let more = WINDOW_CONNECTION_BYTES - WINDOW_AT_FIRST as u32;
         frame::short(&mut control, frame::WINDOW_UPDATE, 0, 0, &more.to_be_bytes());
+        let (streams_max, preface) = match side {
+            Side::Asking => (STREAMS_AT_FIRST, PREFACE.len()),
+            Side::Answering { streams_max } => (streams_max, 0),
+        };
         Self {
+            side,
             streams: HashMap::default(),
             events: VecDeque::new(),
             next: 1,
             unsent: 1,
-            active: (0, STREAMS_AT_FIRST as usize),
+            active: (0, streams_max as usize),
             crowded: false,
             closing: false,
+            last: 0,
+            leaving: false,
+            wasted: 0,
             lost: None,
             control,
             turns: VecDeque::new(),
@@ -143,6 +182,7 @@ impl Connection {
             without_table: false,
             decoder: Decoder::default(),
             greeted: false,
+            preface,
             section: None,
             window_in: i64::from(WINDOW_CONNECTION_BYTES),
             untold: 0,
@@ -197,7 +237,20 @@ impl Connection {
         Ok(id)
     }
 
-    /// Hands over bytes of a request's body, as far as there is room; how many. With none of them [`Event::Write`] says
+    /// How many bytes there is room for; with none of them [`Event::Write`] says when to ask again.
+    ///
+    /// # Errors
+    /// If it broke off.
+    pub fn room(&mut self, id: StreamId) -> Result<usize, Broken> {
+        let stream = self.streams.get_mut(&id).ok_or(Broken::Ended)?;
+        if let Some(broken) = &stream.broken {
+            return Err(broken.clone());
+        }
+        stream.writing = !stream.has_room();
+        Ok(QUEUE_BYTES_MAX.saturating_sub(stream.queued()))
+    }
+
+    /// Hands over bytes of a body, as far as there is room; how many. With none of them [`Event::Write`] says
     /// when to ask again.
     ///
     /// # Errors
@@ -287,14 +340,17 @@ impl Connection {
         self.streams.get(&id).is_none_or(Stream::is_read)
     }
 
-    /// Nobody reads the stream any more; it is reset if its answer has not come to its end.
+    /// Nobody reads the stream any more. It is reset if an answer has not come to its end; what is left of a request is
+    /// passed over until it is answered.
     pub fn release_reader(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.held.0 = false;
-        let (unread, ended) = (stream.drop_unread() as u32, stream.ended);
+        let (unread, ended, sent) = (stream.drop_unread() as u32, stream.ended, stream.sent);
         self.give_back(unread);
-        if !ended {
-            self.reset(id, Code::CANCEL);
+        match self.side {
+            Side::Asking if !ended => self.reset(id, Code::CANCEL),
+            Side::Answering { .. } if !ended && sent => self.reset(id, Code::NO_ERROR),
+            _ => {}
         }
         self.forget(id);
     }
@@ -309,69 +365,9 @@ impl Connection {
         self.forget(id);
     }
 
-    /// No other stream is opened; those that are go on.
-    pub fn drain(&mut self) {
-        self.closing = true;
-        self.events.push_back(Event::Room);
-    }
-
-    /// Whether nothing is left to carry, and no other stream is opened.
-    pub fn is_drained(&self) -> bool {
-        self.closing && self.active.0 == 0 && self.control.is_empty()
-    }
-
-    /// The other side broke the rules: it is told, and all ends.
-    pub fn fail(&mut self, fault: &Fault) {
-        let mut payload = [0; 8];
-        payload[4..].copy_from_slice(&fault.code.0.to_be_bytes());
-        frame::short(&mut self.control, frame::GOAWAY, 0, 0, &payload);
-        self.close(&fault.to_string());
-    }
-
-    /// The connection ended.
-    pub fn close(&mut self, why: &str) {
-        if self.lost.is_some() {
-            return;
-        }
-        (self.lost, self.closing) = (Some(why.to_owned()), true);
-        let open: Vec<StreamId> = self.streams.keys().copied().collect();
-        for id in open {
-            if let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.is_over()) {
-                let unseen = id >= self.unsent;
-                stream.broken = Some(if unseen { Broken::Unseen } else { Broken::Lost(why.to_owned()) });
-                self.broke(id);
-            }
-        }
-        self.events.push_back(Event::Room);
-    }
-
     /// What is held of what came and was not read, and of what is owed to the other side, in bytes.
     pub fn held_bytes(&self) -> (usize, usize) {
         (self.streams.values().map(Stream::unread).sum(), self.control.len())
-    }
-
-    /// Looks at the time: every second or so.
-    ///
-    /// # Errors
-    /// If the other side gives no sign of life.
-    pub fn tick(&mut self, now: Moment) -> Result<(), Fault> {
-        let Some(patience) = self.patience.filter(|_| self.active.0 > 0) else {
-            self.asked = None;
-            return Ok(());
-        };
-        match self.asked {
-            Some(asked) if self.heard > asked => self.asked = None,
-            Some(asked) if now.since(asked) >= patience.answer => {
-                return Err(Fault { code: Code::NO_ERROR, what: "it gives no sign of life" });
-            }
-            Some(_) => {}
-            None if now.since(self.heard) >= patience.quiet => {
-                self.asked = Some(now);
-                frame::short(&mut self.control, frame::PING, 0, 0, b"mesh:you");
-            }
-            None => {}
-        }
-        Ok(())
     }
 
     /// Gives bytes of the connection's window back.

@@ -16,10 +16,31 @@ pub struct Answer {
     pub length: Option<u64>,
 }
 
+/// A request's head. What stands in place of its first line is not looked at further, but that it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Not empty.
+    pub method: Bytes,
+    /// Empty where the method is CONNECT.
+    pub scheme: Bytes,
+    /// Empty where the request says none.
+    pub authority: Bytes,
+    /// Empty where the method is CONNECT.
+    pub path: Bytes,
+    /// Its fields, in order; names in lower case.
+    pub fields: Vec<Field>,
+    /// How long it says that its body is, in bytes.
+    pub length: Option<u64>,
+}
+
 /// A section while it is read.
 #[derive(Debug, Default)]
 pub(super) struct Section {
     status: Option<Bytes>,
+    method: Option<Bytes>,
+    scheme: Option<Bytes>,
+    authority: Option<Bytes>,
+    path: Option<Bytes>,
     fields: Vec<Field>,
     bytes: usize,
     wrong: Option<&'static str>,
@@ -36,9 +57,9 @@ impl Section {
             return;
         }
         if self.bytes > FIELDS_BYTES_MAX {
-            self.wrong("its fields are larger than what is read");
-        } else if field.name == ":status" && self.status.is_none() && self.fields.is_empty() {
-            self.status = Some(field.value);
+            self.wrong(TOO_LARGE);
+        } else if let Some(place) = self.place(&field.name) {
+            *place = Some(field.value);
         } else if let Some(wrong) = wrong(&field) {
             self.wrong(wrong);
         } else {
@@ -47,6 +68,25 @@ impl Section {
             }
             self.fields.push(field);
         }
+    }
+
+    /// Where something belongs that stands in place of a first line, if it may stand there.
+    fn place(&mut self, name: &[u8]) -> Option<&mut Option<Bytes>> {
+        let place = match name {
+            _ if !self.fields.is_empty() => return None,
+            b":status" => &mut self.status,
+            b":method" => &mut self.method,
+            b":scheme" => &mut self.scheme,
+            b":authority" => &mut self.authority,
+            b":path" => &mut self.path,
+            _ => return None,
+        };
+        Some(place).filter(|place| place.is_none())
+    }
+
+    /// Whether it is larger than what is read.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.wrong == Some(TOO_LARGE)
     }
 
     fn wrong(&mut self, what: &'static str) {
@@ -59,20 +99,61 @@ impl Section {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
+        if self.asks() {
+            return Err("it asks");
+        }
         let status = self.status.as_deref().and_then(status).ok_or("it has no status of three digits")?;
         let length = length(&self.fields)?;
         Ok(Answer { status, fields: self.fields, length })
     }
 
+    /// As a request's head (§8.3.1, §8.5).
+    pub(super) fn request(self) -> Result<Request, &'static str> {
+        if let Some(wrong) = self.wrong {
+            return Err(wrong);
+        }
+        let length = length(&self.fields)?;
+        let te = |field: &Field| field.name == "te" && !field.value.eq_ignore_ascii_case(b"trailers");
+        let hosts = || self.fields.iter().filter(|field| field.name == "host");
+        let host = hosts().next().map(|field| field.value.clone());
+        let said = |text: &Option<Bytes>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let connects = self.method.as_deref() == Some(b"CONNECT");
+        let targets = (said(&self.scheme), said(&self.path));
+        let wrong = match (connects, targets) {
+            _ if self.status.is_some() => Some("it has a status"),
+            _ if !said(&self.method) => Some("it has no method"),
+            _ if self.fields.iter().any(te) => Some("te says more than HTTP/2 has"),
+            _ if hosts().nth(1).is_some() => Some("it has two hosts"),
+            // Who is asked must not hang on which of them is read.
+            _ if said(&self.authority) && host.is_some() && host != self.authority => {
+                Some("it has two hosts")
+            }
+            (true, _) if !said(&self.authority) => Some("it connects to nothing"),
+            (true, (false, false)) | (false, (true, true)) => None,
+            (true, _) => Some("it connects to a path"),
+            (false, _) => Some("it has no scheme, or no path"),
+        };
+        wrong.map_or(Ok(()), Err)?;
+        let [method, scheme, authority, path] =
+            [self.method, self.scheme, self.authority, self.path].map(Option::unwrap_or_default);
+        Ok(Request { method, scheme, authority, path, fields: self.fields, length })
+    }
+
     /// As trailers.
     pub(super) fn trailers(self) -> Result<Vec<Field>, &'static str> {
-        match (self.wrong, self.status) {
-            (Some(wrong), _) => Err(wrong),
-            (None, Some(_)) => Err("its trailers have a status"),
-            (None, None) => Ok(self.fields),
+        match self.wrong {
+            Some(wrong) => Err(wrong),
+            None if self.status.is_some() || self.asks() => Err("its trailers begin another message"),
+            None => Ok(self.fields),
         }
     }
+
+    fn asks(&self) -> bool {
+        [&self.method, &self.scheme, &self.authority, &self.path].iter().any(|said| said.is_some())
+    }
 }
+
+const TOO_LARGE: &str = "its fields are larger than what is read";
 
 fn status(text: &[u8]) -> Option<u16> {
     let [hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9'] = *text else { return None };
@@ -184,12 +265,51 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_read() {
+        let get = [(":method", "GET"), (":scheme", "http"), (":path", "/a"), (":authority", "orders")];
+        let request = section(&[&get[..], &[("te", "Trailers"), ("host", "orders")]].concat()).request();
+        let request = request.expect("a request");
+        assert_eq!((&request.path[..], &request.authority[..]), (&b"/a"[..], &b"orders"[..]));
+        section(&[(":method", "CONNECT"), (":authority", "orders:5432")]).request().expect("a request");
+        section(&get[..3]).request().expect("its host may be said by nobody");
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        let get = [(":method", "GET"), (":scheme", "http"), (":path", "/")];
+        let with = |more: &[(&'static str, &'static str)]| [&get[..], more].concat();
+        let bad = [
+            vec![],
+            get[1..].to_vec(),
+            get[..2].to_vec(),
+            vec![get[0], get[2]],
+            vec![get[0], get[1], (":path", "")],
+            with(&[(":method", "GET")]),
+            with(&[(":status", "200")]),
+            with(&[(":protocol", "websocket")]),
+            with(&[("x", "1"), (":authority", "a")]),
+            with(&[("te", "gzip")]),
+            with(&[("host", "a"), ("host", "a")]),
+            with(&[(":authority", "a"), ("host", "b")]),
+            with(&[("transfer-encoding", "chunked")]),
+            with(&[("Content-Length", "1")]),
+            vec![(":method", "CONNECT")],
+            vec![(":method", "CONNECT"), (":authority", "a:1"), (":path", "/")],
+        ];
+        for fields in bad {
+            assert!(section(&fields).request().is_err(), "{fields:?}");
+        }
+        assert!(section(&get).trailers().is_err() && section(&get).answer().is_err());
+    }
+
+    #[test]
     fn fields_without_end_are_not_kept() {
         let mut section = section(&[(":status", "200")]);
         for _ in 0..10_000 {
             section.take(Field { name: Bytes::from_static(b"x"), value: Bytes::from_static(&[b'v'; 100]) });
             assert!(section.fields.len() <= FIELDS_BYTES_MAX / 133);
         }
-        assert_eq!(section.answer(), Err("its fields are larger than what is read"));
+        assert!(section.is_too_large());
+        assert_eq!(section.answer(), Err(TOO_LARGE));
     }
 }

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Answer, Broken, Field, QUEUE_BYTES_MAX};
+use super::{Answer, Broken, Field, QUEUE_BYTES_MAX, Request};
 
-/// A stream's number: odd, as this side opens it (RFC 9113 §5.1.1).
+/// A stream's number: odd, as the asking side opens it (RFC 9113 §5.1.1).
 pub type StreamId = u32;
 
-/// What comes next of an answer's body.
+/// What comes next of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
     /// Nothing yet.
@@ -22,7 +22,7 @@ pub enum Piece {
     End,
 }
 
-/// How a request ends.
+/// How a message ends.
 #[derive(Debug)]
 pub(super) enum Ending {
     /// With its last byte.
@@ -48,6 +48,7 @@ pub(super) struct Stream {
     pub(super) watching: bool,
     // --- what comes in ---
     pub(super) head: Option<Answer>,
+    pub(super) request: Option<Request>,
     pub(super) headed: bool,
     pub(super) interim: u8,
     /// Its answer has no body, whatever it says of its length (RFC 9110 §9.3.2).
@@ -84,6 +85,7 @@ impl Stream {
             writing: false,
             watching: false,
             head: None,
+            request: None,
             headed: false,
             interim: 0,
             bodiless,
@@ -97,6 +99,19 @@ impl Stream {
             broken: None,
             active: true,
             held: (true, !whole),
+        }
+    }
+
+    /// One that the other side opened.
+    pub(super) fn asked(window_out: i64, window_in: i64, request: Request, whole: bool) -> Self {
+        let left = request.length;
+        Self {
+            request: Some(request),
+            headed: true,
+            ended: whole,
+            left,
+            held: (true, true),
+            ..Self::new(window_out, window_in, false, false)
         }
     }
 

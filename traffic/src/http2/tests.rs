@@ -41,7 +41,7 @@ fn frames(connection: &mut Connection) -> Vec<Said> {
 
 /// One whose other side has said its settings.
 fn greeted() -> Connection {
-    let mut connection = Connection::new(None, Moment::default());
+    let mut connection = Connection::new(Side::Asking, None, Moment::default());
     assert!(sent(&mut connection).starts_with(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x18\x04"));
     hear(&mut connection, &[(frame::SETTINGS, 0, 0, vec![])]).expect("settings");
     assert_eq!(frames(&mut connection), [(frame::SETTINGS, frame::ACK, 0, vec![])]);
@@ -253,7 +253,7 @@ fn what_is_read_is_given_back_and_no_more_than_the_window_is_taken() {
 
 #[test]
 fn as_many_are_opened_as_the_other_side_takes() {
-    let mut connection = Connection::new(None, Moment::default());
+    let mut connection = Connection::new(Side::Asking, None, Moment::default());
     let opened = |connection: &mut Connection| {
         (0..1_000).take_while(|_| connection.open(true, false, |_| ()).is_ok()).count()
     };
@@ -353,7 +353,7 @@ fn who_breaks_the_rules_is_told_which() {
         assert_eq!((told.0, &told.3[4..]), (frame::GOAWAY, &code.0.to_be_bytes()[..]));
         assert!(connection.head(1).is_err() && !connection.is_usable());
     }
-    let mut first = Connection::new(None, Moment::default());
+    let mut first = Connection::new(Side::Asking, None, Moment::default());
     assert!(hear(&mut first, &[(frame::PING, 0, 0, vec![0; 8])]).is_err(), "settings come first");
 }
 
@@ -457,7 +457,7 @@ fn a_reader_that_wants_no_table_is_told_that_none_is_used() {
 fn who_is_silent_is_asked_and_then_given_up() {
     let at = |seconds| Moment::after_start(Duration::from_secs(seconds));
     let patience = Patience { quiet: Duration::from_secs(5), answer: Duration::from_secs(5) };
-    let mut connection = Connection::new(Some(patience), at(0));
+    let mut connection = Connection::new(Side::Asking, Some(patience), at(0));
     connection.receive(at(0), &mut bytes(&[(frame::SETTINGS, 0, 0, vec![])])).expect("settings");
     connection.tick(at(100)).expect("nothing is under way");
     ask(&mut connection, true);
@@ -492,4 +492,217 @@ fn it_is_over_when_nothing_is_left_to_carry() {
         Ok(Piece::Data(Bytes::from_static(b"end"))),
         "what came is read all the same"
     );
+}
+
+// --- the answering side ---
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// One whose caller has said its settings; it answers three at once.
+fn served() -> Connection {
+    let mut connection = Connection::new(Side::Answering { streams_max: 3 }, None, Moment::default());
+    assert_eq!(frames(&mut connection)[0].0, frame::SETTINGS);
+    for piece in PREFACE.chunks(5) {
+        connection.receive(Moment::default(), &mut BytesMut::from(piece)).expect("the preface");
+    }
+    hear(&mut connection, &[(frame::SETTINGS, 0, 0, vec![])]).expect("settings");
+    assert_eq!(frames(&mut connection), [(frame::SETTINGS, frame::ACK, 0, vec![])]);
+    connection
+}
+
+fn get(id: StreamId, ends: bool) -> Said {
+    head(id, ends, &[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "orders")])
+}
+
+fn reset(id: StreamId, code: Code) -> Said {
+    (frame::RST_STREAM, 0, id, code.0.to_be_bytes().to_vec())
+}
+
+fn events(connection: &mut Connection) -> Vec<Event> {
+    std::iter::from_fn(|| connection.next_event()).collect()
+}
+
+#[test]
+fn a_request_comes_in_and_its_answer_goes_out() {
+    let mut connection = served();
+    hear(&mut connection, &[get(1, false), data(1, false, b"ask"), head(1, true, &[("x", "1")])])
+        .expect("by the rules");
+    assert_eq!(events(&mut connection), [Event::Asked(1)]);
+    let (request, whole) = connection.request(1).expect("it came");
+    assert_eq!((&request.method[..], &request.path[..], whole), (&b"GET"[..], &b"/"[..], false));
+    assert_eq!(connection.request(1), None, "once");
+    assert_eq!(connection.take(1), Ok(Piece::Data(Bytes::from_static(b"ask"))));
+    assert!(matches!(connection.take(1), Ok(Piece::Trailers(_))));
+    connection.answer(1, false, |writer| writer.status(200));
+    connection.give(1, &mut Bytes::from_static(b"answer")).expect("there is room");
+    let mut trailers = Writer::default();
+    trailers.field("grpc-status", b"0", false);
+    connection.finish(1, Some(trailers));
+    let answered = (frame::HEADERS, frame::END_HEADERS, 1, vec![0x88]);
+    let trailers = head(1, true, &[("grpc-status", "0")]);
+    assert_eq!(frames(&mut connection), [answered, data(1, false, b"answer"), trailers]);
+    connection.release_reader(1);
+    connection.release_writer(1);
+    assert!(!connection.knows(1) && connection.streams() == 0 && frames(&mut connection).is_empty());
+}
+
+#[test]
+fn a_request_that_nobody_reads_is_passed_over_until_it_is_answered() {
+    let mut connection = served();
+    hear(&mut connection, &[get(1, false), data(1, false, b"some")]).expect("by the rules");
+    connection.release_reader(1);
+    assert!(frames(&mut connection).is_empty());
+    for _ in 0..32 {
+        hear(&mut connection, &[data(1, false, &vec![0; 32_000])]).expect("within the window");
+    }
+    assert_eq!(connection.held_bytes().0, 0);
+    hear(&mut connection, &[get(3, false), data(3, false, &vec![0; 32_000])]).expect("within the window");
+    connection.release_reader(3);
+    assert_eq!(
+        frames(&mut connection),
+        [update(0, 4 + 33 * 32_000)],
+        "the stream's window is not given back"
+    );
+    connection.answer(1, true, |writer| writer.status(413));
+    let out = frames(&mut connection);
+    assert_eq!((out[0].1, &out[1]), (frame::END_HEADERS | frame::END_STREAM, &reset(1, Code::NO_ERROR)));
+    connection.release_writer(1);
+    assert!(!connection.knows(1));
+}
+
+#[test]
+fn whoever_answers_hears_that_nobody_waits_any_more() {
+    let mut connection = served();
+    hear(&mut connection, &[get(1, true)]).expect("by the rules");
+    events(&mut connection);
+    assert!(!connection.is_unwanted(1));
+    hear(&mut connection, &[reset(1, Code::CANCEL)]).expect("by the rules");
+    assert_eq!(events(&mut connection), [Event::Write(1)]);
+    assert!(connection.is_unwanted(1));
+    connection.answer(1, true, |writer| writer.status(200));
+    connection.release_writer(1);
+    connection.release_reader(1);
+    assert!(frames(&mut connection).is_empty() && !connection.knows(1), "there is nobody to tell");
+}
+
+#[test]
+fn an_answer_that_is_let_go_of_is_reset() {
+    let mut connection = served();
+    hear(&mut connection, &[get(1, true)]).expect("by the rules");
+    connection.answer(1, false, |writer| writer.status(200));
+    connection.release_reader(1);
+    connection.release_writer(1);
+    assert_eq!(frames(&mut connection)[1..], [reset(1, Code::CANCEL)]);
+}
+
+#[test]
+fn more_than_may_be_open_are_refused_and_what_is_no_request_is_reset() {
+    let mut connection = served();
+    let no_request = head(7, true, &[(":method", "GET")]);
+    let said = [get(1, true), get(3, true), no_request, get(11, true), get(13, true)];
+    hear(&mut connection, &said).expect("by the rules");
+    let asked = [Event::Asked(1), Event::Asked(3), Event::Asked(11)];
+    assert_eq!(events(&mut connection), asked);
+    assert_eq!(frames(&mut connection), [reset(7, Code::PROTOCOL), reset(13, Code::REFUSED)]);
+    hear(&mut connection, &[get(5, true)]).expect("it was passed over, and is closed");
+    assert!(events(&mut connection).is_empty());
+}
+
+#[test]
+fn fields_that_are_too_large_are_431() {
+    let mut connection = served();
+    let mut section = head(1, true, &[(":method", "GET"), (":scheme", "http"), (":path", "/")]).3;
+    // One field of the table, and many times its number.
+    section.extend_from_slice(&head(1, true, &[("x-long", &"v".repeat(1_000))]).3);
+    let at = section.len() - 1_000 - 3 - 7 - 1;
+    section[at] |= 0x40;
+    section.extend_from_slice(&[0xbe; 100]);
+    hear(&mut connection, &[(frame::HEADERS, frame::END_HEADERS | frame::END_STREAM, 1, section)])
+        .expect("by the rules");
+    assert!(events(&mut connection).is_empty(), "nobody is asked");
+    let out = frames(&mut connection);
+    assert_eq!((out.len(), &out[0].3[..]), (1, &b"\x08\x03431"[..]));
+    hear(&mut connection, &[get(3, true)]).expect("the table is as it should be");
+    assert_eq!(events(&mut connection), [Event::Asked(3)]);
+}
+
+/// CVE-2023-44487: streams that are opened and reset at once.
+#[test]
+fn who_opens_streams_for_nothing_is_cut_off() {
+    let mut connection = served();
+    let mut opened = 0;
+    let fault = loop {
+        let id = 2 * opened + 1;
+        opened += 1;
+        if let Err(fault) = hear(&mut connection, &[get(id, true), reset(id, Code::CANCEL)]) {
+            break fault;
+        }
+        connection.release_reader(id);
+        connection.release_writer(id);
+        assert!(connection.streams() == 0);
+    };
+    assert_eq!((fault.code, opened), (Code::CALM, RESETS_UNANSWERED_MAX + 1));
+    // One that is answered between them makes it another matter.
+    let mut connection = served();
+    for n in 0..3 * RESETS_UNANSWERED_MAX {
+        let id = 2 * n + 1;
+        hear(&mut connection, &[get(id, true)]).expect("by the rules");
+        if n % 500 == 0 {
+            connection.answer(id, false, |writer| writer.status(200));
+        }
+        hear(&mut connection, &[reset(id, Code::CANCEL)]).expect("not for nothing");
+        connection.release_reader(id);
+        connection.release_writer(id);
+        frames(&mut connection);
+    }
+}
+
+/// RFC 9113 §6.8: what is asked before the other side has heard of it is answered.
+#[test]
+fn it_drains_without_losing_a_request() {
+    let mut connection = served();
+    hear(&mut connection, &[get(1, true)]).expect("by the rules");
+    connection.drain();
+    connection.drain();
+    let out = frames(&mut connection);
+    assert_eq!((out[0].0, &out[0].3[..4]), (frame::GOAWAY, &[0x7f, 0xff, 0xff, 0xff][..]));
+    assert_eq!((out[1].0, out.len()), (frame::PING, 2));
+    hear(&mut connection, &[get(3, true), (frame::PING, frame::ACK, 0, out[1].3.clone())])
+        .expect("by the rules");
+    let last = frames(&mut connection);
+    assert_eq!((last[0].0, &last[0].3[..4], last.len()), (frame::GOAWAY, &[0, 0, 0, 3][..], 1));
+    hear(&mut connection, &[get(5, true)]).expect("it was on its way");
+    assert_eq!(events(&mut connection), [Event::Asked(1), Event::Asked(3)]);
+    for id in [1, 3] {
+        assert!(!connection.is_drained());
+        connection.answer(id, true, |writer| writer.status(200));
+    }
+    frames(&mut connection);
+    assert!(connection.is_drained());
+}
+
+#[test]
+fn who_does_not_ask_as_it_should_is_told_so() {
+    for (said, code) in [
+        (vec![head(2, true, &OK)], Code::PROTOCOL),
+        (vec![head(0, true, &OK)], Code::PROTOCOL),
+        (vec![data(1, true, b"")], Code::PROTOCOL),
+        (vec![reset(1, Code::CANCEL)], Code::PROTOCOL),
+        (vec![update(1, 1)], Code::PROTOCOL),
+        (vec![setting(frame::ENABLE_PUSH, 2)], Code::PROTOCOL),
+        (vec![(frame::PUSH_PROMISE, 4, 1, vec![0; 4])], Code::PROTOCOL),
+    ] {
+        let mut connection = served();
+        assert_eq!(hear(&mut connection, &said).expect_err("against the rules").code, code, "{said:?}");
+    }
+    let mut connection = Connection::new(Side::Answering { streams_max: 3 }, None, Moment::default());
+    let mut wrong = BytesMut::from(&b"PRI * HTTP/1.1\r\n\r\n"[..]);
+    assert!(connection.receive(Moment::default(), &mut wrong).is_err());
+    let mut connection = served();
+    hear(&mut connection, &[setting(frame::MAX_CONCURRENT_STREAMS, 0)]).expect("it is asked nothing");
+    hear(&mut connection, &[get(1, true)]).expect("by the rules");
+    assert_eq!(events(&mut connection), [Event::Asked(1)]);
+    let long = [(":method", "GET"), (":scheme", "http"), (":path", "/"), ("content-length", "1")];
+    hear(&mut connection, &[head(3, true, &long)]).expect("the stream's fault alone");
+    assert!(frames(&mut connection).contains(&reset(3, Code::PROTOCOL)));
 }

@@ -4,7 +4,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::{
     Broken, CONTINUATIONS_MAX, CONTROL_BYTES_MAX, Code, Connection, Event, FIELDS_BYTES_MAX, FRAME_BYTES,
-    Fault, Header, INTERIM_MAX, Moment, Section, StreamId, Unfinished, WINDOW_MAX, frame,
+    Fault, Header, INTERIM_MAX, LEAVING, Moment, PREFACE, RESETS_UNANSWERED_MAX, Section, Side, Stream,
+    StreamId, Unfinished, WINDOW_MAX, WINDOW_STREAM_BYTES, frame,
 };
 
 /// DATA up to here is copied, in bytes: where it was read there is room for what comes next, then.
@@ -27,6 +28,7 @@ impl Connection {
     /// If the other side broke the rules; [`Self::fail`] tells it.
     pub fn receive(&mut self, now: Moment, bytes: &mut BytesMut) -> Result<(), Fault> {
         self.heard = now;
+        self.preface(bytes)?;
         while let Some(header) = Header::read(bytes) {
             if header.length > FRAME_BYTES as usize {
                 return Err(Fault::size("a frame is larger than what is read"));
@@ -60,6 +62,18 @@ impl Connection {
         Ok(())
     }
 
+    /// What an asking side begins with.
+    fn preface(&mut self, bytes: &mut BytesMut) -> Result<(), Fault> {
+        let left = PREFACE.get(self.preface..).unwrap_or_default();
+        let came = left.len().min(bytes.len());
+        if bytes[..came] != left[..came] {
+            return Err(Fault::protocol("it does not begin as HTTP/2 does"));
+        }
+        self.preface += came;
+        bytes.advance(came);
+        Ok(())
+    }
+
     fn frame(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
         match header.kind {
             frame::HEADERS => self.headers(header, payload),
@@ -79,7 +93,11 @@ impl Connection {
 
     /// Whether frames of it may come: what was opened once may be over by now.
     fn was_opened(&self, id: StreamId) -> Result<(), Fault> {
-        if id % 2 == 1 && id < self.next { Ok(()) } else { Err(NO_STREAM) }
+        let opened = match self.side {
+            Side::Asking => id < self.next,
+            Side::Answering { .. } => id <= self.last,
+        };
+        if id % 2 == 1 && opened { Ok(()) } else { Err(NO_STREAM) }
     }
 
     fn data(&mut self, header: Header, payload: Bytes) -> Result<(), Fault> {
@@ -116,10 +134,12 @@ impl Connection {
         stream.left = left.flatten();
         stream.untold += padding;
         stream.ended = ends;
-        if !payload.is_empty() {
+        // What nobody reads is passed over.
+        let passed = if stream.held.0 { padding } else { length };
+        if stream.held.0 && !payload.is_empty() {
             stream.put(payload);
         }
-        self.give_back(padding);
+        self.give_back(passed);
         self.came(id, ends);
         Ok(())
     }
@@ -141,7 +161,10 @@ impl Connection {
     }
 
     fn headers(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
-        self.was_opened(header.stream)?;
+        let opens = matches!(self.side, Side::Answering { .. }) && header.stream % 2 == 1;
+        if !opens {
+            self.was_opened(header.stream)?;
+        }
         let (start, end) = header.stripped(payload)?;
         let (stream, ends, section) = (header.stream, header.has(frame::END_STREAM), &payload[start..end]);
         if header.has(frame::END_HEADERS) {
@@ -172,6 +195,9 @@ impl Connection {
         let mut section = Section::default();
         let read = self.decoder.read(bytes, |field| section.take(field));
         read.map_err(|malformed| Fault { code: Code::COMPRESSION, what: malformed.0 })?;
+        if matches!(self.side, Side::Answering { .. }) && id > self.last {
+            return self.asked(id, ends, section);
+        }
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.broken.is_none()) else {
             return Ok(());
         };
@@ -206,6 +232,49 @@ impl Connection {
         Ok(())
     }
 
+    /// The other side opens a stream by a request.
+    fn asked(&mut self, id: StreamId, ends: bool, section: Section) -> Result<(), Fault> {
+        if self.closing {
+            // It was told so, and will ask elsewhere (§6.8).
+            return Ok(());
+        }
+        self.last = id;
+        if self.active.0 >= self.active.1 {
+            return self.refuse(id, Code::REFUSED);
+        }
+        if section.is_too_large() {
+            let mut control = std::mem::take(&mut self.control);
+            self.write_fields(&mut control, id, true, |writer| writer.status(431));
+            self.control = control;
+            return if ends { self.waste() } else { self.refuse(id, Code::NO_ERROR) };
+        }
+        match section.request() {
+            Ok(request) if !ends || request.length.unwrap_or(0) == 0 => {
+                let window = i64::from(WINDOW_STREAM_BYTES);
+                self.streams.insert(id, Stream::asked(self.window_at_first, window, request, ends));
+                self.active.0 += 1;
+                self.events.push_back(Event::Asked(id));
+                Ok(())
+            }
+            Ok(_) | Err(_) => self.refuse(id, Code::PROTOCOL),
+        }
+    }
+
+    /// A stream is not taken.
+    fn refuse(&mut self, id: StreamId, code: Code) -> Result<(), Fault> {
+        frame::short(&mut self.control, frame::RST_STREAM, 0, id, &code.0.to_be_bytes());
+        self.waste()
+    }
+
+    /// Another stream came to nothing.
+    fn waste(&mut self) -> Result<(), Fault> {
+        self.wasted += 1;
+        if self.wasted > RESETS_UNANSWERED_MAX {
+            return Err(Fault { code: Code::CALM, what: "it opens streams for nothing" });
+        }
+        Ok(())
+    }
+
     fn was_reset(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
         self.was_opened(header.stream)?;
         let code = Code(frame::number(payload)?);
@@ -216,7 +285,7 @@ impl Connection {
         let unseen = code == Code::REFUSED && !stream.headed;
         stream.broken = Some(if unseen { Broken::Unseen } else { Broken::Reset(code) });
         self.broke(header.stream);
-        Ok(())
+        if self.side == Side::Asking { Ok(()) } else { self.waste() }
     }
 
     fn settings(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
@@ -230,16 +299,18 @@ impl Connection {
                 Err(Fault::size("an answer to settings says something"))
             };
         }
-        if !std::mem::replace(&mut self.greeted, true) {
+        if !std::mem::replace(&mut self.greeted, true) && self.side == Side::Asking {
             self.active.1 = usize::MAX;
         }
         for (name, value) in frame::settings(payload)? {
             match name {
                 frame::HEADER_TABLE_SIZE => self.without_table |= value < TABLE_BYTES,
-                frame::ENABLE_PUSH if value != 0 => {
+                frame::ENABLE_PUSH if value > u32::from(self.side != Side::Asking) => {
                     return Err(Fault::protocol("a server would be pushed to"));
                 }
-                frame::MAX_CONCURRENT_STREAMS => self.active.1 = value as usize,
+                frame::MAX_CONCURRENT_STREAMS if self.side == Side::Asking => {
+                    self.active.1 = value as usize;
+                }
                 frame::INITIAL_WINDOW_SIZE => self.windows_at_first(i64::from(value))?,
                 frame::MAX_FRAME_SIZE if !FRAME_SIZES.contains(&value) => {
                     return Err(Fault::protocol("frames cannot have the size that it takes"));
@@ -284,6 +355,8 @@ impl Connection {
         }
         if !header.has(frame::ACK) {
             frame::short(&mut self.control, frame::PING, frame::ACK, 0, payload);
+        } else if payload == LEAVING && self.leaving && !std::mem::replace(&mut self.closing, true) {
+            self.go_away(self.last, Code::NO_ERROR);
         }
         Ok(())
     }
@@ -295,6 +368,11 @@ impl Connection {
         let last =
             payload.get(..4).filter(|_| payload.len() >= 8).ok_or(Fault::size("a GOAWAY is cut short"))?;
         let last = frame::number(last)? & 0x7fff_ffff;
+        if self.side != Side::Asking {
+            // It asks no more: what it has asked is answered.
+            self.closing = true;
+            return Ok(());
+        }
         self.drain();
         let unseen: Vec<StreamId> = self.streams.keys().copied().filter(|id| *id > last).collect();
         for id in unseen {

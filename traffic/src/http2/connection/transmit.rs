@@ -88,7 +88,7 @@ impl Connection {
             out.with(|bytes| self.write_fields(bytes, id, true, |writer| writer.append(&section)));
         }
         if self.streams.get(&id).is_some_and(|stream| stream.sent) {
-            self.settle(id);
+            self.answered(id);
         }
     }
 

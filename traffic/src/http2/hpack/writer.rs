@@ -55,6 +55,23 @@ impl Writer {
         }
     }
 
+    /// What an answer has in place of its first line (RFC 9113 §8.3.2): three digits.
+    pub fn status(&mut self, status: u16) {
+        match status {
+            200 => self.0.push(INDEXED | 8),
+            204 => self.0.push(INDEXED | 9),
+            206 => self.0.push(INDEXED | 10),
+            304 => self.0.push(INDEXED | 11),
+            400 => self.0.push(INDEXED | 12),
+            404 => self.0.push(INDEXED | 13),
+            500 => self.0.push(INDEXED | 14),
+            _ => {
+                let digit = |place: u16| b'0' + (status / place % 10) as u8;
+                self.literal(8, "", &[digit(100), digit(10), digit(1)], LITERAL.0);
+            }
+        }
+    }
+
     /// A field; its name in lower case. One that is `secret` is put into no table on its way.
     pub fn field(&mut self, name: &str, value: &[u8], secret: bool) {
         let kind = if secret { LITERAL.1 } else { LITERAL.0 };
