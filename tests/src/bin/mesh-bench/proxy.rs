@@ -59,6 +59,8 @@ enum Load {
 pub(crate) enum Part {
     /// Rates, CPU, latencies and memory beside the peers
     Load,
+    /// Of these the memory alone: at rest, and for connections that wait
+    Rest,
     /// New connections of mTLS at the called proxy beside the peers
     Handshakes,
     /// System calls, instructions and allocations of each request
@@ -121,10 +123,10 @@ pub(crate) async fn run(
     let folder = tempfile::Builder::new().prefix("mesh-bench-").tempdir()?;
     let bench = Bench::new(folder.path())?;
     let _applications = bench.start_applications().await?;
-    if wanted(Part::Load) || wanted(Part::Handshakes) || wanted(Part::Counts) {
+    if [Part::Load, Part::Rest, Part::Handshakes, Part::Counts].into_iter().any(wanted) {
         let pairs = bench.pairs().await?;
         let mut figures = Figures::new();
-        if wanted(Part::Load) {
+        if wanted(Part::Load) || wanted(Part::Rest) {
             at_rest(&pairs, &mut figures).await?;
         }
         let scenarios = SCENARIOS.into_iter().filter(|(_, load)| wanted(load.part()));
