@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use http::{Request, Response, request};
 use model::identity::Identity;
 use rustls::ServerConfig;
@@ -331,13 +332,15 @@ impl Inbound {
             let serve = move |request| inbound.clone().serve(connection.clone(), request);
             return Box::pin(http1::serve(stream, Edge::Proxy, ends, serve)).await;
         }
-        match Box::pin(self.way_in(&connection, open.port)).await {
-            Err(refused) => stream.refuse(Code::UNREACHED, &refused.told()),
+        // Nothing of the way in is left in what thousands may wait in.
+        let carried = match Box::pin(self.way_in(&connection, open.port)).await {
+            Err(refused) => return stream.refuse(Code::UNREACHED, &refused.told()),
             Ok((call, app)) => {
                 stream.accept();
-                splice::join(call, stream, app, None).await;
+                splice::join(call, stream, app, None).boxed()
             }
-        }
+        };
+        carried.await;
     }
 
     /// The way of a stream to its application; the call is over where there is none.

@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -65,11 +66,8 @@ pub async fn accept<F>(
         match accepted {
             Ok((stream, peer)) => {
                 tune(&stream);
-                let task = taken(stream, peer);
-                tokio::spawn(async move {
-                    task.await;
-                    drop(place);
-                });
+                // Not awaited in another future: it would stand in that one twice.
+                tokio::spawn(taken(stream, peer).map(|()| drop(place)));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be taken");

@@ -175,19 +175,27 @@ impl Outbound {
         come.await.ok_or_else(|| Refused::NotYet(service.clone()))
     }
 
-    /// Takes one connection of a local application.
-    pub async fn take(self: Arc<Self>, entry: Arc<Entry>, stream: TcpStream, address: SocketAddr) {
-        let arrival = self.arrival(entry, &stream, address);
-        self.take_arrived(Arc::new(arrival), stream).await;
-    }
-
-    /// What finds out what a connection is goes when that is known: thousands may wait in what comes after it.
-    async fn take_arrived(self: Arc<Self>, arrival: Arc<Arrival>, stream: TcpStream) {
-        if let Some(rest) = Box::pin(self.told_apart(arrival, stream)).await {
-            rest.await;
+    /// Takes one connection of a local application. What finds out what it is goes when that is known: thousands may wait
+    /// in what comes after it.
+    pub fn take(
+        self: Arc<Self>,
+        entry: Arc<Entry>,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> impl Future<Output = ()> + Send {
+        let told_apart = Box::pin(async move {
+            let arrival = self.arrival(entry, &stream, address);
+            self.told_apart(Arc::new(arrival), stream).await
+        });
+        async move {
+            let rest = told_apart.await;
+            if let Some(rest) = rest {
+                rest.await;
+            }
         }
     }
 
+    /// What is to be done with a connection from its first bytes on.
     async fn told_apart(
         self: Arc<Self>,
         arrival: Arc<Arrival>,
@@ -204,7 +212,7 @@ impl Outbound {
         };
         let patience = match protocol {
             Protocol::Tcp => {
-                return Some(Box::pin(async move { self.stream(&arrival, Begins::Anyhow, stream).await }));
+                return self.stream(&arrival, Begins::Anyhow, stream).await;
             }
             Protocol::Tls => HELLO_WAIT_MAX,
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => FIRST_WORD_TIMEOUT,
@@ -221,7 +229,7 @@ impl Outbound {
             _ if protocol.is_http() => return Some(Box::pin(self.requests(arrival, stream, detected))),
             _ => Begins::Anyhow,
         };
-        Some(Box::pin(async move { self.stream(&arrival, begins, stream).await }))
+        self.stream(&arrival, begins, stream).await
     }
 
     /// Serves the requests of one connection.

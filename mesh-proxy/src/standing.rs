@@ -21,13 +21,18 @@ use crate::{
 /// What a caller was let in for.
 #[derive(Clone)]
 pub struct Standing {
-    shared: Arc<Shared>,
+    caller: Arc<Caller>,
     changes: watch::Receiver<u64>,
+    for_what: What,
+}
+
+/// Who calls whom: the same for all that is asked for on a connection.
+struct Caller {
+    shared: Arc<Shared>,
     /// The service that it called, by its host name.
     server_name: String,
     /// `None` came without an identity.
     id: Option<SpiffeId>,
-    for_what: What,
 }
 
 #[derive(Clone)]
@@ -51,13 +56,9 @@ struct Asked {
 impl Standing {
     /// Of a connection.
     pub fn new(shared: &Arc<Shared>, server_name: &str, id: Option<&SpiffeId>) -> Self {
-        Self {
-            shared: shared.clone(),
-            changes: shared.guard_changes(),
-            server_name: server_name.to_owned(),
-            id: id.cloned(),
-            for_what: What::Anything,
-        }
+        let (server_name, id) = (server_name.to_owned(), id.cloned());
+        let caller = Arc::new(Caller { shared: shared.clone(), server_name, id });
+        Self { caller, changes: shared.guard_changes(), for_what: What::Anything }
     }
 
     /// Of a stream on the connection.
@@ -92,9 +93,10 @@ impl Standing {
     }
 
     fn judge(&self) -> Result<(), Denied> {
-        let config = self.shared.config();
+        let config = self.caller.shared.config();
         // What does not run here any more ends by itself.
-        let Some(own) = config.snapshot.inbound().by_server_name(&self.server_name) else { return Ok(()) };
+        let called = config.snapshot.inbound().by_server_name(&self.caller.server_name);
+        let Some(own) = called else { return Ok(()) };
         match &self.for_what {
             What::Anything => admits_any(&own.policies, self.peer()),
             What::Stream(port) => self.ask(own, policy::Call { port: *port, request: None }),
@@ -111,7 +113,7 @@ impl Standing {
     }
 
     fn peer(&self) -> Peer<'_> {
-        self.id.as_ref().map_or(Peer::Unknown, Peer::Verified)
+        self.caller.id.as_ref().map_or(Peer::Unknown, Peer::Verified)
     }
 
     fn ask(&self, own: &OwnService, call: policy::Call<'_>) -> Result<(), Denied> {

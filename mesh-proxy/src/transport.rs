@@ -205,6 +205,12 @@ impl Transport {
                 opened => return opened.map(Tunnel::Stream),
             }
         }
+        // Boxed: nearly all go the other way, and would have room for this one.
+        Box::pin(self.line(admitted, hop, port)).await
+    }
+
+    /// The same on a connection of its own.
+    async fn line(&self, admitted: &Admitted, hop: &Hop, port: u16) -> Result<Tunnel, SendError> {
         let (mut stream, life) = self.dialler.dial(hop, tls::Alpn::Tcp, admitted.connect_timeout()).await?;
         tcp::introduce(&mut stream, port).await?;
         Ok(Tunnel::Line(Box::new(stream), Box::new(life)))

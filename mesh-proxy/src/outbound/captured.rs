@@ -39,7 +39,9 @@ impl Outbound {
             Ok(entry) => {
                 let caller = caller.unwrap_or(Caller::Unknown(Unknown::Left));
                 let arrival = Arrival { entry: Arc::new(entry), caller, peer: address };
-                self.take_arrived(Arc::new(arrival), stream).await;
+                if let Some(rest) = Box::pin(self.told_apart(Arc::new(arrival), stream)).await {
+                    rest.await;
+                }
             }
             Err(stray) => {
                 stream.abort();

@@ -66,7 +66,7 @@ impl Outbound {
     pub(super) async fn tunnel(&self, admitted: &Admitted, step: &Step<'_>) -> Result<Tunnel, SendError> {
         match step.app()? {
             None => self.transport.tunnel(admitted, &step.hop(), step.backend.name.port).await,
-            Some(app) => self.transport.plain_tunnel(admitted, &app).await,
+            Some(app) => Box::pin(self.transport.plain_tunnel(admitted, &app)).await,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use model::{name::ServiceName, resource::Protocol};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use traffic::{protocol::Detected, snapshot::Port};
@@ -50,15 +51,20 @@ pub enum BadHello {
 }
 
 impl Outbound {
-    /// Carries one stream.
-    pub(super) async fn stream<S>(&self, arrival: &Arrival, begins: Begins, mut stream: S)
+    /// Opens one stream; what carries it from then on, which thousands may wait in.
+    pub(super) async fn stream<S>(
+        &self,
+        arrival: &Arrival,
+        begins: Begins,
+        mut stream: S,
+    ) -> Option<BoxFuture<'static, ()>>
     where
-        S: AsyncRead + AsyncWrite + Abort + Unpin,
+        S: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
     {
         match Box::pin(self.opened(arrival, begins)).await {
             Ok((call, tunnel)) => {
                 let life = tunnel.life();
-                splice::join(call, stream, tunnel, life).await;
+                return Some(splice::join(call, stream, tunnel, life).boxed());
             }
             Err(Some(alert)) => {
                 // Who is gone needs no word.
@@ -67,6 +73,7 @@ impl Outbound {
             }
             Err(None) => {}
         }
+        None
     }
 
     /// The way to the service. Where there is none the call is over, and the caller gets this alert of TLS, if any.

@@ -212,26 +212,22 @@ impl<T: Abort + ?Sized> Abort for Box<T> {
 /// A stream that counts what goes through it.
 pub struct Counted<S> {
     inner: S,
-    /// What came from it.
+    /// What came from it, in bytes.
     pub read: u64,
-    /// What went into it.
-    pub written: u64,
-    moved: Arc<AtomicU64>,
+    moved: Option<Arc<AtomicU64>>,
 }
 
 impl<S> Counted<S> {
-    /// Counts from zero.
-    pub fn new(inner: S) -> Self {
-        Self { inner, read: 0, written: 0, moved: Arc::default() }
-    }
-
-    /// How much went through it, either way, as whoever looks on sees it.
-    pub fn moved(&self) -> Arc<AtomicU64> {
-        self.moved.clone()
+    /// Counts from zero. How much goes through it, either way, is added to `moved`, where somebody looks on: one task alone
+    /// may add to that.
+    pub fn new(inner: S, moved: Option<Arc<AtomicU64>>) -> Self {
+        Self { inner, read: 0, moved }
     }
 
     fn count(&self, bytes: u64) {
-        self.moved.store(self.moved.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
+        if let Some(moved) = &self.moved {
+            moved.store(moved.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
+        }
     }
 
     /// The stream.
@@ -258,7 +254,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
-        self.written += written as u64;
         self.count(written as u64);
         Poll::Ready(Ok(written))
     }

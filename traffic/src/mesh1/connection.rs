@@ -81,7 +81,8 @@ pub struct Connection {
     decoder: Decoder,
     /// What the other side allows.
     peer: Option<Hello>,
-    streams: HashMap<StreamId, Stream, ByNumber>,
+    /// Boxed: the map keeps room for as many again, and thousands may be open.
+    streams: HashMap<StreamId, Box<Stream>, ByNumber>,
     /// The highest stream that was opened, by us or by the other side.
     highest: StreamId,
     /// The highest stream whose OPEN is on its way.
@@ -162,7 +163,7 @@ impl Connection {
         }
         self.highest += 1;
         Frame::Open(self.highest, Some(Open { kind, port })).encode(&mut self.control);
-        self.streams.insert(self.highest, Stream::new(peer.window_stream));
+        self.streams.insert(self.highest, Box::new(Stream::new(peer.window_stream)));
         Ok(self.highest)
     }
 
@@ -267,7 +268,7 @@ impl Connection {
     /// # Errors
     /// If the other side was silent for too long: the connection is over then.
     pub fn tick(&mut self, now: Moment) -> Result<(), Fault> {
-        self.streams.values_mut().for_each(Stream::shrink);
+        self.streams.values_mut().for_each(|stream| stream.shrink());
         let waits = self.side == Side::Taker || !self.streams.is_empty();
         match self.pinged {
             Some(asked) if now.since(asked) >= self.patience.answer => {

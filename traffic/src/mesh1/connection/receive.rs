@@ -92,7 +92,7 @@ impl Connection {
         }
         self.refused = 0;
         let window = self.peer.map_or(0, |peer| peer.window_stream);
-        self.streams.insert(id, Stream::new(window));
+        self.streams.insert(id, Box::new(Stream::new(window)));
         self.events.push_back(Event::Opened(id, open));
         Ok(())
     }
@@ -186,6 +186,6 @@ impl Connection {
         if id > self.highest {
             return Err(Fault::Unopened(id));
         }
-        Ok(self.streams.get_mut(&id))
+        Ok(self.streams.get_mut(&id).map(Box::as_mut))
     }
 }
