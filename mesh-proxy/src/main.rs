@@ -22,6 +22,7 @@ use model::duration::Timespan;
 use tokio::signal::unix::{SignalKind, signal};
 
 mod membership;
+mod pow;
 
 /// Where the settings are if nothing is said.
 const CONFIG: &str = "/etc/mesh/proxy.toml";
