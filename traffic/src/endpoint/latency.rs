@@ -43,8 +43,8 @@ impl Latency {
 /// takes half a MB of each proxy's memory for it.
 fn exp_of_minus(x: f64) -> f64 {
     // Beyond it the result is no normal number.
-    const X_MAX: f64 = 700.0;
-    if x > X_MAX {
+    const NORMAL_TO: f64 = 700.0;
+    if x > NORMAL_TO {
         return 0.0;
     }
     // 2^-halvings · e^-rest, with a rest of at most half of ln 2 to either side, where the series is short.
