@@ -11,7 +11,7 @@ use std::{
 use axum::{Extension, middleware::from_fn_with_state};
 use registry::{Command, OpenError, Program, ProposeError, ReadError, Registry, Reply};
 use svid::Accept;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     schedule, service,
     settings::Schedule,
     telemetry::{self, Metrics, Sources},
-    wake::Wake,
+    wake::{self, Wake},
 };
 
 /// How long a server waits at its start for a leader before it says that there is none. It goes on waiting.
@@ -191,8 +191,10 @@ impl Server {
         let (proxies, metrics) = (daemon.proxies.clone(), daemon.metrics.clone());
         let wake = Wake::new(registry.applied(), metrics.watches());
         // Where revisions are made: one that concerns nobody here wakes no other thread.
-        let follow = wake.clone().follow(registry.clone(), self.closing.clone());
+        let (rounds, ringing) = mpsc::channel(1);
+        let follow = wake.clone().follow(registry.clone(), self.closing.clone(), rounds);
         self.tasks.spawn_on(follow, self.apart.handle());
+        self.tasks.spawn(wake::ring(ringing));
         let closing = self.closing.clone();
         let api =
             Api::new(registry.clone(), authority.clone(), proxies.clone(), wake, gate, data_dir, closing);

@@ -3,8 +3,10 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    convert::Infallible,
     pin::Pin,
     sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -14,6 +16,7 @@ use axum::{
     extract::State as Shared,
     response::{IntoResponse, Response},
 };
+use futures_util::Stream;
 use http::{HeaderMap, header};
 use model::{kind::Kind, name::Name, object::Key, resource::Verb};
 use registry::State;
@@ -73,16 +76,12 @@ pub(super) async fn watch(
         }
     };
     let watcher = Watcher::new(api, caller, feed, &state, (permit, ticket.follow()?));
-    let lines = futures_util::stream::unfold(watcher, |mut watcher| async {
-        let lines = watcher.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(lines), watcher))
-    });
     let media = match form {
         Form::Ndjson => "application/x-ndjson",
         Form::Sse => EVENT_STREAM,
     };
     let headers = [(header::CONTENT_TYPE, media), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, Body::from_stream(lines)).into_response())
+    Ok((headers, Body::from_stream(watcher)).into_response())
 }
 
 /// Room for one more watch, of any form.
@@ -172,6 +171,8 @@ struct Watcher {
     due: Pin<Box<Sleep>>,
     /// When it was last asked whether the caller may watch.
     asked: Instant,
+    /// Nothing is left to send until something changes.
+    up_to_date: bool,
     ended: bool,
     _counted: Counted,
 }
@@ -186,24 +187,40 @@ impl Watcher {
         let (epoch, now) = (state.epoch(), clock::now());
         let due = Box::pin(sleep_until(now + BOOKMARK_INTERVAL));
         let (spoke, asked) = (now, now);
-        Self { api, caller, feed, watch, epoch, held, spoke, due, asked, ended: false, _counted: counted }
+        let (up_to_date, ended) = (false, false);
+        Self {
+            api,
+            caller,
+            feed,
+            watch,
+            epoch,
+            held,
+            spoke,
+            due,
+            asked,
+            up_to_date,
+            ended,
+            _counted: counted,
+        }
     }
 
-    /// The next lines; `None` ends the stream. Called when the connection has taken those before.
-    async fn next(&mut self) -> Option<Bytes> {
+    /// The next lines; `None` ends the stream. Asked for when the connection has taken those before.
+    fn poll_lines(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
+            if self.up_to_date && !self.ended && ready!(self.poll_wait(cx)).is_none() {
+                return Poll::Ready(None);
+            }
             let mut lines = Lines::default();
             self.held.drain(..).for_each(|line| lines.push(line));
-            let stepped = if self.ended { Stepped::UpToDate } else { self.step(&mut lines) };
+            if !self.ended {
+                self.up_to_date = self.step(&mut lines) == Stepped::UpToDate;
+            }
             if !lines.is_empty() {
                 self.spoke = clock::now();
-                return Some(lines.bytes());
+                return Poll::Ready(Some(lines.bytes()));
             }
             if self.ended {
-                return None;
-            }
-            if stepped == Stepped::UpToDate {
-                self.wait().await?;
+                return Poll::Ready(None);
             }
         }
     }
@@ -243,17 +260,17 @@ impl Watcher {
     }
 
     /// Until something changed, or it is time for a sign of life. `None` when this server goes.
-    async fn wait(&mut self) -> Option<()> {
-        tokio::select! {
-            changed = self.watch.changed() => return changed,
-            () = &mut self.due => {}
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        if let Poll::Ready(changed) = self.watch.poll_changed(cx) {
+            return Poll::Ready(changed);
         }
+        ready!(self.due.as_mut().poll(cx));
         if self.spoke + BOOKMARK_INTERVAL <= clock::now() {
             self.sign_of_life();
             self.spoke = clock::now();
         }
         self.due.as_mut().reset(self.spoke + BOOKMARK_INTERVAL);
-        Some(())
+        Poll::Ready(Some(()))
     }
 
     /// Nothing of interest happened: how far that is known is a place to resume from.
@@ -267,6 +284,14 @@ impl Watcher {
             lines.push(encoded::bookmark(self.feed.form(), revision));
         }
         self.held.push_back(lines.bytes());
+    }
+}
+
+impl Stream for Watcher {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_lines(cx).map(|lines| lines.map(Ok))
     }
 }
 

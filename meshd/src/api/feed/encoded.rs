@@ -49,6 +49,8 @@ pub struct Encoded {
 
 #[derive(Debug, Default)]
 struct Kept {
+    /// What was asked for last: of a thousand watchers that are woken at once nearly all ask for the same.
+    last: Option<(Line, Bytes)>,
     lines: HashMap<Line, Bytes>,
     order: VecDeque<Line>,
     bytes: usize,
@@ -71,11 +73,15 @@ impl Encoded {
     pub fn line(&self, line: Line, object: &Arc<Object>) -> Bytes {
         // Encoded under the lock: a thousand watchers that are woken at once must not all do it.
         let mut kept = self.kept.lock();
-        if let Some(bytes) = kept.lines.get(&line) {
+        if let Some((_, bytes)) = kept.last.as_ref().filter(|(last, _)| *last == line) {
             return bytes.clone();
         }
-        let bytes = event(line, object);
-        kept.keep(line, bytes.clone());
+        let bytes = kept.lines.get(&line).cloned().unwrap_or_else(|| {
+            let bytes = event(line, object);
+            kept.keep(line, bytes.clone());
+            bytes
+        });
+        kept.last = Some((line, bytes.clone()));
         bytes
     }
 
