@@ -14,16 +14,13 @@ use std::{
 };
 
 use axum::{Router, body::Body};
-use http::Request;
+use http::{Request, Response};
 use hyper::{
     body::Incoming,
-    server::conn::{http1, http2},
+    server::conn::{http1 as hyper1, http2},
     service::service_fn,
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use rustls::{ServerConfig, pki_types::CertificateDer};
 use svid::{Accept, Peer, SvidError, TrustStore};
@@ -32,11 +29,17 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::sync::CancellationToken;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use crate::{api::auth::Connection, clock};
+
+mod chunks;
+mod http1;
+mod wire;
+
+use wire::{Plain, Tls};
 
 /// The name of HTTP/2 in ALPN: over TLS it is spoken by those alone who asked for it (RFC 9113 §3.2).
 const H2: &[u8] = b"h2";
@@ -79,19 +82,21 @@ pub struct Listening {
 /// Serves until `closing`, then lets requests finish for [`DRAIN_TIMEOUT`].
 pub async fn serve(socket: TcpListener, listening: Listening, router: Router, closing: CancellationToken) {
     let slots = Slots::default();
-    let graceful = GracefulShutdown::new();
-    let shared = Arc::new(Shared { listening, router, http1: http1(), http2: http2() });
+    let connections = TaskTracker::new();
+    let (http1, http2) = (http1::builder(), http2());
+    let shared = Arc::new(Shared { listening, router, closing: closing.clone(), http1, http2 });
     while let Some((stream, remote, slot)) = next(&socket, &slots, &closing).await {
-        let (shared, watcher) = (shared.clone(), graceful.watcher());
-        tokio::spawn(async move {
+        let shared = shared.clone();
+        connections.spawn(async move {
             let _slot = slot;
             // Each stage is set aside while it lasts: thousands of connections wait in what comes last.
             if let Some((tls, connection)) = Box::pin(shared.handshake(stream, remote)).await {
-                shared.requests(tls, connection, watcher).await;
+                shared.requests(tls, connection).await;
             }
         });
     }
-    if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    connections.close();
+    if timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
         tracing::warn!("some requests did not end in time and were cut off");
     }
 }
@@ -124,17 +129,6 @@ fn gone(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-fn http1() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    // Without a timer hyper keeps none of the limits of time.
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_BYTES_MAX)
-        .max_headers(HEADERS_MAX);
-    builder
-}
-
 fn http2() -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -147,25 +141,32 @@ fn http2() -> http2::Builder<TokioExecutor> {
 }
 
 /// A connection's requests, one after the other or side by side.
-type Serving = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+type Serving = Pin<Box<dyn Future<Output = Result<(), Ended>> + Send>>;
+
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error("in the middle of an answer: {0}")]
+    Streaming(#[from] io::Error),
+}
 
 struct Shared {
     listening: Listening,
     router: Router,
-    http1: http1::Builder,
+    /// Cancelled when the server stops.
+    closing: CancellationToken,
+    http1: hyper1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
 
 impl Shared {
-    async fn handshake(
-        &self,
-        stream: TcpStream,
-        remote: SocketAddr,
-    ) -> Option<(TlsStream<TcpStream>, Connection)> {
+    async fn handshake(&self, stream: TcpStream, remote: SocketAddr) -> Option<(Box<Tls>, Connection)> {
         // Answers are small and awaited: Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
         let acceptor = TlsAcceptor::from(self.listening.tls.clone());
-        let tls = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        let tls = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(Plain(stream))).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(error)) => {
                 match svid::refusal(&error) {
@@ -180,7 +181,7 @@ impl Shared {
             }
         };
         match self.judge(tls.get_ref().1.peer_certificates()) {
-            Ok(peer) => Some((tls, Connection { remote, peer: peer.map(Arc::new) })),
+            Ok(peer) => Some((Box::new(tls), Connection { remote, peer: peer.map(Arc::new) })),
             Err(reason) => {
                 tracing::warn!(%remote, %reason, "connection refused");
                 None
@@ -193,15 +194,14 @@ impl Shared {
         self.listening.accept.recheck(chain, &self.listening.trust.load(), clock::unix())
     }
 
-    fn requests(
-        self: Arc<Self>,
-        tls: TlsStream<TcpStream>,
-        connection: Connection,
-        watcher: Watcher,
-    ) -> impl Future<Output = ()> {
+    fn requests(self: Arc<Self>, tls: Box<Tls>, connection: Connection) -> impl Future<Output = ()> {
         let remote = connection.remote;
         let judged = Arc::new(Judged::new(self.clone(), &tls));
-        let serving = self.serving(tls, connection, judged.clone(), watcher);
+        let asked = Asked { shared: self, connection, judged: judged.clone() };
+        let serving: Serving = match tls.get_ref().1.alpn_protocol() {
+            Some(H2) => Box::pin(asked.http2(tls)),
+            _ => Box::pin(asked.http1(tls)),
+        };
         async move {
             tokio::select! {
                 ended = serving => {
@@ -215,31 +215,38 @@ impl Shared {
             }
         }
     }
+}
 
-    fn serving(
-        self: Arc<Self>,
-        tls: TlsStream<TcpStream>,
-        connection: Connection,
-        judged: Arc<Judged>,
-        watcher: Watcher,
-    ) -> Serving {
-        let (shared, multiplexed) = (self.clone(), tls.get_ref().1.alpn_protocol() == Some(H2));
-        let service = service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(connection.clone());
-            let (still, router) = (judged.still(), shared.router.clone());
-            async move {
-                // An error closes the connection: there is nobody left to answer.
-                still?;
-                Ok::<_, SvidError>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
+/// Over one connection.
+#[derive(Clone)]
+struct Asked {
+    shared: Arc<Shared>,
+    connection: Connection,
+    judged: Arc<Judged>,
+}
+
+impl Asked {
+    async fn http2(self, tls: Box<Tls>) -> Result<(), Ended> {
+        let asked = self.clone();
+        let service = service_fn(move |request| asked.clone().answer(request));
+        let connection = self.shared.http2.serve_connection(TokioIo::new(tls), service);
+        let mut connection = Box::pin(connection);
+        match self.shared.closing.run_until_cancelled(connection.as_mut()).await {
+            Some(ended) => ended?,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await?;
             }
-        });
-        let io = TokioIo::new(tls);
-        if multiplexed {
-            Box::pin(watcher.watch(self.http2.serve_connection(io, service)))
-        } else {
-            Box::pin(watcher.watch(self.http1.serve_connection(io, service)))
         }
+        Ok(())
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, SvidError> {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.connection);
+        // An error closes the connection: there is nobody left to answer.
+        self.judged.still()?;
+        Ok(self.shared.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}))
     }
 }
 
@@ -252,7 +259,7 @@ struct Judged {
 }
 
 impl Judged {
-    fn new(shared: Arc<Shared>, tls: &TlsStream<TcpStream>) -> Self {
+    fn new(shared: Arc<Shared>, tls: &Tls) -> Self {
         let chain = tls.get_ref().1.peer_certificates();
         let chain = chain.map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
         // The first request judges once more: trust may have changed since the handshake.

@@ -20,6 +20,8 @@ mod objects;
 mod paths;
 #[path = "api/script.rs"]
 mod script;
+#[path = "api/streams.rs"]
+mod streams;
 #[path = "api/tokens.rs"]
 mod tokens;
 #[path = "api/watch.rs"]

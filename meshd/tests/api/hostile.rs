@@ -14,7 +14,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::script::{World, answer};
 
 /// A bare TLS connection that speaks what it likes as HTTP/1.1.
-async fn connect(world: &World) -> TlsStream<TcpStream> {
+pub(crate) async fn connect(world: &World) -> TlsStream<TcpStream> {
     let root = std::fs::read_to_string(&world.dev.root_file).expect("the root's file");
     let root = svid::pem::certificate(&root).expect("a certificate");
     let domain = "mesh.internal".parse().expect("a domain");
