@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use memchr::memchr3;
 
-use super::{FIELDS_BYTES_MAX, Field};
+use super::{FIELDS_BYTES_MAX, Field, UNPACKED_BYTES_MAX};
 
 /// An answer's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +82,11 @@ impl Section {
             _ => return None,
         };
         Some(place).filter(|place| place.is_none())
+    }
+
+    /// Whether it was packed so that it is unpacked without end.
+    pub(super) fn is_bomb(&self) -> bool {
+        self.bytes > UNPACKED_BYTES_MAX
     }
 
     /// Whether it is larger than what is read.

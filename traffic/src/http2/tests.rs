@@ -608,22 +608,26 @@ fn more_than_may_be_open_are_refused_and_what_is_no_request_is_reset() {
     assert!(events(&mut connection).is_empty());
 }
 
+/// A request whose fields are one of the table, so many times.
+fn packed(id: StreamId, times: usize) -> Said {
+    let mut section = head(id, true, &[(":method", "GET"), (":scheme", "http"), (":path", "/")]).3;
+    section.extend_from_slice(&head(id, true, &[("x-long", &"v".repeat(1_000))]).3);
+    let at = section.len() - 1_000 - 3 - 7 - 1;
+    section[at] |= 0x40;
+    section.extend_from_slice(&vec![0xbe; times]);
+    (frame::HEADERS, frame::END_HEADERS | frame::END_STREAM, id, section)
+}
+
 #[test]
 fn fields_that_are_too_large_are_431() {
     let mut connection = served();
-    let mut section = head(1, true, &[(":method", "GET"), (":scheme", "http"), (":path", "/")]).3;
-    // One field of the table, and many times its number.
-    section.extend_from_slice(&head(1, true, &[("x-long", &"v".repeat(1_000))]).3);
-    let at = section.len() - 1_000 - 3 - 7 - 1;
-    section[at] |= 0x40;
-    section.extend_from_slice(&[0xbe; 100]);
-    hear(&mut connection, &[(frame::HEADERS, frame::END_HEADERS | frame::END_STREAM, 1, section)])
-        .expect("by the rules");
+    hear(&mut connection, &[packed(1, 100)]).expect("by the rules");
     assert!(events(&mut connection).is_empty(), "nobody is asked");
     let out = frames(&mut connection);
     assert_eq!((out.len(), &out[0].3[..]), (1, &b"\x08\x03431"[..]));
     hear(&mut connection, &[get(3, true)]).expect("the table is as it should be");
     assert_eq!(events(&mut connection), [Event::Asked(3)]);
+    assert_eq!(hear(&mut connection, &[packed(5, 300)]).expect_err("a bomb").code, Code::CALM);
 }
 
 /// CVE-2023-44487: streams that are opened and reset at once.

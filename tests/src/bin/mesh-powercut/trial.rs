@@ -276,7 +276,8 @@ pub(crate) async fn run(cli: &Cli) -> anyhow::Result<Summary> {
     let mut unmounted = Ok(());
     for disk in disks {
         // What is still mounted could not be removed with the folder.
-        unmounted = unmounted.and(process::run(Command::new("umount").arg("--lazy").arg(disk)).await.map(drop));
+        unmounted =
+            unmounted.and(process::run(Command::new("umount").arg("--lazy").arg(disk)).await.map(drop));
     }
     // What ended the trial says more than what it left behind.
     let summary = summary?;

@@ -195,6 +195,9 @@ impl Connection {
         let mut section = Section::default();
         let read = self.decoder.read(bytes, |field| section.take(field));
         read.map_err(|malformed| Fault { code: Code::COMPRESSION, what: malformed.0 })?;
+        if section.is_bomb() {
+            return Err(Fault { code: Code::CALM, what: "its fields are packed too well" });
+        }
         if matches!(self.side, Side::Answering { .. }) && id > self.last {
             return self.asked(id, ends, section);
         }
