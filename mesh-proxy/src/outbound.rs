@@ -339,10 +339,6 @@ async fn held_up(delay: Option<Duration>) {
 }
 
 /// What came of a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is handed over once; a box would be an allocation for each request"
-)]
 enum Carried {
     /// An answer of an application.
     Answered(Answered),

@@ -35,8 +35,8 @@ pub const CONTINUATIONS_MAX: usize = 64;
 pub const INTERIM_MAX: u8 = 16;
 /// Streams at once until the other side has said how many it takes (RFC 9113 §6.5.2 advises at least so many).
 pub const STREAMS_AT_FIRST: u32 = 100;
-/// Streams that their opener resets before they are answered, or that are no requests, without one that is answered between
-/// them: each is work for nothing. As many as may be open here, so that a caller that gives up on all is not cut off.
+/// Streams that their opener resets before they are answered, that are no requests, or on which it breaks the rules so that
+/// they are reset, without one that is answered between them: each is work for nothing. As many as may be open here, so that a caller that gives up on all is not cut off.
 pub const RESETS_UNANSWERED_MAX: u32 = 1_000;
 /// What a stream sends before the next one's turn, in bytes: the largest frame that every server takes.
 pub const TURN_BYTES: usize = 16 * 1_024;

@@ -86,14 +86,14 @@ impl Turn {
         let leaves = self.leaves.filter(|_| head.status.is_success());
         let bodiless = self.method == Method::HEAD
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if !bodiless
+        let whole = leaves.is_none() && (bodiless || body.is_end_stream());
+        if !whole
             && leaves.is_none()
             && !head.headers.contains_key(header::CONTENT_LENGTH)
             && let Some(length) = body.size_hint().exact()
         {
             head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        let whole = leaves.is_none() && (bodiless || body.is_end_stream());
         let writer = self.writer;
         writer.shared.with(|state| {
             state.core.answer(writer.id, whole, |fields| fields::write_answer(fields, &head));

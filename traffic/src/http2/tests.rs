@@ -646,6 +646,16 @@ fn who_opens_streams_for_nothing_is_cut_off() {
         assert!(connection.streams() == 0);
     };
     assert_eq!((fault.code, opened), (Code::CALM, RESETS_UNANSWERED_MAX + 1));
+    // Who has us reset them does no better (CVE-2025-8671).
+    let mut connection = served();
+    let wasted = (0..2 * RESETS_UNANSWERED_MAX).map(|n| 2 * n + 1).find(|id| {
+        let cut_off = hear(&mut connection, &[get(*id, false), update(*id, 0)]).is_err();
+        connection.release_reader(*id);
+        connection.release_writer(*id);
+        frames(&mut connection);
+        cut_off
+    });
+    assert_eq!(wasted, Some(2 * RESETS_UNANSWERED_MAX + 1));
     // One that is answered between them makes it another matter.
     let mut connection = served();
     for n in 0..3 * RESETS_UNANSWERED_MAX {

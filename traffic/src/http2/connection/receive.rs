@@ -58,6 +58,9 @@ impl Connection {
                 self.frame(header, &bytes[frame::HEADER_BYTES..whole])?;
                 bytes.advance(whole);
             }
+            if self.wasted > RESETS_UNANSWERED_MAX {
+                return Err(Fault { code: Code::CALM, what: "it opens streams for nothing" });
+            }
         }
         Ok(())
     }
@@ -140,7 +143,9 @@ impl Connection {
             stream.put(payload);
         }
         self.give_back(passed);
-        self.came(id, ends);
+        if length > padding || ends {
+            self.came(id, ends);
+        }
         Ok(())
     }
 
@@ -157,6 +162,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         (stream.broken, stream.ended) = (Some(Broken::Malformed(what)), false);
         frame::short(&mut self.control, frame::RST_STREAM, 0, id, &code.0.to_be_bytes());
+        self.waste();
         self.broke(id);
     }
 
@@ -199,7 +205,8 @@ impl Connection {
             return Err(Fault { code: Code::CALM, what: "its fields are packed too well" });
         }
         if matches!(self.side, Side::Answering { .. }) && id > self.last {
-            return self.asked(id, ends, section);
+            self.asked(id, ends, section);
+            return Ok(());
         }
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.broken.is_none()) else {
             return Ok(());
@@ -236,10 +243,10 @@ impl Connection {
     }
 
     /// The other side opens a stream by a request.
-    fn asked(&mut self, id: StreamId, ends: bool, section: Section) -> Result<(), Fault> {
+    fn asked(&mut self, id: StreamId, ends: bool, section: Section) {
         if self.closing {
             // It was told so, and will ask elsewhere (§6.8).
-            return Ok(());
+            return;
         }
         self.last = id;
         if self.active.0 >= self.active.1 {
@@ -257,25 +264,20 @@ impl Connection {
                 self.streams.insert(id, Stream::asked(self.window_at_first, window, request, ends));
                 self.active.0 += 1;
                 self.events.push_back(Event::Asked(id));
-                Ok(())
             }
             Ok(_) | Err(_) => self.refuse(id, Code::PROTOCOL),
         }
     }
 
     /// A stream is not taken.
-    fn refuse(&mut self, id: StreamId, code: Code) -> Result<(), Fault> {
+    fn refuse(&mut self, id: StreamId, code: Code) {
         frame::short(&mut self.control, frame::RST_STREAM, 0, id, &code.0.to_be_bytes());
-        self.waste()
+        self.waste();
     }
 
-    /// Another stream came to nothing.
-    fn waste(&mut self) -> Result<(), Fault> {
-        self.wasted += 1;
-        if self.wasted > RESETS_UNANSWERED_MAX {
-            return Err(Fault { code: Code::CALM, what: "it opens streams for nothing" });
-        }
-        Ok(())
+    /// Another stream came to nothing, by what the other side did.
+    fn waste(&mut self) {
+        self.wasted += u32::from(self.side != Side::Asking);
     }
 
     fn was_reset(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
@@ -288,7 +290,8 @@ impl Connection {
         let unseen = code == Code::REFUSED && !stream.headed;
         stream.broken = Some(if unseen { Broken::Unseen } else { Broken::Reset(code) });
         self.broke(header.stream);
-        if self.side == Side::Asking { Ok(()) } else { self.waste() }
+        self.waste();
+        Ok(())
     }
 
     fn settings(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
