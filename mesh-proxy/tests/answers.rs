@@ -1,17 +1,15 @@
 //! What comes after an answer's head: statuses in trailers by which an endpoint is judged, and nothing at all, which is
 //! waited for only so long.
 
-mod world;
-
 use std::{net::SocketAddr, time::Duration};
 
-use http::Request;
-use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
-use world::{
+use crate::world::{
     client::{Http1, full, get, h2, h2_call},
     *,
 };
+use http::Request;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 fn policy(spec: Value) -> model::object::Object {
     let mut spec = spec;

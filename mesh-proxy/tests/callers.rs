@@ -1,10 +1,9 @@
 //! Whose connection it is, by every kind of listener: real processes of several users call, and only those who are bound
 //! to a service speak for it. Needs root, to be several users and to make a cgroup.
 
-mod world;
-
 use std::{io::Read, net::SocketAddr, path::PathBuf, process::Output};
 
+use crate::world::{client::Http1, *};
 use mesh_proxy::{
     caller::{Bindings, Table, cgroup_root},
     settings::{Binding, parse_service},
@@ -12,7 +11,6 @@ use mesh_proxy::{
 use rustix::{process::Uid, thread::set_thread_res_uid};
 use serde_json::Value;
 use tokio::process::Command;
-use world::{client::Http1, *};
 
 const WEB: u32 = 64_201;
 const SHOP: u32 = 64_202;

@@ -2,8 +2,6 @@
 //! the configuration changes ten times a second and certificates are renewed. No call fails that the retry policy covers,
 //! and when it is over nothing is left of it: no task, no connection, no memory.
 
-mod world;
-
 mod heavy {
     use std::{
         convert::Infallible,
@@ -29,7 +27,7 @@ mod heavy {
         task::{JoinHandle, JoinSet},
     };
 
-    use super::world::{
+    use crate::world::{
         client::{self, Http1},
         *,
     };

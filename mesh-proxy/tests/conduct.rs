@@ -1,19 +1,17 @@
 //! TrafficPolicies through two proxies: what callers of a service see of its limits, times and retries.
 
-mod world;
-
 use std::{net::SocketAddr, time::Duration};
 
+use crate::world::{
+    client::{Http1, call, full, get, h2, h2_call, post},
+    *,
+};
 use http::Request;
 use serde_json::{Value, json};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
     time::timeout,
-};
-use world::{
-    client::{Http1, call, full, get, h2, h2_call, post},
-    *,
 };
 
 fn policy(spec: Value) -> model::object::Object {

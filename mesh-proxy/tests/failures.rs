@@ -1,9 +1,11 @@
 //! What callers see when applications, proxies and identities fail: as little as can be.
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::{
+    client::{Http1, full, get, h2, h2_call, post},
+    *,
+};
 use http::Request;
 use model::trust::Distrusted;
 use rustls::pki_types::ServerName;
@@ -15,10 +17,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use world::{
-    client::{Http1, full, get, h2, h2_call, post},
-    *,
-};
 
 /// A caller's proxy, and two proxies with an application each, of the same service.
 async fn trio(protocol: &'static str, apps: [&app::App; 2]) -> (World, [Proxy; 3], std::net::SocketAddr) {

@@ -1,17 +1,15 @@
 //! HTTP/1.1 through two proxies, byte by byte: what callers and applications may do with a connection, and what they see.
 
-mod world;
-
 use std::net::SocketAddr;
 
+use crate::world::{
+    client::{Http1, call},
+    *,
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     time::timeout,
-};
-use world::{
-    client::{Http1, call},
-    *,
 };
 
 /// An application whose side of the wire the test itself is.

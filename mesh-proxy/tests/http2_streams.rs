@@ -3,7 +3,6 @@
 
 mod asked;
 mod gone;
-mod world;
 
 use std::{
     convert::Infallible,
@@ -15,6 +14,10 @@ use std::{
     },
 };
 
+use crate::world::{
+    client::{Body, full, h2, h2_call},
+    *,
+};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
@@ -31,10 +34,6 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use traffic::mesh1::ALPN;
-use world::{
-    client::{Body, full, h2, h2_call},
-    *,
-};
 
 const MADE: &str = "mesh_mux_connections_total{direction=\"outbound\"}";
 const OPENED: &str = "mesh_mux_streams_total{direction=\"outbound\"}";

@@ -1,12 +1,10 @@
 //! Identities on disk: whatever moment a crash chooses, one whole identity is there afterwards.
 
-mod world;
-
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
+use crate::world::{Authority, id, service};
 use mesh_proxy::identity::{Identity, Keep, NodeFile};
 use model::{ca::Subject, trust::TrustBundle};
-use world::{Authority, id, service};
 
 fn orders() -> Subject {
     Subject::Service(service("orders"))

@@ -1,9 +1,8 @@
 //! Look-ups over real sockets: datagrams and streams, names of the mesh and names that another resolver has to answer for.
 
-mod world;
-
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use crate::world::{Authority, nobody, object, until};
 use hickory_proto::{
     op::{Message, MessageType, Query, ResponseCode},
     rr::{Name, RData, Record},
@@ -24,7 +23,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use traffic::compile::{Inputs, compile};
-use world::{Authority, nobody, object, until};
 
 /// A resolver of names of the mesh, in which `orders` is.
 struct Resolver {

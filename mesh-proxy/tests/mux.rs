@@ -1,10 +1,12 @@
 //! Streams that share connections between two proxies (`mesh/1`): none disturbs another, and whoever breaks the rules
 //! is cut off alone.
 
-mod world;
-
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use crate::world::{
+    client::{self, Http1},
+    *,
+};
 use model::trust::Distrusted;
 use rustls::pki_types::ServerName;
 use svid::{Expect, IdentitySlot};
@@ -17,7 +19,6 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use traffic::mesh1::{
     ALPN, Code, Decoder, Farewell, Frame, Hello, Kind, Open, Piece, STREAMS_MAX, WINDOW_STREAM_BYTES,
 };
-use world::{client::Http1, *};
 
 /// A caller's proxy and the proxy of a TCP application, which speaks first.
 async fn pair() -> (World, Proxy, Proxy, SocketAddr, app::App) {
@@ -196,7 +197,7 @@ async fn requests_of_http_1_ride_on_streams_which_are_used_again() {
     assert!(streams <= 40, "200 requests took {streams} streams");
     assert_eq!(count(&first, TAKEN) + count(&second, TAKEN), streams);
     let many: String = (0..90).map(|n| format!("X-{n}: {n}\n")).collect();
-    let answer = world::client::call(upstream, &format!("GET /head HTTP/1.1\nHost: a\n{many}\n")).await;
+    let answer = client::call(upstream, &format!("GET /head HTTP/1.1\nHost: a\n{many}\n")).await;
     assert!(answer.status == 200 && answer.body.contains("\nx-89: 89\n"), "{answer:?}");
 }
 

@@ -1,14 +1,13 @@
 //! TLS of the applications' own through two proxies: the service is found by the name in the ClientHello, and nothing of
 //! what follows is touched. The clients are curl, openssl and rustls.
 
-mod world;
-
 use std::{
     net::SocketAddr,
     process::{Output, Stdio},
     sync::Arc,
 };
 
+use crate::world::*;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::CertificateDer};
 use serde_json::json;
 use tokio::{
@@ -18,7 +17,6 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use traffic::protocol::{Detected, detect};
-use world::*;
 
 /// The port of services that speak TLS themselves.
 const HTTPS: u16 = 443;

@@ -1,13 +1,11 @@
 //! AuthorizationPolicies at two proxies: who is let in, what a refusal looks like to the caller and to the operator, and
 //! what becomes of calls that are under way when a policy comes.
 
-mod world;
-
-use serde_json::{Value, json};
-use world::{
+use crate::world::{
     client::{Http1, call, get},
     *,
 };
+use serde_json::{Value, json};
 
 fn policy(name: &str, spec: Value) -> model::object::Object {
     let metadata = json!({"namespace": "default", "name": name});

@@ -2,16 +2,15 @@
 
 #[path = "../../traffic/tests/routing/suite.rs"]
 mod suite;
-mod world;
 
 use std::net::SocketAddr;
 
-use model::{manifest, object::Object};
-use suite::{Case, Exchange, Head, Outcome};
-use world::{
+use crate::world::{
     client::{Answer, Http1, call, full, get, h2, h2_call, post},
     *,
 };
+use model::{manifest, object::Object};
+use suite::{Case, Exchange, Head, Outcome};
 
 const CASES: [&str; 3] = [
     include_str!("../../traffic/tests/routing/http_matches.txt"),

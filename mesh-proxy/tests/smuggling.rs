@@ -3,7 +3,6 @@
 
 #[path = "../../traffic/tests/http1/corpus.rs"]
 mod corpus;
-mod world;
 
 use std::{
     convert::Infallible,
@@ -11,6 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use crate::world::*;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -20,7 +20,6 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use world::*;
 
 /// Whole requests that came, as the corpus writes them, and the path of each.
 type Seen = Arc<Mutex<Vec<(String, String)>>>;

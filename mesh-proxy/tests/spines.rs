@@ -1,16 +1,14 @@
 //! Requests and streams through two proxies: what every protocol looks like on the other side.
 
-mod world;
-
+use crate::world::{
+    client::{Http1, call, full, get, h2, h2_call, post},
+    *,
+};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::mpsc, time::timeout};
-use world::{
-    client::{Http1, call, full, get, h2, h2_call, post},
-    *,
-};
 
 /// A caller's proxy and the proxy of one application, which answers as `orders` at port 80.
 async fn pair(protocol: &'static str, app: &app::App) -> (World, Proxy, Proxy, std::net::SocketAddr) {

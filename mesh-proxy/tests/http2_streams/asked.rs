@@ -1,4 +1,5 @@
-//! Applications that are asked in HTTP/2: what they take at once, how they end, and what some say that speak it badly.
+//! HTTP/2 at both ends: what applications take at once, how they end, and what some say that speak it badly; and streams that
+//! leave it.
 
 use std::{
     convert::Infallible,
@@ -19,9 +20,11 @@ use tokio::{
     sync::{Barrier, Notify},
 };
 
-use super::{
-    data, pair, pieces,
-    world::client::{full, h2, h2_call},
+use super::{data, pair, pieces};
+use crate::world::{
+    World, app,
+    client::{full, h2, h2_call},
+    local,
 };
 
 /// An application that takes so many calls at once, and answers none of them before as many are there; how many it had at
@@ -171,4 +174,42 @@ async fn an_application_that_breaks_the_rules_is_a_bad_gateway() {
         let reason = line["reason"].as_str().unwrap_or_default();
         assert!(reason.contains(why), "{reason}: {why}");
     }
+}
+
+/// RFC 9113 §8.5: a stream of HTTP/2 that becomes a stream of bytes, among others that do not.
+#[tokio::test]
+async fn a_stream_of_http_2_leaves_it_by_connect() {
+    let (orders, db) = (app::h2("orders").await, app::tcp("db ").await);
+    let mut world = World::new();
+    let caller = world.proxy("host-a", &["web"], Vec::new());
+    let locals = vec![local("orders", 80, "http2", orders.address), local("db", 5432, "tcp", db.address)];
+    let callee = world.proxy("host-b", &[], locals);
+    world.publish(&[&caller, &callee]);
+    let mut sender = h2(caller.host_router()).await;
+    let connect = Request::connect("db.default.mesh:5432").body(full("")).expect("a request");
+    let answer = sender.send_request(connect).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let mut tunnel = TokioIo::new(hyper::upgrade::on(answer).await.expect("it left"));
+    let mut greeting = [0; 3];
+    tunnel.read_exact(&mut greeting).await.expect("it speaks first");
+    assert_eq!(&greeting, b"db ");
+    let beside = Request::get("http://orders.default.mesh/").body(full("")).expect("a request");
+    assert_eq!(h2_call(&mut sender, beside).await.0.status(), 200);
+    // More than the stream's window, both ways.
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let (mut reads, mut writes) = tokio::io::split(tunnel);
+    let echoed = async {
+        let mut came = vec![0; sent.len()];
+        reads.read_exact(&mut came).await.expect("all of it");
+        came
+    };
+    let (wrote, came) = tokio::join!(writes.write_all(&sent), echoed);
+    wrote.expect("it is taken");
+    assert!(came == sent);
+    writes.shutdown().await.expect("it is taken");
+    let mut rest = Vec::new();
+    reads.read_to_end(&mut rest).await.expect("it ends well");
+    assert_eq!(rest, b"bye");
+    let nobody = Request::connect("nobody.default.mesh:1").body(full("")).expect("a request");
+    assert_eq!(sender.send_request(nobody).await.expect("an answer").status(), 404);
 }

@@ -1,6 +1,6 @@
 //! A small mesh in one process: an authority, proxies with both their spines on loopback, and a snapshot made by hand.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of the world")]
+#![allow(unreachable_pub, reason = "a part of one program")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
