@@ -32,12 +32,15 @@ use crate::{
 
 /// What is written at once, in bytes.
 const WRITE_BYTES: usize = 64 * 1_024;
-/// What of that is kept for the next time, in bytes.
-const KEPT_BYTES: usize = 32 * 1_024;
+/// What of that is kept for the next time, in bytes: all, as many calls write about as much each time.
+const KEPT_BYTES: usize = WRITE_BYTES;
 /// How many pieces are written at once.
 const SLICES: usize = 16;
-/// What is read at once, in bytes: small at first, large while a large body comes.
-const READ_BYTES: (usize, usize) = (8 * 1_024, 64 * 1_024);
+/// What is read at once, in bytes: as much as many calls bring, and more while large bodies come.
+const READ_BYTES: (usize, usize) = (16 * 1_024, 64 * 1_024);
+/// So many reads in a row bring less before the larger buffer goes: memory that comes and goes with each read costs more
+/// than the read.
+const SMALL_READS: u8 = 64;
 /// What is read before those who wait for it have their turn, in bytes.
 const TURN_BYTES: usize = 256 * 1_024;
 /// How often the time is looked at while the other side may be asked for a sign of life: so many times in the time that it
@@ -174,8 +177,10 @@ struct Line<S, T> {
     take: T,
     stream: S,
     came: BytesMut,
-    /// What was read last filled its buffer.
+    /// What was read filled its buffer, not long ago.
     large: bool,
+    /// Reads since then that did not.
+    small: u8,
     out: Outgoing,
     unflushed: bool,
 }
@@ -183,7 +188,7 @@ struct Line<S, T> {
 impl<S: AsyncRead + AsyncWrite + Unpin, T: FnMut(&Arc<Shared>, StreamId)> Line<S, T> {
     fn new(shared: Arc<Shared>, stream: S, take: T) -> Self {
         let (came, out) = (BytesMut::new(), Outgoing::default());
-        Self { shared, take, stream, came, large: false, out, unflushed: false }
+        Self { shared, take, stream, came, large: false, small: 0, out, unflushed: false }
     }
 
     /// Moves what there is, both ways.
@@ -258,23 +263,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin, T: FnMut(&Arc<Shared>, StreamId)> Line<S
         let room = if self.large { READ_BYTES.1 } else { READ_BYTES.0 };
         self.came.reserve(room);
         let length = match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.came) {
-            Poll::Pending => {
-                if self.came.is_empty() && self.large {
-                    (self.came, self.large) = (BytesMut::new(), false);
-                }
-                return Poll::Pending;
-            }
+            Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(0)) => {
                 return Poll::Ready(Err(Ended::Lost("the other side closed it".to_owned())));
             }
             Poll::Ready(Ok(length)) => length,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
         };
-        self.large = self.came.len() >= READ_BYTES.0;
+        self.filled(length >= READ_BYTES.0);
         let now = self.shared.moment();
         let received = self.shared.with(|state| state.core.receive(now, &mut self.came));
         self.take_asked();
         Poll::Ready(received.map(|()| length).map_err(Ended::Fault))
+    }
+
+    /// Reads more at once while reads fill what they are given.
+    fn filled(&mut self, whole: bool) {
+        self.small = if whole { 0 } else { self.small.saturating_add(1) };
+        if self.large && self.small >= SMALL_READS {
+            // What has come is all that is kept.
+            self.came = BytesMut::from(&self.came[..]);
+        }
+        self.large = whole || self.large && self.small < SMALL_READS;
     }
 
     /// Hands on the requests that came.
