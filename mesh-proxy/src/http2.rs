@@ -13,6 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use traffic::{
     Moment,
     http2::{Broken, Connection, Event, Patience, Side, StreamId},
@@ -37,6 +38,8 @@ pub use serve::serve;
 /// One connection: its streams and what moves it both hold it.
 struct Shared {
     state: Mutex<State>,
+    /// Rung for whoever waits to open a stream: for one at a time, who passes it on where it was not used.
+    room: Notify,
     began: Instant,
 }
 
@@ -45,8 +48,6 @@ struct State {
     waiting: HashMap<StreamId, Waiting, ByNumber>,
     /// Requests that came, and that nobody has taken yet.
     asked: Vec<StreamId>,
-    /// Those that wait to open a stream.
-    crowd: Vec<Waker>,
     /// What moves the connection, while it waits.
     driver: Option<Waker>,
     used: Instant,
@@ -63,9 +64,10 @@ impl Shared {
     fn new(side: Side, patience: Option<Patience>) -> Arc<Self> {
         let now = clock::now();
         let core = Connection::new(side, patience, Moment::default());
-        let (waiting, asked, crowd) = (HashMap::default(), Vec::new(), Vec::new());
+        let (waiting, asked) = (HashMap::default(), Vec::new());
         Arc::new(Self {
-            state: Mutex::new(State { core, waiting, asked, crowd, driver: None, used: now }),
+            state: Mutex::new(State { core, waiting, asked, driver: None, used: now }),
+            room: Notify::new(),
             began: now,
         })
     }
@@ -87,7 +89,8 @@ impl Shared {
                 Event::Write(id) => {
                     wakers.extend(state.waiting.get_mut(&id).and_then(|who| who.writer.take()))
                 }
-                Event::Room => wakers.append(&mut state.crowd),
+                Event::Room if state.core.is_usable() => self.room.notify_one(),
+                Event::Room => self.room.notify_waiters(),
                 Event::Asked(id) => state.asked.push(id),
             }
         }

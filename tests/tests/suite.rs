@@ -50,14 +50,3 @@ mod terraform;
 mod tracing;
 mod versions;
 mod watch;
-
-#[test]
-fn every_file_here_is_part_of_it() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let part = include_str!("suite.rs");
-    for file in std::fs::read_dir(folder).expect("the folder of this file") {
-        let name = file.expect("an entry").file_name().into_string().expect("text");
-        let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "suite") else { continue };
-        assert!(part.lines().any(|line| line == format!("mod {module};")), "{name} is never run");
-    }
-}

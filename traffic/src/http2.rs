@@ -26,8 +26,8 @@ pub const WINDOW_CONNECTION_BYTES: u32 = 4 * 1_024 * 1_024;
 pub const FRAME_BYTES: u32 = 64 * 1_024;
 /// The fields of a message, in bytes as RFC 9113 §6.5.2 counts them: the same as of one over HTTP/1.1.
 pub const FIELDS_BYTES_MAX: usize = 64 * 1_024;
-/// What the fields of a message may come to though they are not read, in bytes: who packs more into it does so to be
-/// unpacked, and the connection ends.
+/// What the fields of a message may come to though they are not read, in bytes: who sends or packs more into it
+/// does not mean to be answered, and the connection ends.
 pub const UNPACKED_BYTES_MAX: usize = 4 * FIELDS_BYTES_MAX;
 /// The frames that one message's fields come in: who splits them further does not mean to end.
 pub const CONTINUATIONS_MAX: usize = 64;

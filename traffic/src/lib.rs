@@ -46,6 +46,7 @@ mod dice;
 mod hash;
 mod moment;
 mod outgoing;
+mod pieces;
 
 pub use dice::Dice;
 pub use moment::Moment;

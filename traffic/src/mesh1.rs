@@ -10,7 +10,6 @@ mod connection;
 mod decoder;
 mod fault;
 mod frame;
-mod pieces;
 mod stream;
 
 pub use by_number::ByNumber;

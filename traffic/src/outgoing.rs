@@ -5,6 +5,8 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes};
 
+use crate::pieces::Pieces;
+
 /// Bytes to send, in order. What was sent is taken from the front.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -38,6 +40,19 @@ impl Outgoing {
     pub(crate) fn push(&mut self, piece: Bytes) {
         self.length += piece.len();
         self.pieces.push_back((self.copied.len(), piece));
+    }
+
+    /// Moves so many bytes of a queue: what is short is copied, the rest goes as it lies.
+    pub(crate) fn draw(&mut self, queue: &mut Pieces, length: usize) {
+        if let Some(short) = queue.short() {
+            self.with(|bytes| bytes.extend_from_slice(&short[..length]));
+            return queue.pass(length);
+        }
+        let mut left = length;
+        while let Some(piece) = queue.take(left) {
+            left -= piece.len();
+            self.push(piece);
+        }
     }
 
     /// Its first bytes, in order: as many slices as `slices` has room for. How many they are.

@@ -16,6 +16,7 @@ mod ratchet;
 mod size;
 mod sleeps;
 pub mod source;
+mod suites;
 mod words;
 
 /// A place that breaks a rule.
@@ -55,6 +56,7 @@ const CHECKS: &[Check] = &[
     places::no_machine_paths,
     places::crates_come_from_one_registry,
     sleeps::tests_do_not_sleep,
+    suites::suites_are_whole,
     links::links_resolve,
     evidence::standards_name_their_tests,
     evidence::architecture_names_its_tests,

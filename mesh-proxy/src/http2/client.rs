@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
@@ -31,7 +32,7 @@ impl Client {
     pub async fn send(&self, request: Request<body::Request>) -> Result<Response<Incoming>, SendError> {
         let (head, body) = request.into_parts();
         let whole = body.is_end_stream();
-        let id = poll_fn(|cx| self.poll_open(cx, &head, &body)).await?;
+        let id = self.open(&head, &body).await?;
         let reader = Reader { shared: self.shared.clone(), id };
         let mut sending = (!whole).then(|| Sending::new(Writer { shared: self.shared.clone(), id }, body));
         let answer = poll_fn(|cx| {
@@ -55,31 +56,42 @@ impl Client {
         Ok(Response::from_parts(head, body))
     }
 
-    fn poll_open(
-        &self,
-        cx: &Context<'_>,
-        head: &request::Parts,
-        body: &body::Request,
-    ) -> Poll<Result<StreamId, SendError>> {
-        let opened = self.shared.with(|state| {
+    /// Opens a stream, as soon as there is room for one.
+    async fn open(&self, head: &request::Parts, body: &body::Request) -> Result<StreamId, SendError> {
+        let closed = || SendError::Refused("the connection was closed before".to_owned());
+        match self.try_open(head, body) {
+            Ok(id) => return Ok(id),
+            Err(Unopened::Closed) => return Err(closed()),
+            Err(Unopened::Full) => {}
+        }
+        loop {
+            let mut room = pin!(self.shared.room.notified());
+            // From here on no ring is missed.
+            room.as_mut().enable();
+            match self.try_open(head, body) {
+                Ok(id) => {
+                    if self.shared.state.lock().core.has_room() {
+                        self.shared.room.notify_one();
+                    }
+                    return Ok(id);
+                }
+                Err(Unopened::Closed) => return Err(closed()),
+                Err(Unopened::Full) => room.await,
+            }
+        }
+    }
+
+    fn try_open(&self, head: &request::Parts, body: &body::Request) -> Result<StreamId, Unopened> {
+        self.shared.with(|state| {
             let (whole, bodiless) = (body.is_end_stream(), head.method == Method::HEAD);
             let opened = state.core.open(whole, bodiless, |writer| {
                 fields::write(writer, head, body.size_hint().exact());
             });
-            match opened {
-                Ok(_) => state.used = clock::now(),
-                Err(Unopened::Full) => state.crowd.push(cx.waker().clone()),
-                Err(Unopened::Closed) => {}
+            if opened.is_ok() {
+                state.used = clock::now();
             }
             opened
-        });
-        match opened {
-            Ok(id) => Poll::Ready(Ok(id)),
-            Err(Unopened::Full) => Poll::Pending,
-            Err(Unopened::Closed) => {
-                Poll::Ready(Err(SendError::Refused("the connection was closed before".to_owned())))
-            }
-        }
+        })
     }
 }
 

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::{
     Answer, Broken, CONTINUATIONS_MAX, CONTROL_BYTES_MAX, Code, Decoder, FIELDS_BYTES_MAX, FRAME_BYTES,
-    Fault, INTERIM_MAX, Piece, QUEUE_BYTES_MAX, RESETS_UNANSWERED_MAX, STREAMS_AT_FIRST, StreamId,
-    TURN_BYTES, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES, Writer,
+    Fault, INTERIM_MAX, Piece, RESETS_UNANSWERED_MAX, STREAMS_AT_FIRST, StreamId, TURN_BYTES,
+    UNPACKED_BYTES_MAX, WINDOW_CONNECTION_BYTES, WINDOW_STREAM_BYTES, Writer,
     frame::{self, Header},
     section::{Request, Section},
     stream::{Ending, Stream},
@@ -55,7 +55,7 @@ pub enum Event {
     Read(StreamId),
     /// Who writes the stream finds room, or that it broke off.
     Write(StreamId),
-    /// Another stream may be opened, or none any more.
+    /// There is room for another stream where there was none, or none is opened any more.
     Room,
     /// A request came; it is given once.
     Asked(StreamId),
@@ -90,8 +90,6 @@ pub struct Connection {
     unsent: StreamId,
     /// Streams that are open, and how many may be.
     active: (usize, usize),
-    /// Someone waits to open one.
-    crowded: bool,
     /// No other stream is opened: one of the sides wants it so, or all numbers are used.
     closing: bool,
     /// How far the other side has opened streams.
@@ -167,7 +165,6 @@ impl Connection {
             next: 1,
             unsent: 1,
             active: (0, streams_max as usize),
-            crowded: false,
             closing: false,
             last: 0,
             leaving: false,
@@ -207,6 +204,11 @@ impl Connection {
         self.active.0
     }
 
+    /// Whether the other side takes another stream now.
+    pub fn has_room(&self) -> bool {
+        self.active.0 < self.active.1
+    }
+
     /// Opens a stream by a request's head. With `whole` nothing follows it; the answer to one that is `bodiless` has
     /// no body (HEAD).
     ///
@@ -221,8 +223,7 @@ impl Connection {
         if !self.is_usable() {
             return Err(Unopened::Closed);
         }
-        if self.active.0 >= self.active.1 {
-            self.crowded = true;
+        if !self.has_room() {
             return Err(Unopened::Full);
         }
         let id = self.next;
@@ -246,8 +247,9 @@ impl Connection {
         if let Some(broken) = &stream.broken {
             return Err(broken.clone());
         }
-        stream.writing = !stream.has_room();
-        Ok(QUEUE_BYTES_MAX.saturating_sub(stream.queued()))
+        let room = stream.room();
+        stream.writing = room == 0;
+        Ok(room)
     }
 
     /// Hands over bytes of a body, as far as there is room; how many. With none of them [`Event::Write`] says
@@ -345,7 +347,7 @@ impl Connection {
     pub fn release_reader(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.held.0 = false;
-        let (unread, ended, sent) = (stream.drop_unread() as u32, stream.ended, stream.sent);
+        let (unread, ended, sent) = (stream.came.clear() as u32, stream.ended, stream.sent);
         self.give_back(unread);
         match self.side {
             Side::Asking if !ended => self.reset(id, Code::CANCEL),
@@ -367,7 +369,7 @@ impl Connection {
 
     /// What is held of what came and was not read, and of what is owed to the other side, in bytes.
     pub fn held_bytes(&self) -> (usize, usize) {
-        (self.streams.values().map(Stream::unread).sum(), self.control.len())
+        (self.streams.values().map(|stream| stream.came.len()).sum(), self.control.len())
     }
 
     /// Gives bytes of the connection's window back.
@@ -384,7 +386,7 @@ impl Connection {
     fn broke(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.drop_unsent();
-        let unread = if stream.ended { 0 } else { stream.drop_unread() as u32 };
+        let unread = if stream.ended { 0 } else { stream.came.clear() as u32 };
         self.give_back(unread);
         self.news(id);
         self.settle(id);
@@ -406,10 +408,10 @@ impl Connection {
     fn settle(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.is_over() && std::mem::take(&mut stream.active) {
-            self.active.0 -= 1;
-            if std::mem::take(&mut self.crowded) {
+            if !self.has_room() {
                 self.events.push_back(Event::Room);
             }
+            self.active.0 -= 1;
         }
         self.forget(id);
     }

@@ -1,10 +1,9 @@
 //! Pure. What one stream holds.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 
 use super::{Answer, Broken, Field, QUEUE_BYTES_MAX, Request};
+use crate::pieces::Pieces;
 
 /// A stream's number: odd, as the asking side opens it (RFC 9113 §5.1.1).
 pub type StreamId = u32;
@@ -34,8 +33,7 @@ pub(super) enum Ending {
 #[derive(Debug)]
 pub(super) struct Stream {
     // --- what goes out ---
-    queue: VecDeque<Bytes>,
-    queued: usize,
+    pub(super) queue: Pieces,
     pub(super) ending: Option<Ending>,
     /// Its end was sent.
     pub(super) sent: bool,
@@ -50,10 +48,12 @@ pub(super) struct Stream {
     pub(super) head: Option<Answer>,
     pub(super) request: Option<Request>,
     pub(super) headed: bool,
+    /// Its request was answered, by a head at least.
+    pub(super) answered: bool,
     pub(super) interim: u8,
     /// Its answer has no body, whatever it says of its length (RFC 9110 §9.3.2).
     pub(super) bodiless: bool,
-    came: VecDeque<Bytes>,
+    pub(super) came: Pieces,
     pub(super) trailers: Option<Vec<Field>>,
     /// Its end has come.
     pub(super) ended: bool,
@@ -76,8 +76,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(window_out: i64, window_in: i64, bodiless: bool, whole: bool) -> Self {
         Self {
-            queue: VecDeque::new(),
-            queued: 0,
+            queue: Pieces::default(),
             ending: None,
             sent: whole,
             window_out,
@@ -87,9 +86,10 @@ impl Stream {
             head: None,
             request: None,
             headed: false,
+            answered: false,
             interim: 0,
             bodiless,
-            came: VecDeque::new(),
+            came: Pieces::default(),
             trailers: None,
             ended: false,
             window_in,
@@ -117,36 +117,14 @@ impl Stream {
 
     /// Takes of `data` what there is room for; how much.
     pub(super) fn queue(&mut self, data: &mut Bytes) -> usize {
-        let length = data.len().min(QUEUE_BYTES_MAX.saturating_sub(self.queued));
-        if length > 0 {
-            self.queued += length;
-            self.queue.push_back(data.split_to(length));
-        }
+        let length = data.len().min(self.room());
+        self.queue.push(data.split_to(length));
         length
     }
 
-    pub(super) fn queued(&self) -> usize {
-        self.queued
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.queued < QUEUE_BYTES_MAX
-    }
-
-    /// The next piece to be sent, of at most so many bytes.
-    pub(super) fn dequeue(&mut self, most: usize) -> Bytes {
-        let Some(first) = self.queue.front_mut() else { return Bytes::new() };
-        let piece = if first.len() > most {
-            first.split_to(most)
-        } else {
-            self.queue.pop_front().expect("it has a first")
-        };
-        self.queued -= piece.len();
-        piece
-    }
-
-    pub(super) fn put(&mut self, data: Bytes) {
-        self.came.push_back(data);
+    /// Bytes that there is room for.
+    pub(super) fn room(&self) -> usize {
+        QUEUE_BYTES_MAX.saturating_sub(self.queue.len())
     }
 
     /// What comes next. What came before it broke off is not read any more: half of it would look like the whole.
@@ -154,7 +132,7 @@ impl Stream {
         if let Some(broken) = self.broken.as_ref().filter(|_| !self.ended) {
             return Err(broken.clone());
         }
-        if let Some(data) = self.came.pop_front() {
+        if let Some(data) = self.came.take(usize::MAX) {
             return Ok(Piece::Data(data));
         }
         if !self.ended {
@@ -168,19 +146,10 @@ impl Stream {
         self.ended && self.came.is_empty() && self.trailers.is_none()
     }
 
-    /// What came and was not read.
-    pub(super) fn unread(&self) -> usize {
-        self.came.iter().map(Bytes::len).sum()
-    }
-
-    /// What came and will not be read; how much it is.
-    pub(super) fn drop_unread(&mut self) -> usize {
-        self.came.drain(..).map(|data| data.len()).sum()
-    }
-
     /// What will not be sent.
     pub(super) fn drop_unsent(&mut self) {
-        (self.queue, self.queued, self.ending) = (VecDeque::new(), 0, None);
+        self.queue.clear();
+        self.ending = None;
     }
 
     /// Both sides have come to their ends, or it broke off.

@@ -319,7 +319,10 @@ fn who_breaks_the_rules_is_told_which() {
         (vec![begun.clone(), goes_on(3)], Code::PROTOCOL),
         (vec![goes_on(1)], Code::PROTOCOL),
         ([vec![begun.clone()], vec![goes_on(1); CONTINUATIONS_MAX]].concat(), Code::CALM),
-        (vec![begun, (frame::CONTINUATION, 0, 1, vec![0; FIELDS_BYTES_MAX])], Code::CALM),
+        (
+            [vec![begun], vec![(frame::CONTINUATION, 0, 1, vec![0; FRAME_BYTES as usize]); 4]].concat(),
+            Code::CALM,
+        ),
         (vec![(frame::PRIORITY, 0, 0, vec![0; 5])], Code::PROTOCOL),
         (vec![long(frame::PRIORITY, 0, 1)], Code::FRAME_SIZE),
         (vec![long(frame::RST_STREAM, 0, 1)], Code::FRAME_SIZE),
@@ -627,7 +630,19 @@ fn fields_that_are_too_large_are_431() {
     assert_eq!((out.len(), &out[0].3[..]), (1, &b"\x08\x03431"[..]));
     hear(&mut connection, &[get(3, true)]).expect("the table is as it should be");
     assert_eq!(events(&mut connection), [Event::Asked(3)]);
-    assert_eq!(hear(&mut connection, &[packed(5, 300)]).expect_err("a bomb").code, Code::CALM);
+    // The same without any packing, in two frames.
+    let (mut plain, start) = (Writer::default(), get(5, true).3);
+    (0..100).for_each(|_| plain.field("x", &[b'v'; 1_000], false));
+    let section = [start, plain.into_bytes()].concat();
+    let (first, rest) = section.split_at(60_000);
+    let parts = [
+        (frame::HEADERS, frame::END_STREAM, 5, first.to_vec()),
+        (frame::CONTINUATION, frame::END_HEADERS, 5, rest.to_vec()),
+    ];
+    frames(&mut connection);
+    hear(&mut connection, &parts).expect("by the rules");
+    assert_eq!(&frames(&mut connection)[0].3[..], b"\x08\x03431");
+    assert_eq!(hear(&mut connection, &[packed(7, 300)]).expect_err("a bomb").code, Code::CALM);
 }
 
 /// CVE-2023-44487: streams that are opened and reset at once.
@@ -669,6 +684,46 @@ fn who_opens_streams_for_nothing_is_cut_off() {
         connection.release_writer(id);
         frames(&mut connection);
     }
+}
+
+/// What was answered may be cancelled as often as one likes: it was not for nothing.
+#[test]
+fn answers_that_are_cancelled_do_not_count() {
+    let mut connection = served();
+    for n in 0..2 {
+        hear(&mut connection, &[get(2 * n + 1, true)]).expect("by the rules");
+        connection.answer(2 * n + 1, false, |writer| writer.status(200));
+    }
+    let nothing = |n: u32| [get(2 * n + 1, true), reset(2 * n + 1, Code::CANCEL)];
+    for n in 2..2 + RESETS_UNANSWERED_MAX {
+        hear(&mut connection, &nothing(n)).expect("not too many");
+        assert_eq!(connection.request(2 * n + 1), None, "nobody waits for it");
+        connection.release_reader(2 * n + 1);
+        connection.release_writer(2 * n + 1);
+    }
+    hear(&mut connection, &[reset(1, Code::CANCEL), reset(3, Code::CANCEL)]).expect("they were answered");
+    assert!(hear(&mut connection, &nothing(2 + RESETS_UNANSWERED_MAX)).is_err());
+}
+
+/// However small the pieces are in which something comes or goes, little is held beside them.
+#[test]
+fn bytes_that_come_one_by_one_are_held_together() {
+    let mut connection = greeted();
+    let id = ask(&mut connection, false);
+    frames(&mut connection);
+    hear(&mut connection, &[head(1, false, &OK)]).expect("by the rules");
+    let one_by_one: Vec<Said> = (0..20_000).map(|_| data(1, false, b"x")).collect();
+    hear(&mut connection, &one_by_one).expect("within the window");
+    let mut came = Vec::new();
+    while let Ok(Piece::Data(piece)) = connection.take(id) {
+        came.push(piece.len());
+    }
+    assert!(came.len() <= 4 && came.iter().sum::<usize>() == 20_000, "{came:?}");
+    for _ in 0..20_000 {
+        assert_eq!(connection.give(id, &mut Bytes::from_static(b"y")), Ok(1));
+    }
+    let sizes: Vec<usize> = frames(&mut connection).iter().map(|frame| frame.3.len()).collect();
+    assert_eq!(sizes, [TURN_BYTES, 20_000 - TURN_BYTES]);
 }
 
 /// RFC 9113 §6.8: what is asked before the other side has heard of it is answered.

@@ -1,6 +1,7 @@
 //! Pure. One stream of a `mesh/1` connection: what came and was not read, what was written and not sent, both windows.
 
-use super::{Broken, Fault, StreamId, WINDOW_STREAM_BYTES, WINDOW_STREAM_BYTES_MAX, pieces::Pieces};
+use super::{Broken, Fault, StreamId, WINDOW_STREAM_BYTES, WINDOW_STREAM_BYTES_MAX};
+use crate::pieces::Pieces;
 
 /// Seen from one side. What is told to the other side is its connection's matter.
 #[derive(Debug)]

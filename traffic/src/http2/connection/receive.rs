@@ -1,15 +1,14 @@
 //! Pure. What comes in, frame by frame (RFC 9113 §6).
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 
 use super::{
-    Broken, CONTINUATIONS_MAX, CONTROL_BYTES_MAX, Code, Connection, Event, FIELDS_BYTES_MAX, FRAME_BYTES,
-    Fault, Header, INTERIM_MAX, LEAVING, Moment, PREFACE, RESETS_UNANSWERED_MAX, Section, Side, Stream,
-    StreamId, Unfinished, WINDOW_MAX, WINDOW_STREAM_BYTES, frame,
+    Broken, CONTINUATIONS_MAX, CONTROL_BYTES_MAX, Code, Connection, Event, FRAME_BYTES, Fault, Header,
+    INTERIM_MAX, LEAVING, Moment, PREFACE, RESETS_UNANSWERED_MAX, Section, Side, StreamId,
+    UNPACKED_BYTES_MAX, Unfinished, WINDOW_MAX, frame,
 };
+use crate::pieces::{PIECE_BYTES_LEAST, Pieces};
 
-/// DATA up to here is copied, in bytes: where it was read there is room for what comes next, then.
-const COPIED_BYTES_MAX: usize = 1_024;
 /// The frame sizes that a side may take (§6.5.2).
 const FRAME_SIZES: std::ops::RangeInclusive<u32> = 16_384..=16_777_215;
 /// The size of a table of fields that is meant where none is said.
@@ -46,14 +45,14 @@ impl Connection {
             if header.kind == frame::DATA {
                 let (start, end) = header.stripped(&bytes[frame::HEADER_BYTES..whole])?;
                 let (start, end) = (frame::HEADER_BYTES + start, frame::HEADER_BYTES + end);
-                let payload = if end - start > COPIED_BYTES_MAX {
-                    bytes.split_to(whole).freeze().slice(start..end)
+                if end - start >= PIECE_BYTES_LEAST {
+                    let payload = bytes.split_to(whole).freeze().slice(start..end);
+                    self.data(header, payload.len(), |came| came.push(payload))?;
                 } else {
-                    let payload = self.decoder.copied(&bytes[start..end]);
+                    // Where it was read there is room for what comes next, then.
+                    self.data(header, end - start, |came| came.copy(&bytes[start..end]))?;
                     bytes.advance(whole);
-                    payload
-                };
-                self.data(header, payload)?;
+                }
             } else {
                 self.frame(header, &bytes[frame::HEADER_BYTES..whole])?;
                 bytes.advance(whole);
@@ -103,7 +102,8 @@ impl Connection {
         if id % 2 == 1 && opened { Ok(()) } else { Err(NO_STREAM) }
     }
 
-    fn data(&mut self, header: Header, payload: Bytes) -> Result<(), Fault> {
+    /// `put` adds its payload, of so many bytes without padding, to what came.
+    fn data(&mut self, header: Header, payload: usize, put: impl FnOnce(&mut Pieces)) -> Result<(), Fault> {
         let (id, length) = (header.stream, header.length as u32);
         self.was_opened(id)?;
         self.window_in -= i64::from(length);
@@ -118,8 +118,8 @@ impl Connection {
             return Ok(());
         };
         stream.window_in -= i64::from(length);
-        let padding = length - payload.len() as u32;
-        let left = stream.left.map(|left| left.checked_sub(payload.len() as u64));
+        let padding = length - payload as u32;
+        let left = stream.left.map(|left| left.checked_sub(payload as u64));
         let ends = header.has(frame::END_STREAM);
         let wrong = match left {
             _ if stream.ended => Some((STREAM_CLOSED, "DATA comes behind its end")),
@@ -139,11 +139,11 @@ impl Connection {
         stream.ended = ends;
         // What nobody reads is passed over.
         let passed = if stream.held.0 { padding } else { length };
-        if stream.held.0 && !payload.is_empty() {
-            stream.put(payload);
+        if stream.held.0 && payload > 0 {
+            put(&mut stream.came);
         }
         self.give_back(passed);
-        if length > padding || ends {
+        if payload > 0 || ends {
             self.came(id, ends);
         }
         Ok(())
@@ -186,7 +186,7 @@ impl Connection {
         };
         section.bytes.extend_from_slice(payload);
         section.frames += 1;
-        if section.bytes.len() > FIELDS_BYTES_MAX || section.frames > CONTINUATIONS_MAX {
+        if section.bytes.len() > UNPACKED_BYTES_MAX || section.frames > CONTINUATIONS_MAX {
             return Err(Fault { code: Code::CALM, what: "a section of fields does not come to its end" });
         }
         if header.has(frame::END_HEADERS) {
@@ -242,44 +242,6 @@ impl Connection {
         Ok(())
     }
 
-    /// The other side opens a stream by a request.
-    fn asked(&mut self, id: StreamId, ends: bool, section: Section) {
-        if self.closing {
-            // It was told so, and will ask elsewhere (§6.8).
-            return;
-        }
-        self.last = id;
-        if self.active.0 >= self.active.1 {
-            return self.refuse(id, Code::REFUSED);
-        }
-        if section.is_too_large() {
-            let mut control = std::mem::take(&mut self.control);
-            self.write_fields(&mut control, id, true, |writer| writer.status(431));
-            self.control = control;
-            return if ends { self.waste() } else { self.refuse(id, Code::NO_ERROR) };
-        }
-        match section.request() {
-            Ok(request) if !ends || request.length.unwrap_or(0) == 0 => {
-                let window = i64::from(WINDOW_STREAM_BYTES);
-                self.streams.insert(id, Stream::asked(self.window_at_first, window, request, ends));
-                self.active.0 += 1;
-                self.events.push_back(Event::Asked(id));
-            }
-            Ok(_) | Err(_) => self.refuse(id, Code::PROTOCOL),
-        }
-    }
-
-    /// A stream is not taken.
-    fn refuse(&mut self, id: StreamId, code: Code) {
-        frame::short(&mut self.control, frame::RST_STREAM, 0, id, &code.0.to_be_bytes());
-        self.waste();
-    }
-
-    /// Another stream came to nothing, by what the other side did.
-    fn waste(&mut self) {
-        self.wasted += u32::from(self.side != Side::Asking);
-    }
-
     fn was_reset(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
         self.was_opened(header.stream)?;
         let code = Code(frame::number(payload)?);
@@ -289,8 +251,11 @@ impl Connection {
         // An answer that is whole stays so: what is left of its request is not wanted (§8.1).
         let unseen = code == Code::REFUSED && !stream.headed;
         stream.broken = Some(if unseen { Broken::Unseen } else { Broken::Reset(code) });
+        let answered = stream.answered;
         self.broke(header.stream);
-        self.waste();
+        if !answered {
+            self.waste();
+        }
         Ok(())
     }
 
@@ -305,6 +270,7 @@ impl Connection {
                 Err(Fault::size("an answer to settings says something"))
             };
         }
+        let full = !self.has_room();
         if !std::mem::replace(&mut self.greeted, true) && self.side == Side::Asking {
             self.active.1 = usize::MAX;
         }
@@ -325,7 +291,7 @@ impl Connection {
                 _ => {}
             }
         }
-        if self.active.0 < self.active.1 && std::mem::take(&mut self.crowded) {
+        if full && self.has_room() {
             self.events.push_back(Event::Room);
         }
         frame::short(&mut self.control, frame::SETTINGS, frame::ACK, 0, &[]);

@@ -2,9 +2,6 @@
 
 use super::{Connection, Ending, Event, Header, Outgoing, StreamId, TURN_BYTES, Writer, frame};
 
-/// A piece from here on is sent from where it lies, in bytes.
-const PIECE_BYTES_LEAST: usize = 4 * 1_024;
-
 impl Connection {
     /// Whether there is something to send.
     pub fn has_output(&self) -> bool {
@@ -26,7 +23,7 @@ impl Connection {
     /// Lets a stream have its turn if it has something to send that its window allows.
     pub(super) fn stir(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.in_turn) else { return };
-        let allowed = if stream.queued() > 0 { stream.window_out > 0 } else { stream.ending.is_some() };
+        let allowed = if stream.queue.is_empty() { stream.ending.is_some() } else { stream.window_out > 0 };
         if allowed {
             stream.in_turn = true;
             self.turns.push_back(id);
@@ -36,9 +33,9 @@ impl Connection {
     fn turn(&mut self, id: StreamId, out: &mut Outgoing) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.in_turn = false;
-        if stream.queued() > 0 {
+        if !stream.queue.is_empty() {
             let allowed = stream.window_out.min(TURN_BYTES.min(self.frame_bytes) as i64);
-            let length = (stream.queued() as i64).min(allowed).min(self.window_out);
+            let length = (stream.queue.len() as i64).min(allowed).min(self.window_out);
             if length <= 0 {
                 if allowed > 0 {
                     stream.in_turn = true;
@@ -48,23 +45,16 @@ impl Connection {
             }
             stream.window_out -= length;
             self.window_out -= length;
-            let mut length = length as usize;
-            let last = length == stream.queued() && matches!(stream.ending, Some(Ending::Plain));
+            let length = length as usize;
+            let last = length == stream.queue.len() && matches!(stream.ending, Some(Ending::Plain));
             let flags = if last { frame::END_STREAM } else { 0 };
             let header = Header { length, kind: frame::DATA, flags, stream: id };
             out.with(|bytes| header.write(bytes));
-            while length > 0 {
-                let piece = stream.dequeue(length);
-                length -= piece.len();
-                match piece.len() {
-                    0..PIECE_BYTES_LEAST => out.with(|bytes| bytes.extend_from_slice(&piece)),
-                    _ => out.push(piece),
-                }
-            }
+            out.draw(&mut stream.queue, length);
             if last {
                 (stream.sent, stream.ending) = (true, None);
             }
-            if stream.writing && stream.has_room() {
+            if stream.writing && stream.room() > 0 {
                 stream.writing = false;
                 self.events.push_back(Event::Write(id));
             }
@@ -81,7 +71,7 @@ impl Connection {
     /// Sends what ends a stream whose body is sent.
     fn end(&mut self, id: StreamId, out: &mut Outgoing) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let whole = stream.queued() == 0;
+        let whole = stream.queue.is_empty();
         let trailers = stream.ending.take_if(|ending| whole && matches!(ending, Ending::Trailers(_)));
         if let Some(Ending::Trailers(section)) = trailers {
             stream.sent = true;

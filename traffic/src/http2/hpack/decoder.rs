@@ -114,11 +114,6 @@ impl Decoder {
         huffman::decode(bytes, &mut self.plain)?;
         Ok(copied(&mut self.texts, &self.plain))
     }
-
-    /// A copy of something short that lives about as long as a message.
-    pub(in crate::http2) fn copied(&mut self, bytes: &[u8]) -> Bytes {
-        copied(&mut self.texts, bytes)
-    }
 }
 
 /// Short ones lie behind each other in one allocation.

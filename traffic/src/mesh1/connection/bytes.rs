@@ -4,8 +4,9 @@ use ::bytes::Bytes;
 
 use super::{Connection, Read, Side};
 use crate::mesh1::{
-    Broken, GIVEN_BYTES_LEAST, QUEUE_BYTES_LEAST, QUEUE_BYTES_MAX, QUEUES_BYTES_MAX, StreamId, pieces::Pieces,
+    Broken, GIVEN_BYTES_LEAST, QUEUE_BYTES_LEAST, QUEUE_BYTES_MAX, QUEUES_BYTES_MAX, StreamId,
 };
+use crate::pieces::Pieces;
 
 impl Connection {
     /// Takes bytes to send; how many, which is 0 when the stream is full: [`Event::Write`] says when it no longer is.

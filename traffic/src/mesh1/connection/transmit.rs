@@ -6,7 +6,6 @@ use crate::Outgoing;
 use crate::mesh1::{
     Code, Event, Farewell, Frame, QUANTUM_BYTES, QUEUE_BYTES_MAX, StreamId, WINDOW_CONNECTION_BYTES,
     frame::{self, kind},
-    pieces::Pieces,
 };
 
 impl Connection {
@@ -55,7 +54,7 @@ impl Connection {
         let length = stream.queue.len().min(QUANTUM_BYTES).min(leave);
         if length > 0 {
             out.with(|bytes| bytes.extend(frame::header(kind::DATA, id, length)));
-            send(&mut stream.queue, length, out);
+            out.draw(&mut stream.queue, length);
             self.queued -= length;
             let sent = u32::try_from(length).expect("a turn is no longer than a frame");
             (stream.send_window, self.send_window) = (stream.send_window - sent, self.send_window - sent);
@@ -107,18 +106,5 @@ impl Connection {
 
     fn owes_credit(&self) -> bool {
         !self.over && self.read >= WINDOW_CONNECTION_BYTES / 2
-    }
-}
-
-/// Moves so many bytes of a queue: what is short is copied, the rest goes as it lies.
-fn send(queue: &mut Pieces, length: usize, out: &mut Outgoing) {
-    if let Some(short) = queue.short() {
-        out.with(|bytes| bytes.extend_from_slice(&short[..length]));
-        return queue.pass(length);
-    }
-    let mut left = length;
-    while let Some(piece) = queue.take(left) {
-        left -= piece.len();
-        out.push(piece);
     }
 }

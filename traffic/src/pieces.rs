@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 /// Pieces below this are copied behind each other, in bytes: a piece of its own costs an allocation and its place in the
 /// list, which for a few bytes is many times what they are.
-pub(super) const PIECE_BYTES_LEAST: usize = 4 * 1_024;
+pub(crate) const PIECE_BYTES_LEAST: usize = 4 * 1_024;
 
 /// A queue of bytes. What it holds beside them is bounded by what they are.
 #[derive(Debug, Default)]
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     /// Those that lie by themselves, each with a byte at least.
     whole: VecDeque<Bytes>,
     /// What was copied behind them, from `taken` on.
@@ -21,16 +21,16 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.length
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.length == 0
     }
 
     /// Adds a copy.
-    pub(super) fn copy(&mut self, part: &[u8]) {
+    pub(crate) fn copy(&mut self, part: &[u8]) {
         if part.len() >= PIECE_BYTES_LEAST {
             self.push(Bytes::copy_from_slice(part));
         } else {
@@ -43,7 +43,7 @@ impl Pieces {
     }
 
     /// Adds a piece, which stays where it is.
-    pub(super) fn push(&mut self, piece: Bytes) {
+    pub(crate) fn push(&mut self, piece: Bytes) {
         if piece.len() < PIECE_BYTES_LEAST {
             return self.copy(&piece);
         }
@@ -53,7 +53,7 @@ impl Pieces {
     }
 
     /// Takes at most `most` bytes that lie together; `None` if there are none, or none are wanted.
-    pub(super) fn take(&mut self, most: usize) -> Option<Bytes> {
+    pub(crate) fn take(&mut self, most: usize) -> Option<Bytes> {
         if self.whole.is_empty() {
             self.close_tail();
         }
@@ -64,7 +64,7 @@ impl Pieces {
     }
 
     /// Moves bytes into `into`; how many.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> usize {
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> usize {
         let mut length = 0;
         while length < into.len() && !self.whole.is_empty() {
             let Some(piece) = self.take(into.len() - length) else { break };
@@ -79,13 +79,13 @@ impl Pieces {
     }
 
     /// What is at its front and was copied together, if it is short enough to be copied once more: no memory changes hands.
-    pub(super) fn short(&self) -> Option<&[u8]> {
+    pub(crate) fn short(&self) -> Option<&[u8]> {
         let short = self.whole.is_empty() && self.length < PIECE_BYTES_LEAST;
         short.then(|| &self.tail[self.taken..])
     }
 
     /// So much of what is [`short`](Self::short) was used.
-    pub(super) fn pass(&mut self, bytes: usize) {
+    pub(crate) fn pass(&mut self, bytes: usize) {
         self.taken += bytes;
         self.length -= bytes;
         if self.taken == self.tail.len() {
@@ -95,12 +95,12 @@ impl Pieces {
     }
 
     /// Drops all; how much that was.
-    pub(super) fn clear(&mut self) -> usize {
+    pub(crate) fn clear(&mut self) -> usize {
         std::mem::take(self).length
     }
 
     /// Gives back memory that is not used.
-    pub(super) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.is_empty() {
             *self = Self::default();
         }
